@@ -1,0 +1,133 @@
+"""A model with everything that is known about it: index, facts at two sizes, factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.factors import Entry, Factor, dropped, factors
+from onnx_net2net.files import Source
+from onnx_net2net.model import Model, Node
+from onnx_net2net.operators import TABLE, Array
+from onnx_net2net.probes import probe
+from onnx_net2net.shapes import Facts, Inference
+
+
+
+class Analysis:
+    """Answers about one model; computed once, asked often.
+
+    Args:
+        source: the model as read.
+        shapes: input name -> sizes that are known to work, for inputs that declare none.
+    """
+
+    def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        self.source = source
+        self.model = Model(source.proto)
+        self.inference = Inference(self.model, source)
+        self.facts: tuple[Facts, Facts] = probe(self.model, self.inference, shapes)
+        self._factors: dict[int, list[Factor] | Refusal] = {}
+        self._dropped: dict[int, Mapping[Entry, Array]] = {}
+        self._cones: dict[tuple[int, int], frozenset[str]] = {}
+
+    @property
+    def first(self) -> Facts:
+        """Facts at the first probe."""
+        return self.facts[0]
+
+    def factors(self, node: Node) -> list[Factor] | Refusal:
+        """The node's factors, or why they cannot be told."""
+        if node.index not in self._factors:
+            self._factors[node.index] = self._find(node)
+        return self._factors[node.index]
+
+    def _find(self, node: Node) -> list[Factor] | Refusal:
+        row = TABLE.get(node.op)
+        if row is None:
+            return Refusal(
+                Reason.NO_RULE,
+                node.name,
+                detail=node.op,
+                hint=f"a row for {node.op} in onnx_net2net/operators would lift this",
+            )
+        if row.random:
+            return Refusal(Reason.ACROSS, node.name, detail=f"{node.op} draws at run time")
+        try:
+            return factors(self.first.site(node))
+        except LookupError as why:
+            runtime = row.movement is not None and "run time" in str(why)
+            return Refusal(
+                Reason.RUNTIME if runtime else Reason.UNKNOWN_SHAPE, node.name, detail=str(why)
+            )
+
+    def dropped(self, node: Node) -> Mapping[Entry, Array]:
+        """Input positions that a data movement leaves out."""
+        if node.index not in self._dropped:
+            try:
+                self._dropped[node.index] = dropped(self.first.site(node))
+            except LookupError:
+                self._dropped[node.index] = {}
+        return self._dropped[node.index]
+
+    def cone(self, tag: tuple[int, int]) -> frozenset[str]:
+        """The constants that one use of a constant is computed from."""
+        if tag not in self._cones:
+            node, slot = tag
+            found, todo = set[str](), [self.model.nodes[node].inputs[slot]]
+            while todo:
+                t = todo.pop()
+                if t in found:
+                    continue
+                found.add(t)
+                if t in self.model.producer:
+                    todo += [i for i in self.model.producer[t].inputs if i]
+            self._cones[tag] = frozenset(found)
+        return self._cones[tag]
+
+    def weights(self, node: Node) -> list[int]:
+        """Input slots that hold weights: constants of rank >= 2 that are contracted or picked."""
+        fs = self.factors(node)
+        if isinstance(fs, Refusal):
+            return []
+        slots = [
+            s
+            for s, t in enumerate(node.inputs)
+            if t in self.model.constant and len(self.first.shapes.get(t) or ()) >= 2
+        ]
+        return [
+            s
+            for s in slots
+            if any(f.role in ("sum", "across") and any(e[0] == s for e in f.at) for f in fs)
+        ]
+
+    def layers(self) -> list[Node]:
+        """Nodes with weights, in running order."""
+        constant = self.model.constant
+        return [
+            n
+            for n in self.model.nodes
+            if any(o and o not in constant for o in n.outputs) and self.weights(n)
+        ]
+
+    def output_axis(self, node: Node) -> tuple[str, int] | None:
+        """The axis of the node's output that its weights make; None if it makes none."""
+        fs = self.factors(node)
+        if isinstance(fs, Refusal):
+            return None
+        slots = self.weights(node)
+        found: list[tuple[bool, int]] = []
+        for f in fs:
+            if f.role in ("parallel", "mean") and any(e[0] in slots for e in f.at):
+                found += [(not f.name.startswith("."), e[1]) for e in f.at if e[0] == -1]
+        return (node.outputs[0], max(found)[1]) if found else None
+
+
+def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:
+    """Length of an axis at the first probe."""
+    shape = analysis.first.shapes.get(tensor)
+    return None if shape is None or dim >= len(shape) else shape[dim]
+
+
+__all__ = ["Analysis", "size_of"]

@@ -1,0 +1,267 @@
+"""Factors: the indices that a node shares between axes, read off its row of the table.
+
+A notation gives one factor per name; a data movement gives one per connected component
+structure of "which input position reaches which output position".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from onnx_net2net.operators import TABLE, Array, Block, Rule, Shape, Site
+from onnx_net2net.operators.rule import ELSEWHERE, MADE
+
+Entry = tuple[int, int]
+"""(slot, dimension): slots 0, 1, ... are inputs, -1, -2, ... outputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """An index shared by axes; `at[entry][position]` is its value there, -1 where it has none.
+
+    `role`: parallel, sum, mean, max, size or across. `inner`: how far inside a product its
+    name stands (larger is further in); the innermost is what grows by default.
+    """
+
+    name: str
+    size: int
+    role: str
+    at: Mapping[Entry, Array]
+    inner: int = 0
+
+    @property
+    def averaged(self) -> bool:
+        """Whether copies must be equally many."""
+        return self.role == "mean"
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """A notation's operands and results; each axis is a tuple-like word, products joined by `.`.
+
+    >>> parse("n (g i) *, (g o) -> n *")
+    ((('n', 'g i', '*'), ('g o',)), (('n', '*'),))
+    """
+    left, _, right = text.partition("->")
+    return _side(left), _side(right)
+
+
+def _side(text: str) -> tuple[tuple[str, ...], ...]:
+    if not text.strip():
+        return ()
+    operands = []
+    for part in text.split(","):
+        axes: list[str] = []
+        open_ = False
+        for word in part.replace("(", " ( ").replace(")", " ) ").split():
+            if word == "(":
+                open_ = True
+                axes.append("")
+            elif word == ")":
+                open_ = False
+            elif open_:
+                axes[-1] = f"{axes[-1]} {word}".strip()
+            else:
+                axes.append(word)
+        operands.append(tuple(axes))
+    return tuple(operands)
+
+
+def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
+    """One word per dimension: `...` numbered from the right, `*` from the left; "" drops."""
+    for stretch in ("...", "*"):
+        if stretch in axes:
+            k = axes.index(stretch)
+            count = rank - (len(axes) - 1)
+            if count < 0:
+                raise LookupError(f"rank {rank} is too small")
+            if stretch == "...":
+                middle = [f".{count - 1 - j}" for j in range(count)]
+            else:
+                middle = [f"*{j}" for j in range(count)]
+            return [*axes[:k], *middle, *axes[k + 1 :]]
+    if rank > len(axes):
+        raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
+    return list(axes[len(axes) - rank :])
+
+
+def _role(name: str, roles: Mapping[str, str], inputs: int, in_output: bool) -> str:
+    stem = "." if name.startswith(".") else name.rstrip("0123456789")
+    if stem in roles:
+        return roles[stem]
+    if in_output:
+        return "parallel"
+    return "sum" if inputs > 1 else "across"
+
+
+def _notated(row: Rule, site: Site) -> list[Factor]:
+    assert row.notation is not None
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    operands, results = parse(text)
+    sizes = dict(row.sizes(site)) if row.sizes else {}
+    words: dict[Entry, str] = {}
+    dims: dict[Entry, int | None] = {}
+
+    def place(slot: int, axes: tuple[str, ...], shape: Shape | None) -> None:
+        if shape is None:
+            raise LookupError(f"the shape of operand {slot} of '{site.node.name}' is unknown")
+        for k, word in enumerate(_aligned(axes, len(shape))):
+            if word not in ("1", "") and not word.startswith("*"):
+                words[slot, k], dims[slot, k] = word, shape[k]
+
+    for slot, axes in enumerate(operands):
+        if site.has(slot):
+            place(slot, axes, site.shapes[slot])
+    for k, axes in enumerate(results):
+        if k < len(site.outs) and site.node.outputs[k]:
+            shape = site.outs[k]
+            place(-1 - k, axes, shape)
+    _solve(words, dims, sizes)
+    found = []
+    for name in dict.fromkeys(n for w in words.values() for n in w.split()):
+        size = sizes.get(name)
+        if size is None:
+            continue
+        at = {}
+        inner = 0
+        for entry, word in words.items():
+            names = word.split()
+            if name not in names:
+                continue
+            labels = _labels(names, name, sizes, dims[entry])
+            if labels is not None:
+                at[entry] = labels
+                inner = max(inner, names.index(name))
+        inputs = sum(slot >= 0 for slot, _ in at)
+        in_output = any(slot < 0 and name in w.split() for (slot, _), w in words.items())
+        if at:
+            role = _role(name, row.roles, inputs, in_output)
+            found.append(Factor(name, size, role, at, inner))
+    return found
+
+
+def _solve(words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]) -> None:
+    """Sizes of all names: single names take the largest dimension (1 broadcasts)."""
+    for entry, word in words.items():
+        d = dims[entry]
+        if " " not in word and d is not None:
+            sizes[word] = max(sizes.get(word, d), d)
+    for _ in range(2):
+        for entry, word in words.items():
+            names, d = word.split(), dims[entry]
+            missing = [n for n in names if n not in sizes]
+            if len(names) > 1 and len(missing) == 1 and d is not None:
+                known = int(np.prod([sizes[n] for n in names if n in sizes]))
+                if known and d % known == 0:
+                    sizes[missing[0]] = d // known
+
+
+def _labels(names: list[str], name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
+    """The factor's index at each position of an axis; None where the axis broadcasts it."""
+    if d is None or any(n not in sizes for n in names):
+        return None
+    if len(names) == 1:
+        return np.arange(d) if d == sizes[name] else None
+    if int(np.prod([sizes[n] for n in names])) != d:
+        return None
+    # a factor of one position is not an index, unless the whole axis has one
+    if sizes[name] == 1 and not (d == 1 and name == names[-1]):
+        return None
+    inside = int(np.prod([sizes[n] for n in names[names.index(name) + 1 :]]))
+    return (np.arange(d) // inside) % sizes[name]
+
+
+def _components(rows: Array, columns: Array, n: int, m: int) -> tuple[int, Array, Array]:
+    """Connected components of a relation given as pairs; unrelated positions get -1."""
+    pairs = np.unique(rows.astype(np.int64) * m + columns)
+    r, c = pairs // m, pairs % m
+    left, right = np.full(n, n), np.full(m, n)
+    left[r] = r
+    while True:
+        np.minimum.at(right, c, left[r])
+        new = left.copy()
+        np.minimum.at(new, r, right[c])
+        if (new == left).all():
+            break
+        left = new
+    roots = np.unique(left[left < n])
+    index = np.full(n + 1, -1)
+    index[roots] = np.arange(len(roots))
+    return len(roots), index[left], index[right]
+
+
+def _moved(block: Block, site: Site) -> Iterator[Factor]:
+    ins = [site.dims(slot)[k] for slot, k in block.ins]
+    outs = [site.out_dims(slot)[k] for slot, k in block.outs]
+    if any(d is None for d in (*ins, *outs)):
+        return
+    name = ",".join(f"{s}.{k}" for s, k in block.outs) or "picked"
+    if block.aligned:
+        at = {e: np.arange(len(block.table)) for e in block.ins}
+        at |= {(-1 - s, k): np.arange(len(block.table)) for s, k in block.outs}
+        yield Factor(name, len(block.table), "parallel", at)
+        return
+    table = block.table.reshape(-1)
+    if len(block.outs) == 1:
+        made = np.flatnonzero(table == MADE)
+        if len(made):
+            labels = np.full(len(table), -1)
+            labels[made] = np.arange(len(made))
+            s, k = block.outs[0]
+            yield Factor(f"{name} made", len(made), "parallel", {(-1 - s, k): labels})
+    if not block.ins:
+        return
+    live = table >= 0
+    source = np.unravel_index(table[live], [d or 1 for d in ins])
+    if not block.outs:  # one position picked: the axis ends here, any copies will do
+        labels = np.full(ins[0] or 1, -1)
+        labels[source[0]] = 0
+        yield Factor(name, 1, "size", {block.ins[0]: labels})
+        return
+    target = np.unravel_index(np.flatnonzero(live), [d or 1 for d in outs])
+    for i, (entry, n) in enumerate(zip(block.ins, ins, strict=True)):
+        for o, ((s, k), m) in enumerate(zip(block.outs, outs, strict=True)):
+            count, left, right = _components(source[i], target[o], n or 1, m or 1)
+            if count > 1 or (n == m == 1) or (count == 1 and len(ins) == len(outs) == 1 == n):
+                yield Factor(f"{name} {i}:{o}", count, "parallel", {entry: left, (-1 - s, k): right})
+
+
+def dropped(site: Site) -> Mapping[Entry, Array]:
+    """Positions of each input axis that a movement leaves out: they end here."""
+    row = TABLE.get(site.node.op)
+    if row is None or row.movement is None:
+        return {}
+    reached: dict[Entry, Array] = {}
+    for block in row.movement(site):
+        if block.aligned or len(block.ins) != 1:
+            continue
+        (entry,) = block.ins
+        mask = reached.setdefault(entry, np.zeros(site.dims(entry[0])[entry[1]] or 0, bool))
+        mask[block.table[block.table >= 0]] = True
+    return {e: ~m for e, m in reached.items() if not m.all()}
+
+
+def factors(site: Site) -> list[Factor]:
+    """All factors of a node.
+
+    Raises:
+        KeyError: the operator has no row.
+        LookupError: something that the row needs is known only at run time.
+    """
+    row = TABLE[site.node.op]
+    if row.movement is not None:
+        try:
+            return [f for block in row.movement(site) for f in _moved(block, site)]
+        except LookupError:
+            if row.notation is None:
+                raise
+    if row.notation is None:
+        return []
+    return _notated(row, site)
+
+
+__all__ = ["ELSEWHERE", "MADE", "Entry", "Factor", "dropped", "factors", "parse"]

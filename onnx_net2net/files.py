@@ -1,0 +1,191 @@
+"""Reading a model: a skeleton that protobuf parses, and payloads that stay where they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import ModelProto, TensorProto
+
+from . import payload
+from .errors import ModelError
+from .rope import File, Range, Rope, memory
+from .wire import LIMIT, rewrite_tensors
+
+_HINTS = {
+    b"version https://git-lfs": "it is a git LFS pointer: run 'git lfs pull'",
+    b"PK\x03\x04": "it is a zip or PyTorch archive: export it to ONNX",
+    b"\x80\x02": "it is a Python pickle: export it to ONNX",
+    b"<": "it is a web page or XML: download the model again",
+    b"\xfd7zXZ": "it is compressed: decompress it",
+    b"\x1f\x8b": "it is compressed: decompress it",
+    b"\x89HDF": "it is an HDF5 file: convert it to ONNX",
+}
+
+
+class Source:
+    """A model as it was given, never changed.
+
+    Attributes:
+        proto: the model without large payloads; not to be changed, copy what you edit.
+        path: the file, None for a model in memory.
+        directory: where external data is looked for, None if unknown.
+        rope: the bytes.
+    """
+
+    __slots__ = ("directory", "path", "proto", "rope")
+
+    def __init__(
+        self, proto: ModelProto, rope: Rope, path: Path | None, directory: Path | None
+    ) -> None:
+        self.proto = proto
+        self.rope = rope
+        self.path = path
+        self.directory = directory
+
+    @property
+    def size(self) -> int:
+        """How many bytes the model has, external data left out."""
+        return self.rope.size
+
+    def array(self, tensor: TensorProto) -> np.ndarray:
+        """What a tensor of this model, or a copy of one, holds; may be read-only.
+
+        Raises:
+            ModelError: the tensor is broken or its external data is missing or too short.
+
+        >>> weight = onnx.numpy_helper.from_array(np.arange(3))
+        >>> graph = onnx.helper.make_graph([], "g", [], [], [weight])
+        >>> source = read(onnx.helper.make_model(graph))
+        >>> source.array(source.proto.graph.initializer[0])
+        array([0, 1, 2])
+        """
+        return payload.to_array(tensor, self._stored(tensor))
+
+    def raw(self, tensor: TensorProto) -> bytes:
+        """What a tensor holds as `raw_data` would hold it; raises ModelError, also for strings."""
+        stored = self._stored(tensor)
+        if stored is None and tensor.HasField("raw_data"):
+            return tensor.raw_data
+        if stored and stored.field == payload.RAW:
+            return stored.rope.read(0, stored.rope.size)
+        if tensor.data_type == TensorProto.STRING:
+            raise ModelError(f"tensor '{tensor.name}' holds strings, which have no raw form")
+        return onnx.numpy_helper.from_array(self.array(tensor)).raw_data
+
+    def _stored(self, tensor: TensorProto) -> payload.Stored | None:
+        if payload.is_cut(tensor):
+            return payload.unmark(tensor, self.rope)[1]
+        if payload.is_external(tensor):
+            return payload.external(tensor, self.directory)
+        return None
+
+
+def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Source:
+    """Read a model without its large payloads.
+
+    Args:
+        source: a path, the bytes of a model, an `onnx.ModelProto`, an onnx-graphsurgeon `Graph`,
+            or what `patch.apply` returned.
+        directory: folder of the external data; that of the path if not given.
+
+    Raises:
+        ModelError: nothing readable there, or not an ONNX model.
+        TypeError: `source` is none of these.
+    """
+    folder = None if directory is None else Path(directory)
+    path = None
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        folder = folder or path.parent
+        rope = Rope([_whole(path)])
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        rope = Rope([memory(bytes(source))])
+    elif isinstance(source, ModelProto):
+        rope = Rope([memory(_serialized(source))])
+    elif _is_graphsurgeon(source):
+        rope = Rope([memory(_serialized(sys.modules["onnx_graphsurgeon"].export_onnx(source)))])
+    elif isinstance(getattr(source, "rope", None), Rope):
+        rope = source.rope
+        folder = folder or source.directory
+    else:
+        raise TypeError(f"expected a path, bytes, ModelProto or gs.Graph, not {type(source)}")
+    name = f"'{path}'" if path else "the model"
+    return Source(_skeleton(rope, name), rope, path, folder)
+
+
+def _whole(path: Path) -> Range:
+    try:
+        if not path.exists():
+            raise ModelError(f"'{path}' does not exist; give the path of an ONNX model")
+        if not path.is_file():
+            raise ModelError(f"'{path}' is not a file; give the path of an ONNX model")
+        file = File.at(path)
+        file.open().close()
+    except OSError as error:
+        raise ModelError(f"cannot read '{path}': {error.strerror}") from error
+    return Range(file, 0, file.size)
+
+
+def _serialized(model: ModelProto) -> bytes:
+    try:
+        return model.SerializeToString()
+    except (ValueError, EncodeError) as error:
+        raise ModelError(
+            "the ModelProto is over 2 GiB; save it with external data and give the path"
+        ) from error
+
+
+def _is_graphsurgeon(source: object) -> bool:
+    """Without importing graphsurgeon: whoever has a Graph has imported it."""
+    graphsurgeon = sys.modules.get("onnx_graphsurgeon")
+    return graphsurgeon is not None and isinstance(source, graphsurgeon.Graph)
+
+
+def _skeleton(rope: Rope, name: str) -> ModelProto:
+    """The model in `rope` with large payloads cut out; raises ModelError."""
+    if not rope.size:
+        raise ModelError(f"{name} is empty; expected an ONNX model")
+    cuts = 0
+
+    def wanted(start: int, end: int) -> bool:
+        return end - start > payload.SMALL
+
+    def cut(start: int, end: int) -> list[Range] | None:
+        nonlocal cuts
+        peeled = payload.peel(rope, start, end)
+        if peeled is None:
+            return None
+        cuts += 1
+        return [memory(payload.mark(peeled).SerializeToString())]
+
+    try:
+        rest = Rope(rewrite_tensors(rope, wanted, cut) or rope.ranges)
+        if rest.size > LIMIT:
+            raise ModelError(f"not an ONNX model: {rest.size} bytes that are no tensors")
+        data = rest.read(0, rest.size)
+        model = ModelProto.FromString(data)
+    except (ModelError, DecodeError) as error:
+        raise ModelError(f"cannot read {name}: {_reason(rope, error)}") from None
+    if not model.HasField("graph") and not model.functions:
+        raise ModelError(f"{name} holds no graph; {_reason(rope, 'expected an ONNX model')}")
+    if data.count(payload.MARKER.encode()) != cuts:
+        raise ModelError(f"{name} uses the reserved name '{payload.MARKER}'; rename it there")
+    return model
+
+
+def _reason(rope: Rope, error: object) -> str:
+    head = rope.read(0, min(rope.size, 64))
+    hints = (hint for start, hint in _HINTS.items() if head.startswith(start))
+    if hint := next(hints, None):
+        return hint
+    if isinstance(error, DecodeError):
+        return "it is not an ONNX model, or damaged; export or download it again"
+    return str(error)

@@ -1,0 +1,352 @@
+"""From spaces and new units to everything that changes: arrays, attributes, operands, nodes.
+
+Data flows one way: layout -> what each constant becomes -> which uses of shared constants
+part -> the student's shape arithmetic -> the index proof. No weights are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from onnx_net2net.analysis import Analysis
+from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.factors import Entry, Factor
+from onnx_net2net.layout import Layout, layout
+from onnx_net2net.mapping import Row, Units
+from onnx_net2net.model import Node
+from onnx_net2net.operators import TABLE, Array, Site
+from onnx_net2net.proof import factors_commute, movement_commutes
+from onnx_net2net.sizes import Operand, Sizes, follow
+from onnx_net2net.spaces import Axis, Instance, Space
+
+Use = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one use of a constant becomes.
+
+    `source`: dimension -> student position -> teacher position; `unit`: likewise, the new
+    unit at each position (-1: original). `split`: the dimension whose copies share the
+    weight. `weight`: it makes a layer's output, so free units are drawn at random.
+    `keeps`: zero units keep the copied values (scales, variances).
+    """
+
+    source: dict[int, Array]
+    unit: dict[int, Array]
+    split: int | None = None
+    weight: bool = False
+    keeps: bool = False
+
+    def same(self, other: Change | None) -> bool:
+        """Whether both make the same array."""
+        return (
+            other is not None
+            and (self.split, self.weight, self.keeps) == (other.split, other.weight, other.keeps)
+            and self.source.keys() == other.source.keys()
+            and all(np.array_equal(v, other.source[d]) for d, v in self.source.items())
+            and all(np.array_equal(v, other.unit[d]) for d, v in self.unit.items())
+        )
+
+
+@dataclass(frozen=True)
+class Division:
+    """A Mul in front of a node's input, where no weight can take the division."""
+
+    node: int
+    slot: int
+    dim: int
+    rank: int
+    source: Array
+    unit: Array
+    dtype: int
+
+
+@dataclass
+class Growth:
+    """Everything that one step changes.
+
+    `constants`: (leaf, use) -> change; `parted`: leaves whose uses get different arrays;
+    `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
+    value; `divisions`: nodes to insert; `layout`: where the copies land.
+    """
+
+    space: Space
+    units: Units
+    layout: Layout
+    constants: dict[tuple[str, Use], Change] = field(default_factory=dict)
+    parted: set[str] = field(default_factory=set)
+    operands: list[Operand] = field(default_factory=list)
+    attributes: dict[tuple[int, str], int] = field(default_factory=dict)
+    divisions: list[Division] = field(default_factory=list)
+
+
+def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
+    """The sources of a node's axes, for those that grow."""
+    node, tag = analysis.model.nodes[instance[0]], instance[1]
+    found = {}
+    for slot, tensor in [*enumerate(node.inputs), *((-1 - k, t) for k, t in enumerate(node.outputs))]:
+        if not tensor:
+            continue
+        use = None
+        if tensor in analysis.model.constant:
+            use = tag or (node.index, slot)
+        for dim in range(len(analysis.first.shapes.get(tensor) or ())):
+            s = growth.source.get((tensor, use, dim))
+            if s is not None and len(s) != (analysis.first.shapes[tensor] or ())[dim]:
+                found[slot, dim] = s
+    return found
+
+
+def grow(analysis: Analysis, space: Space, units: Units) -> Growth | Refusal:
+    """Plan one step: try where copies may land, take what the index proof accepts.
+
+    Args:
+        space: what grows; units: its new units.
+
+    Returns:
+        The growth, or why no layout works.
+    """
+    refused: Refusal | None = None
+    for inline in (False, True):
+        result = _grow(analysis, space, units, layout(space, units, inline))
+        if isinstance(result, Growth):
+            return result
+        refused = refused or result
+        if result.reason not in (Reason.MISALIGNED, Reason.COMPUTED_SIZE):
+            break
+    assert refused is not None
+    return refused
+
+
+def _grow(analysis: Analysis, space: Space, units: Units, places: Layout) -> Growth | Refusal:
+    growth = Growth(space, units, places)
+    for step in (_rows, _carriers, _splits, _part, _attributes, _follow, _prove):
+        refusal = step(analysis, growth)
+        if refusal is not None:
+            return refusal
+    return growth
+
+
+def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
+    """Rows other than copies pass only where the table says so."""
+    kinds = set(growth.units.kind) - {Row.COPY}
+    if not kinds:
+        return None
+    for (index, _), carried in growth.space.passages.items():
+        node = analysis.model.nodes[index]
+        row = TABLE[node.op]
+        for f in carried:
+            inputs = sum(e[0] >= 0 for e in f.at)
+            bad = f.role in ("mean", "max")
+            zero = f.role == "parallel" and not row.zero and inputs > 0
+            contracted = f.role == "sum" or not any(e[0] < 0 for e in f.at)
+            if bad or (Row.ZERO in kinds and zero and not contracted):
+                kind = "zero" if Row.ZERO in kinds else "free"
+                return Refusal(
+                    Reason.ROW_KIND, node.name, detail=f"{kind} rows do not pass {node.op}",
+                    hint="grow with copies instead",
+                )  # fmt: skip
+    return None
+
+
+def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
+    """Re-index every constant that has an axis in the space."""
+    constant: dict[tuple[str, Use], Change] = growth.constants
+    for (tensor, use, dim), source in growth.layout.source.items():
+        if use is None or tensor not in analysis.model.leaves:
+            continue
+        change = constant.get((tensor, use))
+        if change is None:
+            reader = analysis.model.nodes[use[0]]
+            keeps = use[1] in TABLE[reader.op].zero_keeps
+            weight = use[1] in analysis.weights(reader)
+            change = constant[tensor, use] = Change({}, {}, None, weight, keeps)
+        change.source[dim] = source
+        change.unit[dim] = growth.layout.unit[tensor, use, dim]
+    return None
+
+
+def _splits(analysis: Analysis, growth: Growth) -> Refusal | None:
+    """Find, for every contraction, the constant that divides among the copies."""
+    for (index, tag), carried in growth.space.passages.items():
+        node = analysis.model.nodes[index]
+        for f in carried:
+            if f.role != "sum" or tag is not None:
+                continue
+            entries = [e for e in f.at if e[0] >= 0]
+            axis = next((a for e in entries if (a := _absorbs(analysis, growth, node, e))), None)
+            if axis is not None:
+                leaf, use, dim = axis
+                assert use is not None
+                change = growth.constants[leaf, use]
+                growth.constants[leaf, use] = replace(change, split=dim)
+                continue
+            refusal = _divide(analysis, growth, node, entries[-1])
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _absorbs(analysis: Analysis, growth: Growth, node: Node, entry: Entry) -> Axis | None:
+    tensor = node.inputs[entry[0]]
+    if tensor not in analysis.model.constant:
+        return None
+    use = (node.index, entry[0])
+    return _leaf_axis(analysis, growth, (tensor, use, entry[1]))
+
+
+def _leaf_axis(analysis: Analysis, growth: Growth, axis: Axis) -> Axis | None:
+    """Follow an axis of a computed constant up to the leaf, through linear nodes only."""
+    tensor, use, dim = axis
+    leaf = analysis.model.leaves.get(tensor)
+    if leaf is not None:
+        return axis if growth.constants.get((tensor, use or (0, 0))) else None
+    node = analysis.model.producer.get(tensor)
+    if node is None or not TABLE[node.op].linear:
+        return None
+    entry = (-1 - node.outputs.index(tensor), dim)
+    for f in growth.space.passages.get((node.index, use), []):
+        for e in f.at if entry in f.at else ():
+            if e[0] >= 0:
+                found = _leaf_axis(analysis, growth, (node.inputs[e[0]], use, e[1]))
+                if found is not None:
+                    return found
+    return None
+
+
+def _divide(analysis: Analysis, growth: Growth, node: Node, entry: Entry) -> Refusal | None:
+    slot, dim = entry
+    tensor = node.inputs[slot]
+    use = (node.index, slot) if tensor in analysis.model.constant else None
+    dtype = analysis.first.dtype(tensor)
+    if dtype not in (1, 10, 11, 16):
+        return Refusal(
+            Reason.UNSPLITTABLE, node.name, (tensor, dim), node.op,
+            "its operands are integers that are computed at run time",
+        )  # fmt: skip
+    axis = (tensor, use, dim)
+    rank = len(analysis.first.shapes[tensor] or ())
+    growth.divisions.append(
+        Division(
+            node.index, slot, dim, rank, growth.layout.source[axis], growth.layout.unit[axis], dtype
+        )
+    )
+    return None
+
+
+def _readers(analysis: Analysis, leaf: str) -> Iterator[Use]:
+    """The uses of a leaf by nodes that are not themselves constant; sizes do not count."""
+    todo, seen = [leaf], {leaf}
+    while todo:
+        tensor = todo.pop()
+        for node, slot in analysis.model.readers.get(tensor, ()):
+            if node.outputs and all(o in analysis.model.constant for o in node.outputs if o):
+                if "size" in TABLE.get(node.op, TABLE["Identity"]).roles.values():
+                    continue
+                todo += [o for o in node.outputs if o and o not in seen]
+                seen.update(node.outputs)
+            else:
+                yield node.index, slot
+
+
+def _part(analysis: Analysis, growth: Growth) -> Refusal | None:
+    """Which leaves must be copied because their uses get different arrays."""
+    outputs = {t for s in analysis.model.scopes.values() for t in s.outputs}
+    for leaf in {name for name, _ in growth.constants}:
+        changes = [growth.constants.get((leaf, use)) for use in _readers(analysis, leaf)]
+        first = changes[0] if changes else None
+        if leaf in outputs or first is None or not all(first.same(c) for c in changes):
+            growth.parted.add(leaf)
+    return None
+
+
+def _attributes(analysis: Analysis, growth: Growth) -> Refusal | None:
+    """Attributes that hold the size of a factor (group, num_groups)."""
+    for instance, carried in growth.space.passages.items():
+        node = analysis.model.nodes[instance[0]]
+        wanted = TABLE[node.op].attributes
+        for name, factor in wanted.items():
+            for f in carried:
+                if f.name != factor:
+                    continue
+                fs = analysis.factors(node)
+                assert not isinstance(fs, Refusal)
+                sources = sources_of(analysis, growth.layout, instance)
+                ok, own = factors_commute(fs, carried, sources)
+                if not ok:
+                    return _misaligned(node)
+                if id(f) in own:
+                    growth.attributes[node.index, name] = len(own[id(f)])
+    return None
+
+
+def _follow(analysis: Analysis, growth: Growth) -> Refusal | None:
+    grown = {t for t in growth.layout.source if t[1] is None}
+    leaves = {
+        axis for axis in growth.layout.source if axis[1] is not None and axis[0] not in growth.parted
+    }
+    sizes = {(a[0], a[2]): len(growth.layout.source[a]) for a in grown | leaves}
+    result = follow(
+        analysis,
+        sizes,
+        set(growth.space.passages),
+        lambda instance: sources_of(analysis, growth.layout, instance),
+    )
+    if isinstance(result, Refusal):
+        return result
+    growth.operands = result.operands
+    return _prove_movements(analysis, growth, result)
+
+
+def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> Refusal | None:
+    for instance in growth.space.passages:
+        node = analysis.model.nodes[instance[0]]
+        if TABLE[node.op].movement is None:
+            continue
+        sources = sources_of(analysis, growth.layout, instance)
+        if not sources:
+            continue
+        for k, facts in enumerate(analysis.facts):
+            site = facts.site(node)
+            if not _moves(site):
+                continue
+            if not movement_commutes(site, sizes.student(instance, k, sources), sources):
+                return _misaligned(node)
+    return None
+
+
+def _moves(site: Site) -> bool:
+    """False where a movement's indices come at run time and its notation stands instead."""
+    row = TABLE[site.node.op]
+    try:
+        return row.movement is not None and row.movement(site) is not None
+    except LookupError:
+        return row.notation is None
+
+
+def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
+    for instance, carried in growth.space.passages.items():
+        node = analysis.model.nodes[instance[0]]
+        row = TABLE[node.op]
+        if row.notation is None or (row.movement and _moves(analysis.first.site(node))):
+            continue
+        fs = analysis.factors(node)
+        assert not isinstance(fs, Refusal)
+        sources = sources_of(analysis, growth.layout, instance)
+        if not factors_commute(fs, carried, sources)[0]:
+            return _misaligned(node)
+    return None
+
+
+def _misaligned(node: Node) -> Refusal:
+    return Refusal(
+        Reason.MISALIGNED, node.name, detail=node.op,
+        hint="try a whole multiple of today's width, or another layer",
+    )  # fmt: skip
+
+
+__all__ = ["Change", "Division", "Factor", "Growth", "Site", "grow", "sources_of"]

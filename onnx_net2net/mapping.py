@@ -1,0 +1,179 @@
+"""Replication maps and shares: which units are new, and how a weight divides among copies.
+
+Everything random comes from raw PCG64 words keyed by (seed, what it is for), scaled by
+powers of two: the same bytes on every machine and numpy version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.operators import Array
+
+
+class Row(str, Enum):
+    """What a new row of a grown axis is."""
+
+    COPY = "copy"
+    ZERO = "zero"
+    FREE = "free"
+
+
+@dataclass(frozen=True)
+class Units:
+    """The new units of a space, in the order in which they are appended.
+
+    `source[t]`: the class that unit t copies (for zero and free rows: stands in line with);
+    `kind[t]`: what it is.
+    """
+
+    source: Array
+    kind: tuple[Row, ...]
+
+    @classmethod
+    def copies(cls, source: Sequence[int] | Array, kind: Row = Row.COPY) -> Units:
+        """Units that are all of one kind.
+
+        >>> Units.copies([2, 0]).kind
+        (<Row.COPY: 'copy'>, <Row.COPY: 'copy'>)
+        """
+        s = np.asarray(source, np.int64)
+        return cls(s, (kind,) * len(s))
+
+
+def words(count: int, *key: Any) -> Array:
+    """`count` random 64-bit words for a key; equal keys give equal words.
+
+    >>> int(words(1, 0, "conv1")[0]) == int(words(1, 0, "conv1")[0])
+    True
+    """
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    raw = np.random.PCG64(int.from_bytes(digest[:16], "little")).random_raw(count)
+    return np.asarray(raw, np.uint64)
+
+
+def below(limit: int, count: int, *key: Any) -> Array:
+    """`count` integers in [0, limit)."""
+    return ((words(count, *key) >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(
+        np.int64
+    )
+
+
+def permutation(n: int, *key: Any) -> Array:
+    """A random order of n things."""
+    return np.argsort(words(n, *key), kind="stable")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A float format: bits of precision and the exponent of its smallest subnormal."""
+
+    precision: int
+    smallest: int
+
+
+_FORMATS = {
+    "float64": Format(53, -1074),
+    "float32": Format(24, -149),
+    "float16": Format(11, -24),
+    "bfloat16": Format(8, -133),
+}
+
+
+def splittable(dtype: Any) -> bool:
+    """Whether shares of this dtype are supported."""
+    return np.dtype(dtype).name in _FORMATS
+
+
+def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
+    """Divide weights so that the shares add up exactly.
+
+    Each share is an integer multiple, at most 2^precision, of the weight's own ulp, so it
+    is representable; the last copy takes the remainder. Zero-sum noise is about half the
+    typical |w| and is cut where a share would not fit.
+
+    Args:
+        w: weights, any shape, float16/bfloat16/float32/float64.
+        copies: how many, at least 1.
+        how: `zero-sum`, `even` or `one-hot`.
+        key: what the noise is keyed by.
+
+    Returns:
+        Array of shape (copies, *w.shape) and w's dtype; exact sum over axis 0 equals w.
+
+    >>> s = shares(np.array([0.1, 3.0], np.float32), 3, "zero-sum", 0)
+    >>> [float(x) for x in s.astype(np.float64).sum(0)] == [float(np.float32(0.1)), 3.0]
+    True
+    """
+    form = _FORMATS[np.dtype(w.dtype).name]
+    wide = w.astype(np.float64)
+    finite = np.isfinite(wide)
+    wide = np.where(finite, wide, 0.0)
+    mantissa, exponent = np.frexp(wide)
+    nonzero = wide != 0
+    typical = int(exponent[nonzero].sum() // max(int(nonzero.sum()), 1))
+    exponent = np.where(nonzero, exponent, typical)
+    ulp = np.maximum(exponent - form.precision, form.smallest)
+    whole = np.ldexp(mantissa, exponent - ulp).astype(np.int64)
+    parts = np.zeros((copies, *w.shape), np.int64)
+    if how == "one-hot":
+        parts[0] = whole
+    else:
+        parts[:-1] = (2 * whole + copies) // (2 * copies)
+        if how == "zero-sum" and copies > 1:
+            room = max((1 << form.precision) // copies - 2, 0)
+            reach = np.minimum(np.ldexp(1.0, np.minimum(typical + 1 - ulp, 60)), room)
+            raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)
+            unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+            parts[:-1] += np.rint(unit * reach).astype(np.int64)
+        parts[-1] = whole - parts[:-1].sum(0)
+    result = np.ldexp(parts.astype(np.float64), ulp).astype(w.dtype)
+    if not finite.all():  # no share of an infinity adds up with another: the first keeps it
+        result[0] = np.where(finite, result[0], w)
+        result[1:] = np.where(finite, result[1:], np.zeros((), w.dtype))
+    return result
+
+
+def divided(
+    w: Array, source: Array, axis: int, how: str, live: Array | None = None, *key: Any
+) -> Array:
+    """Re-index an axis and divide each entry among the copies of its source.
+
+    Args:
+        w: weights.
+        source: student position -> teacher position.
+        live: student positions that take part; the others get zeros.
+
+    Returns:
+        The student's weights: summing the copies gives `w` exactly.
+    """
+    flat = np.moveaxis(w, axis, 0)
+    out = flat[source].copy()
+    live = np.ones(len(source), bool) if live is None else live
+    out[~live] = np.zeros((), w.dtype)
+    counts = np.bincount(source[live], minlength=flat.shape[0])
+    order = np.argsort(source[live], kind="stable")
+    at = np.flatnonzero(live)[order]
+    start = np.concatenate([[0], np.cumsum(counts)])
+    for r in np.unique(counts[counts > 1]):
+        of = np.flatnonzero(counts == r)
+        positions = at[start[of][:, None] + np.arange(r)]  # [k, r]
+        parts = shares(flat[of], int(r), how, *key, int(r))
+        for j in range(int(r)):
+            out[positions[:, j]] = parts[j]
+    return np.ascontiguousarray(np.moveaxis(out, 0, axis))
+
+
+def noise(w: Array, *key: Any) -> Array:
+    """Random weights of w's shape, dtype and spread: bell-shaped, sums of four uniforms."""
+    form = np.sqrt(np.mean(np.square(w.astype(np.float64)))) if w.size else 0.0
+    scale = np.ldexp(1.0, int(np.frexp(form)[1]) - 1) if form else 2.0**-4
+    raw = words(4 * w.size, *key).reshape(4, *w.shape)
+    unit = ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0).sum(0)
+    return (unit * scale).astype(w.dtype)

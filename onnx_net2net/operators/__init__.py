@@ -1,0 +1,21 @@
+"""The operator table: one row per operator, one file per family.
+
+`TABLE` maps an operator (`Conv`, `com.microsoft.Gelu`) to its `Rule`; see `rule.py` for
+what a row can say, and add a row with `rule(...)` in the family's file.
+"""
+
+from __future__ import annotations
+
+from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
+    control,
+    elementwise,
+    linear,
+    movement,
+    normalization,
+    reduction,
+    sizes,
+    window,
+)
+from onnx_net2net.operators.rule import TABLE, Array, Block, Grown, Rule, Shape, Site, Slot, rule
+
+__all__ = ["TABLE", "Array", "Block", "Grown", "Rule", "Shape", "Site", "Slot", "rule"]

@@ -1,0 +1,163 @@
+"""Operators that treat every element alone: unary, broadcasting, and their fused forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_net2net.model import Node
+from onnx_net2net.operators.rule import Site, rule
+
+_FOLDED: dict[str, Any] = {
+    "Abs": np.abs,
+    "Ceil": np.ceil,
+    "Cos": np.cos,
+    "Exp": np.exp,
+    "Floor": np.floor,
+    "Identity": lambda x: x,
+    "Log": np.log,
+    "Neg": np.negative,
+    "Not": np.logical_not,
+    "Reciprocal": lambda x: (1 / x).astype(x.dtype),
+    "Relu": lambda x: np.maximum(x, 0),
+    "Round": np.rint,
+    "Sign": np.sign,
+    "Sin": np.sin,
+    "Sqrt": np.sqrt,
+}
+_ZERO = (
+    "Abs Asin Asinh Atan Atanh Ceil Celu Elu Erf Floor Gelu HardSwish Identity LeakyRelu Mish "
+    "Neg Relu Round Selu Shrink Sign Sin Sinh Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+)
+_NOT_ZERO = (
+    "Acos Acosh BitwiseNot Cos Cosh Exp HardSigmoid IsInf IsNaN Log Not Reciprocal Sigmoid Softplus"
+)
+
+
+def _unary(name: str) -> Any:
+    f = _FOLDED.get(name)
+    return None if f is None else lambda node, args: [f(args[0])]
+
+
+for _name in _ZERO.split():
+    rule(
+        _name,
+        notation="... -> ...",
+        zero=True,
+        linear=_name in ("Identity", "Neg"),
+        fold=_unary(_name),
+    )
+for _name in _NOT_ZERO.split():
+    rule(_name, notation="... -> ...", fold=_unary(_name))
+
+rule(
+    "com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu com.microsoft.BiasGelu",
+    notation=lambda s: "..., ... -> ..." if s.has(1) else "... -> ...",
+    like="",
+    zero=True,
+)
+
+
+def _cast(node: Node, args: list[Any]) -> list[Any]:
+    return [args[0].astype(onnx.helper.tensor_dtype_to_np_dtype(node.attr("to")))]
+
+
+rule("Cast", notation="... -> ...", zero=True, linear=True, fold=_cast)
+rule(
+    "CastLike",
+    notation="... -> ...",
+    zero=True,
+    linear=True,
+    fold=lambda node, args: [args[0].astype(args[1].dtype)],
+)
+rule(
+    "Clip",
+    notation="... -> ...",
+    fold=lambda node, args: [
+        np.clip(
+            args[0],
+            args[1] if len(args) > 1 else node.attr("min"),
+            args[2] if len(args) > 2 else node.attr("max"),
+        )
+    ],
+)
+rule("Dropout", notation="... -> ..., ...", zero=True, linear=True)
+rule("Bernoulli RandomNormalLike RandomUniformLike", random=True)
+rule("Multinomial RandomNormal RandomUniform", random=True)
+
+
+def _divide(a: Any, b: Any) -> Any:
+    if a.dtype.kind in "iu":  # ONNX truncates, numpy floors
+        q = np.abs(a) // np.maximum(np.abs(b), 1)
+        return (q * np.sign(a) * np.sign(b)).astype(a.dtype)
+    return a / b
+
+
+_BINARY: dict[str, Any] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": _divide,
+    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Mod": None,
+    "PRelu": None,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "BitShift": None,
+    "BitwiseAnd": np.bitwise_and,
+    "BitwiseOr": np.bitwise_or,
+    "BitwiseXor": np.bitwise_xor,
+}
+
+
+def _mod(node: Node, args: list[Any]) -> list[Any]:
+    return [(np.fmod if node.attr("fmod", 0) else np.mod)(args[0], args[1])]
+
+
+def _folded(f: Any) -> Any:
+    return lambda node, args: [f(args[0], args[1])]
+
+
+for _name, _f in _BINARY.items():
+    rule(
+        _name,
+        notation="..., ... -> ...",
+        zero=_name in ("Add", "Sub", "Mul", "Div", "PRelu"),
+        zero_keeps={"Mul": (0, 1), "Div": (1,), "PRelu": (1,)}.get(_name, ()),
+        linear=_name in ("Mul", "Div"),
+        fold=_mod if _name == "Mod" else None if _f is None else _folded(_f),
+    )
+
+
+def _variadic(site: Site) -> str:
+    return ", ".join(["..."] * len(site.node.inputs)) + " -> ..."
+
+
+def _reduced(f: Any) -> Any:
+    def fold(node: Node, args: list[Any]) -> list[Any]:
+        total = args[0]
+        for a in args[1:]:
+            total = f(total, a)
+        return [total]
+
+    return fold
+
+
+rule("Sum", notation=_variadic, zero=True, fold=_reduced(np.add))
+rule("Max", notation=_variadic, zero=True, fold=_reduced(np.maximum))
+rule("Min", notation=_variadic, zero=True, fold=_reduced(np.minimum))
+rule("Mean", notation=_variadic, zero=True)
+rule(
+    "Where",
+    notation="..., ..., ... -> ...",
+    zero=True,
+    fold=lambda node, args: [np.where(args[0], args[1], args[2])],
+)

@@ -1,0 +1,84 @@
+"""Operators with weights: convolutions, matrix products, Einsum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx_net2net.operators.rule import Site, rule
+
+
+def _groups(site: Site) -> Mapping[str, int]:
+    return {"g": int(site.attr("group", 1))}
+
+
+_CONV = "n (g i) *, (g o) i *, (g o) -> n (g o) *"
+
+rule("Conv", notation=_CONV, sizes=_groups, attributes={"group": "g"})
+rule(
+    "com.microsoft.FusedConv",
+    notation="n (g i) *, (g o) i *, (g o), n (g o) * -> n (g o) *",
+    sizes=_groups,
+    attributes={"group": "g"},
+    like="Conv",
+)
+rule(
+    "ConvTranspose",
+    notation="n (g i) *, (g i) o *, (g o) -> n (g o) *",
+    sizes=_groups,
+    attributes={"group": "g"},
+)
+
+
+def _gemm(site: Site) -> str:
+    a = "k m" if site.attr("transA", 0) else "m k"
+    b = "n k" if site.attr("transB", 0) else "k n"
+    return f"{a}, {b}, m n -> m n"
+
+
+rule("Gemm", notation=_gemm)
+rule("com.microsoft.FusedGemm", notation=_gemm, like="Gemm")
+
+
+def _matmul(site: Site) -> str:
+    a, b = site.rank(0), site.rank(1)
+    left = "k" if a == 1 else "... m k"
+    right = "k" if b == 1 else "... k n"
+    out = " ".join(
+        (["..."] if max(a, b) > 2 else []) + ["m"] * (a > 1) + ["n"] * (b > 1)
+    )  # rank 1 operands lose their axis
+    return f"{left}, {right} -> {out}".replace("... m k", "... m k" if a > 2 else "m k").replace(
+        "... k n", "... k n" if b > 2 else "k n"
+    )
+
+
+def _fused_matmul(site: Site) -> str:
+    if site.attr("transBatchA", 0) or site.attr("transBatchB", 0):
+        raise LookupError("transBatchA/transBatchB")
+    a = "... k m" if site.attr("transA", 0) else "... m k"
+    b = "... n k" if site.attr("transB", 0) else "... k n"
+    return f"{a}, {b} -> ... m n"
+
+
+rule("MatMul", notation=_matmul)
+rule("com.microsoft.FusedMatMul", notation=_fused_matmul)
+
+
+def _einsum(site: Site) -> str:
+    equation = str(site.attr("equation", "")).replace(" ", "")
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = left.replace(",", "").replace(".", "")
+        out = ("..." if "..." in left else "") + "".join(
+            sorted(c for c in set(letters) if letters.count(c) == 1)
+        )
+    if any(len(set(t.replace(".", ""))) < len(t.replace(".", "")) for t in [*terms, out]):
+        raise LookupError(f"a repeated index in '{equation}'")
+    return (
+        ", ".join(" ".join(t.replace("...", ".")).replace(".", "...") for t in terms)
+        + " -> "
+        + " ".join(out.replace("...", ".")).replace(".", "...")
+    )
+
+
+rule("Einsum", notation=_einsum)

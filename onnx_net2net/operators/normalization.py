@@ -1,0 +1,97 @@
+"""Normalizations and softmaxes: what they average over needs equal counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx_net2net.operators.rule import Site, rule
+
+rule(
+    "BatchNormalization",
+    notation="n c ..., c, c, c, c -> n c ..., c, c, c, c",
+    zero=True,
+    zero_keeps=(1, 4),
+)
+rule("InstanceNormalization", notation="n c *, c, c -> n c *", zero=True, zero_keeps=(1,))
+
+
+def _last_axes(site: Site) -> str:
+    """Axes from `axis` on are averaged over; scale and bias have their shape."""
+    rank = len(site.dims(0))
+    axis = int(site.attr("axis", -1)) % rank
+    kept, mean = [f"a{k}" for k in range(axis)], [f"m{k}" for k in range(axis, rank)]
+    x, w = " ".join(kept + mean), " ".join(mean)
+    return f"{x}, {w}, {w} -> {x}"
+
+
+rule("LayerNormalization RMSNormalization", notation=_last_axes, roles={"m": "mean"})
+rule(
+    "SimplifiedLayerNormalization",
+    notation=_last_axes,
+    roles={"m": "mean"},
+    like="LayerNormalization",
+)
+
+
+def _groups(site: Site) -> Mapping[str, int]:
+    return {"g": int(site.attr("num_groups", 1))}
+
+
+rule(
+    "GroupNormalization",
+    notation=lambda s: (
+        "n (g c) *, (g c), (g c) -> n (g c) *"
+        if s.node.version >= 21
+        else "n (g c) *, g, g -> n (g c) *"
+    ),
+    sizes=_groups,
+    roles={"c": "mean"},
+    attributes={"num_groups": "g"},
+)
+rule("LRN", notation="n x * -> n x *", roles={"x": "across"})
+
+
+def along(default: int) -> object:
+    """A notation that works across one axis, given by attribute `axis`; the others pass."""
+
+    def notation(site: Site) -> str:
+        rank = len(site.dims(0))
+        axis = int(site.attr("axis", default)) % max(rank, 1)
+        names = " ".join(f"{'x' if k == axis else 'a'}{k}" for k in range(rank))
+        return f"{names} -> " + ", ".join([names] * len(site.node.outputs))
+
+    return notation
+
+
+def _softmax(site: Site) -> str:
+    rank = len(site.dims(0))
+    if site.node.version >= 13:
+        return str(along(-1)(site))  # type: ignore[operator]
+    axis = int(site.attr("axis", 1)) % max(rank, 1)  # flattened to two axes before opset 13
+    names = " ".join(f"{'x' if k >= axis else 'a'}{k}" for k in range(rank))
+    return f"{names} -> {names}"
+
+
+rule("Softmax LogSoftmax Hardmax", notation=_softmax, roles={"x": "across"})
+rule("LpNormalization TopK", notation=along(-1), roles={"x": "across"})
+
+
+def _cumulative(site: Site) -> str:
+    rank = len(site.dims(0))
+    axes = site.ints(1)
+    axis = (axes[0] if axes else 0) % max(rank, 1)
+    names = " ".join(f"{'x' if k == axis else 'a'}{k}" for k in range(rank))
+    return f"{names} -> {names}"
+
+
+rule("CumSum", notation=_cumulative, roles={"x": "across"})
+
+
+def _mean_variance(site: Site) -> str:
+    rank = len(site.dims(0))
+    axes = {int(a) % rank for a in site.attr("axes", [0, 2, 3])}
+    names = " ".join(f"{'m' if k in axes else 'a'}{k}" for k in range(rank))
+    return f"{names} -> {names}"
+
+
+rule("MeanVarianceNormalization", notation=_mean_variance, roles={"m": "mean"}, zero=True)

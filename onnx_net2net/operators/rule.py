@@ -1,0 +1,189 @@
+"""What a row of the operator table can say.
+
+A computing operator is one line in einops-like notation, e.g. Conv:
+
+    n (g i) *, (g o) i *, (g o) -> n (g o) *
+
+- a name is an index that axes share; `(g i)` is an axis that is a product, `g` outermost;
+- `...` are axes that pass through one by one, aligned from the right (broadcasting);
+- `*` are axes that the operator works across (windows, sorted axes): they cannot grow.
+
+A name in the output passes through (`parallel`); a name in two inputs only is contracted
+(`sum`); a name in one input only has the role that the row gives, else it is `across`.
+An operand shorter than its pattern lacks the leading names; a dimension of 1 broadcasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_net2net.model import Node
+
+Shape = tuple["int | None", ...]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A node with what is known about its operands at one set of input sizes.
+
+    `shapes`/`outs`: per input/output, None where the rank is unknown;
+    `values`: per input, the array where it is small and known, else None.
+    """
+
+    node: Node
+    shapes: tuple[Shape | None, ...]
+    outs: tuple[Shape | None, ...]
+    values: tuple[Array | None, ...]
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """The node's attribute, or `default`."""
+        return self.node.attr(name, default)
+
+    def rank(self, slot: int = 0) -> int:
+        """Rank of an input; 0 where it is absent or unknown."""
+        s = self.shapes[slot] if slot < len(self.shapes) else None
+        return len(s) if s is not None else 0
+
+    def dims(self, slot: int = 0) -> Shape:
+        """Shape of an input; raises LookupError where it is unknown."""
+        s = self.shapes[slot] if slot < len(self.shapes) else None
+        if s is None:
+            raise LookupError(f"shape of input {slot} of '{self.node.name}' is unknown")
+        return s
+
+    def out_dims(self, slot: int = 0) -> Shape:
+        """Shape of an output; raises LookupError where it is unknown."""
+        s = self.outs[slot] if slot < len(self.outs) else None
+        if s is None:
+            raise LookupError(f"shape of output {slot} of '{self.node.name}' is unknown")
+        return s
+
+    def has(self, slot: int) -> bool:
+        """Whether input `slot` is present."""
+        return slot < len(self.node.inputs) and bool(self.node.inputs[slot])
+
+    def ints(self, slot: int, attribute: str = "") -> list[int] | None:
+        """Integers given by input `slot` or, in old opsets, by `attribute`.
+
+        None: absent. Raises LookupError: computed at run time.
+        """
+        if self.has(slot):
+            v = self.values[slot]
+            if v is None:
+                raise LookupError(f"input {slot} of '{self.node.name}' is computed at run time")
+            return [int(x) for x in np.atleast_1d(v)]
+        v = self.attr(attribute) if attribute else None
+        return None if v is None else [int(x) for x in np.atleast_1d(v)]
+
+
+MADE, ELSEWHERE = -1, -2
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a data movement that is independent of the other axes.
+
+    `ins`: the (input, dimension) pairs whose indices it mixes; `outs` likewise.
+    `table[out index]` is the flat index into the `ins` dimensions, `MADE` where the output
+    is made here (padding), `ELSEWHERE` where another block supplies it (Concat).
+    `aligned`: the `ins` and `outs` are one index each, all the same.
+    `contiguous`: a reshape, so the table follows from the sizes.
+    """
+
+    ins: tuple[tuple[int, int], ...]
+    outs: tuple[tuple[int, int], ...]
+    table: Array
+    aligned: bool = False
+    contiguous: bool = False
+
+
+Source = Array
+"""Student position -> teacher position along one axis."""
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A site in the student: the teacher's site and the sources of the axes that grow.
+
+    `ins`/`outs`: (slot, dimension) -> source; absent where the axis is as it was.
+    """
+
+    teacher: Site
+    ins: Mapping[tuple[int, int], Source]
+    outs: Mapping[tuple[int, int], Source]
+
+    def out_size(self, slot: int, dim: int) -> int | None:
+        """The student's size of an output dimension."""
+        s = self.outs.get((slot, dim))
+        return self.teacher.out_dims(slot)[dim] if s is None else len(s)
+
+
+Wanted = Callable[[Grown], "list[int] | None"]
+"""The integers that an operand must hold in the student; None: nothing to do."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An operand that holds sizes or positions: an input, in old opsets an attribute."""
+
+    want: Wanted
+    input: int | None = None
+    attribute: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One operator. See the module's docstring for `notation`.
+
+    Args:
+        notation: the line, or a function of the site where attributes decide.
+        sizes: sizes of names inside products, e.g. `g` of a grouped convolution.
+        roles: role by name where it is not what the notation says:
+            `mean` (averaged or normalised: equal counts), `max`, `size` (only its length
+            is read), `sum` (summed without a second operand), `across`. Digits at the end of
+            a name do not count; `.` stands for the axes of `...`.
+        attributes: integer attribute -> the name whose size it must equal.
+        movement: blocks that say where each output element comes from; instead of notation.
+        slots: operands that hold sizes and must follow.
+        fold: the operator on small known arrays, for shape arithmetic.
+        zero: zero rows stay zero, f(0) = 0 (constant operands' rows set to 0 except
+            those in `zero_keeps`).
+        linear: input 0 enters linearly, so a division may be done before this node.
+        like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
+        random: draws at run time, so copies would differ.
+    """
+
+    notation: str | Callable[[Site], str] | None = None
+    sizes: Callable[[Site], Mapping[str, int]] | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    movement: Callable[[Site], Sequence[Block]] | None = None
+    slots: tuple[Slot, ...] = ()
+    fold: Callable[[Node, list[Any]], Sequence[Any]] | None = None
+    zero: bool = False
+    zero_keeps: tuple[int, ...] = ()
+    linear: bool = False
+    like: str = ""
+    random: bool = False
+
+
+TABLE: dict[str, Rule] = {}
+
+
+def rule(names: str, **fields: Any) -> None:
+    """Add one row for each of the space-separated operator names.
+
+    >>> rule("my.domain.Scale", notation="n c *, c -> n c *")
+    >>> TABLE.pop("my.domain.Scale").notation
+    'n c *, c -> n c *'
+    """
+    for name in names.split():
+        if name in TABLE:
+            raise ValueError(f"operator {name} has a row already")
+        TABLE[name] = Rule(**fields)

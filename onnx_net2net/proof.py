@@ -1,0 +1,132 @@
+"""The index proof: every node of a space, run again on indices, must commute with copying.
+
+It reads no weights. For a data movement, the student's table applied to the student's
+positions must land where the teacher's table lands; for a computing node, the sources of
+all axes that share a factor must agree, products included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnx_net2net.factors import Entry, Factor
+from onnx_net2net.operators import TABLE, Array, Block, Site
+
+Sources = Mapping[Entry, Array]
+"""Entry -> student position -> teacher position, for the axes that grow."""
+
+
+def _flat(sources: list[Array], sizes: list[int]) -> Array:
+    """Teacher's flat index for each of the student's, over several dimensions."""
+    total = np.zeros([len(s) for s in sources], np.int64)
+    for k, s in enumerate(sources):
+        stride = int(np.prod(sizes[k + 1 :]))
+        total = total + (s * stride).reshape([-1 if j == k else 1 for j in range(len(sources))])
+    return total.reshape(-1)
+
+
+def _axis(sources: Sources, site: Site, slot: int, dim: int, out: bool) -> tuple[Array, int]:
+    size = (site.out_dims(slot) if out else site.dims(slot))[dim] or 0
+    entry = (-1 - slot, dim) if out else (slot, dim)
+    found = sources.get(entry)
+    return (np.arange(size) if found is None else found), size
+
+
+def _commutes(block: Block, student: Block | None, site: Site, sources: Sources) -> bool:
+    ins = [_axis(sources, site, s, k, False) for s, k in block.ins]
+    outs = [_axis(sources, site, s, k, True) for s, k in block.outs]
+    if block.aligned:
+        first = (ins + outs)[0][0]
+        return all(np.array_equal(first, s) for s, _ in ins + outs)
+    into = _flat([s for s, _ in ins], [n for _, n in ins])
+    out = _flat([s for s, _ in outs], [n for _, n in outs])
+    if block.contiguous:
+        return np.array_equal(into, out)
+    if student is None:
+        return False
+    table = student.table.reshape(-1)
+    if len(table) != len(out):
+        return False
+    wanted = block.table.reshape(-1)[out]
+    real = table >= 0
+    if not np.array_equal(np.where(real, 0, table), np.where(wanted >= 0, 0, wanted)):
+        return False
+    return bool((into[table[real]] == wanted[real]).all())
+
+
+def movement_commutes(teacher: Site, student: Site, sources: Sources) -> bool:
+    """Whether a data movement of the student moves copies as the teacher moves sources.
+
+    Args:
+        student: the same node with the student's shapes and operands.
+    """
+    row = TABLE[teacher.node.op]
+    assert row.movement is not None
+    try:
+        blocks = row.movement(teacher)
+        grown = [b for b in blocks if _touched(b, sources)]
+        if all(b.contiguous or b.aligned for b in grown):
+            others: dict[tuple[object, object], Block] = {}
+        else:
+            others = {(b.ins, b.outs): b for b in row.movement(student)}
+        return all(_commutes(b, others.get((b.ins, b.outs)), teacher, sources) for b in grown)
+    except LookupError:
+        return False
+
+
+def _touched(block: Block, sources: Sources) -> bool:
+    return any(e in sources for e in block.ins) or any((-1 - s, k) in sources for s, k in block.outs)
+
+
+def factors_commute(
+    factors: list[Factor], carried: list[Factor], sources: Sources
+) -> tuple[bool, dict[int, Array]]:
+    """Whether the sources of a computing node's axes agree, factor by factor.
+
+    Args:
+        factors: all factors of the node; `carried`: those that carry the space's labels.
+
+    Returns:
+        (agree, id of a carried factor -> its own source, student index -> teacher index)
+    """
+    by_entry: dict[Entry, list[tuple[Factor, int]]] = {}
+    for f in factors:
+        for entry, index in f.at.items():
+            by_entry.setdefault(entry, []).append((f, int(np.argmax(index > 0)) or len(index)))
+    own: dict[int, Array] = {}
+    for entry, source in sources.items():
+        parts = sorted(by_entry.get(entry, []), key=lambda p: -p[1])
+        growing = [f for f, _ in parts if any(f is c for c in carried)]
+        if len(growing) != 1:
+            return False, own
+        (grows,) = growing
+        others = int(np.prod([f.size for f, _ in parts if f is not grows]))
+        if len(source) % others:
+            return False, own
+        inner = len(source)
+        for f, _ in parts:
+            size = len(source) // others if f is grows else f.size
+            inner //= size
+            position = (np.arange(len(source)) // inner) % size
+            index = f.at[entry][source]
+            if f is not grows:
+                if not np.array_equal(index, position):
+                    return False, own
+                continue
+            found = np.full(size, -1)
+            found[position] = index
+            if not np.array_equal(found[position], index):
+                return False, own
+            known = own.setdefault(id(f), found)
+            if not np.array_equal(known, found):
+                return False, own
+    for f in carried:  # an operand that must grow with the others, but did not
+        if id(f) in own and any(e not in sources and _full(f, e) for e in f.at):
+            return False, own
+    return True, own
+
+
+def _full(f: Factor, entry: Entry) -> bool:
+    return bool((f.at[entry] >= 0).all())

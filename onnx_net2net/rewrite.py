@@ -1,0 +1,343 @@
+"""From a growth to a patch: the arrays, the nodes and the declared shapes that change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, ValueInfoProto
+
+from onnx_net2net.analysis import Analysis
+from onnx_net2net.mapping import Row, divided, noise, shares
+from onnx_net2net.model import Leaf, Node, Path
+from onnx_net2net.operators import Array
+from onnx_net2net.patch import Insert, Splice
+from onnx_net2net.growth import Change, Division, Growth, Use
+from onnx_net2net.sizes import Operand
+
+
+def grown_array(
+    array: Array, change: Change, kinds: tuple[Row, ...], how: str, seed: int, name: str
+) -> Array:
+    """The student's array of a constant: re-indexed, then divided among copies.
+
+    Args:
+        array: the teacher's array.
+        change: which dimensions grow and which one divides.
+        kinds: the kind of each new unit.
+        how: the split, see `mapping.shares`.
+        seed: with `name` it keys everything random.
+
+    Returns:
+        The student's array, same dtype.
+    """
+    for dim, source in change.source.items():
+        if dim == change.split:
+            continue
+        array = np.take(array, source, axis=dim)
+        unit = change.unit[dim]
+        for kind in (Row.FREE, Row.ZERO):
+            rows = np.flatnonzero([u >= 0 and kinds[u] is kind for u in unit])
+            at: Any = (slice(None),) * dim + (rows,)
+            if not len(rows):
+                continue
+            if kind is Row.FREE and change.weight:
+                array[at] = noise(array[at], seed, "free", name, dim)
+            elif kind is Row.ZERO and not change.keeps:
+                array[at] = 0
+    if change.split is not None:
+        unit = change.unit[change.split]
+        live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit])
+        source = change.source[change.split]
+        array = divided(array, source, change.split, how, live, seed, "split", name, change.split)
+    return np.ascontiguousarray(array)
+
+
+def tensor_like(old: TensorProto | None, array: Array, name: str) -> TensorProto:
+    """A tensor with a new array that keeps the old one's documentation and metadata."""
+    new = onnx.numpy_helper.from_array(array, name)
+    if old is not None:
+        if old.HasField("doc_string"):
+            new.doc_string = old.doc_string
+        new.metadata_props.extend(old.metadata_props)
+    return new
+
+
+class _Draft:
+    """A patch in the making: edited copies of nodes, new nodes, new initializers."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.model = analysis.model
+        self.nodes: dict[Path, NodeProto] = {}
+        self.before: dict[Path, list[NodeProto]] = {}
+        self.tensors: dict[Path, TensorProto] = {}
+        self.added: list[TensorProto] = []
+        self.resized: dict[str, dict[int, int]] = {}
+        self.taken = {t for n in self.model.nodes for t in (*n.inputs, *n.outputs, n.proto.name)}
+        self.taken |= set(self.model.leaves) | set(self.model.inputs)
+
+    def node(self, node: Node) -> NodeProto:
+        if node.path not in self.nodes:
+            copy = NodeProto()
+            copy.CopyFrom(node.proto)
+            self.nodes[node.path] = copy
+        return self.nodes[node.path]
+
+    def fresh(self, base: str) -> str:
+        name, k = base, 1
+        while name in self.taken:
+            k += 1
+            name = f"{base}_{k}"
+        self.taken.add(name)
+        return name
+
+    def constant(self, array: Array, base: str) -> str:
+        name = self.fresh(base)
+        self.added.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def insert(self, before: Node, node: NodeProto) -> None:
+        self.before.setdefault(before.path, []).append(node)
+
+    def replace_leaf(self, leaf: Leaf, array: Array) -> None:
+        if leaf.path[-2] == "initializer":
+            self.tensors[leaf.path] = tensor_like(leaf.tensor, array, leaf.tensor.name)  # type: ignore[union-attr]
+        else:
+            graph = self.model.scopes[leaf.scope].graph
+            copy = NodeProto()
+            copy.CopyFrom(graph.node[leaf.path[-1]])
+            del copy.attribute[:]
+            value = onnx.numpy_helper.from_array(array)
+            copy.attribute.append(onnx.helper.make_attribute("value", value))
+            self.nodes[leaf.path] = copy
+        self.resized[leaf.name] = dict(enumerate(array.shape))
+
+
+def patch_of(
+    analysis: Analysis, growth: Growth, how: str, seed: int
+) -> list[Splice | Insert]:
+    """The patch that turns the teacher into the student.
+
+    Args:
+        how: the split of weights among copies, see `mapping.shares`.
+        seed: keys all random draws.
+    """
+    draft = _Draft(analysis)
+    clones = _constants(draft, growth, how, seed)
+    for (index, name), value in growth.attributes.items():
+        _set(draft.node(analysis.model.nodes[index]), name, value)
+    for operand in growth.operands:
+        _operand(draft, growth, operand, clones)
+    for division in growth.divisions:
+        _division(draft, growth, division, how, seed)
+    for (tensor, use, dim), source in growth.layout.source.items():
+        if use is None:
+            draft.resized.setdefault(tensor, {})[dim] = len(source)
+    return list(_edits(draft))
+
+
+def _constants(
+    draft: _Draft, growth: Growth, how: str, seed: int
+) -> dict[tuple[int, Use], NodeProto]:
+    """New arrays in place, or beside the old ones where other uses keep theirs."""
+    model, source = draft.model, draft.analysis.source
+    done: set[str] = set()
+    renamed: dict[Use, dict[str, str]] = {}
+    shared: list[tuple[str, Change, str]] = []
+    for (name, use), change in growth.constants.items():
+        leaf = model.leaves[name]
+        if name in done:
+            continue
+        same = next((new for n, c, new in shared if n == name and c.same(change)), None)
+        if same is not None:
+            renamed.setdefault(use, {})[name] = same
+            continue
+        old = _array(draft, leaf, source)
+        array = grown_array(old, change, growth.units.kind, how, seed, name)
+        if name in growth.parted:
+            new = draft.constant(array, f"{name}_grown")
+            shared.append((name, change, new))
+            renamed.setdefault(use, {})[name] = new
+        else:
+            draft.replace_leaf(leaf, array)
+            done.add(name)
+    clones: dict[tuple[int, Use], NodeProto] = {}
+    for use, names in renamed.items():
+        reader, slot = model.nodes[use[0]], use[1]
+        top = _clone(draft, reader.inputs[slot], use, names, reader, clones)
+        if top is not None:
+            draft.node(reader).input[slot] = top
+    return clones
+
+
+def _array(draft: _Draft, leaf: Leaf, source: Any) -> Array:
+    if leaf.tensor is None:
+        return np.asarray(leaf.literal, np.float32 if leaf.dtype == TensorProto.FLOAT else np.int64)
+    return np.asarray(source.array(leaf.tensor))
+
+
+def _clone(
+    draft: _Draft, tensor: str, use: Use, names: dict[str, str], reader: Node,
+    clones: dict[tuple[int, Use], NodeProto],
+) -> str | None:  # fmt: skip
+    """Copy the nodes between a parted leaf and its reader; None where nothing is renamed."""
+    if tensor in names:
+        return names[tensor]
+    node = draft.model.producer.get(tensor)
+    if node is None:
+        return None
+    if (node.index, use) in clones:
+        return str(clones[node.index, use].output[node.outputs.index(tensor)])
+    below = [_clone(draft, t, use, names, reader, clones) if t else None for t in node.inputs]
+    if all(b is None for b in below):
+        return None
+    copy = NodeProto()
+    copy.CopyFrom(node.proto)
+    copy.name = draft.fresh(f"{node.name}_grown")
+    for k, b in enumerate(below):
+        if b is not None:
+            copy.input[k] = b
+    for k, o in enumerate(node.outputs):
+        copy.output[k] = draft.fresh(f"{o}_grown") if o else ""
+    clones[node.index, use] = copy
+    draft.insert(reader, copy)
+    return str(copy.output[node.outputs.index(tensor)])
+
+
+def _set(node: NodeProto, name: str, value: Any) -> None:
+    for k, a in enumerate(node.attribute):
+        if a.name == name:
+            del node.attribute[k]
+            break
+    node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+def _operand(
+    draft: _Draft, growth: Growth, operand: Operand,
+    clones: dict[tuple[int, Use], NodeProto],
+) -> None:  # fmt: skip
+    """Write sizes where they are read: attribute, own literal, or around what is computed."""
+    node, use = draft.model.nodes[operand.instance[0]], operand.instance[1]
+    clone = clones.get((node.index, use)) if use is not None else None
+    proto = clone if clone is not None else draft.node(node)
+    if operand.slot is None:
+        _set(proto, operand.attribute, operand.value.tolist())
+        return
+    slot = operand.slot
+    while len(proto.input) <= slot:
+        proto.input.append("")
+    tensor = node.inputs[slot] if slot < len(node.inputs) else ""
+    dtype = draft.analysis.first.values[tensor].dtype if tensor else np.int64
+    value = operand.value.astype(dtype)
+    leaf = draft.model.leaves.get(tensor)
+    if leaf is not None and clone is None and _alone(draft, growth, operand, tensor):
+        draft.replace_leaf(leaf, value)
+        return
+    if not tensor or leaf is not None or operand.wrong.all() or value.ndim != 1:
+        proto.input[slot] = draft.constant(value, f"{tensor or node.name}_grown")
+        return
+    anchor = draft.model.nodes[use[0]] if use is not None else node
+    pieces = []
+    edges = np.flatnonzero(np.diff(operand.wrong.astype(int))) + 1
+    for part in np.split(np.arange(len(value)), edges):
+        if operand.wrong[part[0]]:
+            pieces.append(draft.constant(value[part], f"{tensor}_grown"))
+            continue
+        out = draft.fresh(f"{tensor}_kept")
+        pieces.append(out)
+        draft.insert(anchor, _sliced(draft, tensor, out, int(part[0]), int(part[-1]) + 1))
+    joined = draft.fresh(f"{tensor}_joined")
+    draft.insert(
+        anchor, onnx.helper.make_node("Concat", pieces, [joined], name=joined, axis=0)
+    )
+    proto.input[slot] = joined
+
+
+def _sliced(draft: _Draft, tensor: str, out: str, start: int, end: int) -> NodeProto:
+    if draft.model.opsets.get("", 1) < 10:
+        return onnx.helper.make_node(
+            "Slice", [tensor], [out], name=out, starts=[start], ends=[end], axes=[0]
+        )
+    bounds = [draft.constant(np.array([v], np.int64), f"{out}_{n}") for n, v in
+              (("start", start), ("end", end), ("axis", 0))]  # fmt: skip
+    return onnx.helper.make_node("Slice", [tensor, *bounds], [out], name=out)
+
+
+def _alone(draft: _Draft, growth: Growth, operand: Operand, tensor: str) -> bool:
+    """Whether every reader of a literal needs the same new value."""
+    wanted = {(o.instance[0], o.slot): o for o in growth.operands}
+    if draft.model.leaves[tensor].scope != draft.model.nodes[operand.instance[0]].scope:
+        return False
+    for node, slot in draft.model.readers.get(tensor, ()):
+        other = wanted.get((node.index, slot))
+        if other is None or not np.array_equal(other.value, operand.value):
+            return False
+    return True
+
+
+def _division(draft: _Draft, growth: Growth, d: Division, how: str, seed: int) -> None:
+    node = draft.model.nodes[d.node]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(d.dtype)
+    kinds = growth.units.kind
+    live = np.array([u < 0 or kinds[u] is Row.COPY for u in d.unit])
+    ones = np.ones(int(d.source.max()) + 1, dtype)
+    key = (seed, "division", node.name, d.slot)
+    factor = divided(ones, d.source, 0, "even" if how == "zero-sum" else how, live, *key)
+    shape = [1] * d.rank
+    shape[d.dim] = len(factor)
+    scale = draft.constant(factor.reshape(shape), f"{node.name}_shares")
+    proto = draft.node(node)
+    out = draft.fresh(f"{proto.input[d.slot]}_divided")
+    draft.insert(
+        node, onnx.helper.make_node("Mul", [proto.input[d.slot], scale], [out], name=out)
+    )
+    proto.input[d.slot] = out
+
+
+def _edits(draft: _Draft) -> Iterator[Splice | Insert]:
+    for path, nodes in draft.before.items():
+        yield Insert(path, tuple(nodes))
+    for path, node in draft.nodes.items():
+        yield Splice(path, (node,))
+    for path, tensor in draft.tensors.items():
+        yield Splice(path, (tensor,))
+    proto = draft.model.proto
+    if draft.added:
+        yield Insert(("graph", "initializer", len(proto.graph.initializer)), tuple(draft.added))
+        if proto.ir_version < 4:
+            infos = [
+                onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+                for t in draft.added
+            ]
+            yield Insert(("graph", "input", len(proto.graph.input)), tuple(infos))
+    yield from _declared(draft)
+
+
+def _declared(draft: _Draft) -> Iterator[Splice]:
+    """Declared shapes that would be stale; what cannot be said is no longer said."""
+    for scope in draft.model.scopes.values():
+        prefix = f"{scope.name}:" if scope.name else ""
+        for kind in ("value_info", "input"):
+            for k, info in enumerate(getattr(scope.graph, kind)):
+                sizes = draft.resized.get(prefix + info.name)
+                if not sizes or not info.type.HasField("tensor_type"):
+                    continue
+                dims = info.type.tensor_type.shape.dim
+                if all(d < len(dims) and dims[d].dim_value == n for d, n in sizes.items()):
+                    continue
+                new = ValueInfoProto()
+                new.CopyFrom(info)
+                shape = new.type.tensor_type.shape
+                if any(d >= len(shape.dim) for d in sizes):
+                    new.type.tensor_type.ClearField("shape")
+                else:
+                    for d, n in sizes.items():
+                        if shape.dim[d].HasField("dim_value"):
+                            shape.dim[d].dim_value = n
+                yield Splice((*scope.path, kind, k), (new,))
+
+
+__all__ = ["grown_array", "patch_of", "shares", "tensor_like"]

@@ -1,0 +1,216 @@
+"""Writing files that appear whole or not at all, at the speed of copying them.
+
+A file is written under a temporary name in its own folder and renamed when it is on the disk.
+The writer holds a lock on the temporary file, so that the next one can tell what a killed
+process has left behind from what another is writing.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import ModelError
+from .rope import File, Range, Rope
+
+if sys.platform != "win32":
+    import fcntl
+
+_CHUNK = 1 << 18
+_UNSUPPORTED = {
+    errno.ENOSYS,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EBADF,
+    errno.ETXTBSY,
+}
+_ENDING = ".n2n-tmp"
+
+
+def check(target: Path, kept: set[Path], *, force: bool) -> None:
+    """Raise FileExistsError if `target` is there (without `force`) or is one of `kept`."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))
+    if any(_same(target, path) for path in kept):
+        raise FileExistsError(errno.EEXIST, "is read from and never written to", str(target))
+    if not force and os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, "already there", str(target))
+
+
+def write(rope: Rope, target: Path) -> None:
+    """Write the bytes of `rope` to `target`, replacing what is there; raises OSError."""
+    _clean(target)
+    _check_room(target.parent, rope.size)
+    with _temporary(target) as (stream, path):
+        _copy(rope, stream)
+        _publish(stream, path, target)
+    _sync_folder(target.parent)
+
+
+def write_external(model: Callable[[str], tuple[Rope, Rope]], target: Path) -> None:
+    """Write a model to `target` and its payloads beside it; raises OSError.
+
+    The data file is named after its content, so that neither an older model nor a half-done
+    write can meet the wrong data; the model comes last.
+
+    Args:
+        model: gives the model and the data for a name of the data file.
+    """
+    _clean(target)
+    skeleton, payloads = model(_data_name(target, "0" * 8))
+    _check_room(target.parent, skeleton.size + payloads.size)
+    with _temporary(target) as (data_stream, data_path):
+        digest = _copy_hashed(payloads, data_stream)
+        data = target.with_name(_data_name(target, digest))
+        known = data.exists()
+        skeleton, _ = model(data.name)
+        with _temporary(target, "" if known else digest) as (stream, path):
+            _copy(skeleton, stream)
+            _sync(stream)
+            if not any(_same(data, file.path) for file in payloads.files()):
+                _publish(data_stream, data_path, data)
+            try:
+                _publish(stream, path, target)
+            except BaseException:
+                if not known:
+                    data.unlink(missing_ok=True)
+                raise
+    _sync_folder(target.parent)
+
+
+def _data_name(target: Path, digest: str) -> str:
+    return f"{target.stem}-{digest}.data"
+
+
+def _same(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(errno.ENOSPC, f"{size} bytes needed and {free} free", str(folder))
+
+
+@contextmanager
+def _temporary(target: Path, digest: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file beside `target` that is gone afterwards, unless it was renamed."""
+    name = f".{target.name}.{secrets.token_hex(4)}{digest and '-' + digest}{_ENDING}"
+    path = target.with_name(name)
+    with path.open("xb", buffering=0) as stream:
+        try:
+            _lock(stream)
+            yield stream, path
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lock(stream: BinaryIO) -> None:
+    """Take the lock or raise OSError; on Windows a file that is open is as good as locked."""
+    if sys.platform != "win32":
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _clean(target: Path) -> None:
+    """Remove what killed writers of `target` have left behind."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}(-([0-9a-f]{{8}}))?{_ENDING}")
+    for name in os.listdir(target.parent):
+        found = ours.fullmatch(name)
+        if not found:
+            continue
+        path = target.with_name(name)
+        with suppress(OSError), path.open("rb+") as stream:
+            _lock(stream)
+            if found[2]:  # killed between the renames: the data file has no model
+                target.with_name(_data_name(target, found[2])).unlink(missing_ok=True)
+            path.unlink()
+
+
+def _publish(stream: BinaryIO, path: Path, target: Path) -> None:
+    _sync(stream)
+    if sys.platform == "win32":  # which does not rename a file that is open
+        stream.close()
+    os.replace(path, target)
+
+
+def _sync(stream: BinaryIO) -> None:
+    os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last; not every system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _copy(rope: Rope, out: BinaryIO) -> None:
+    for piece in rope.ranges:
+        if isinstance(piece.store, File):
+            _copy_range(piece.store, piece, out)
+        else:
+            _write(memoryview(piece.store)[piece.offset : piece.offset + piece.length], out)
+
+
+def _copy_hashed(rope: Rope, out: BinaryIO) -> str:
+    """Copy, and give 8 hexadecimal digits that stand for the content."""
+    digest = hashlib.sha256()
+    for start in range(0, rope.size, _CHUNK):
+        data = rope.read(start, min(start + _CHUNK, rope.size))
+        digest.update(data)
+        _write(memoryview(data), out)
+    return digest.hexdigest()[:8]
+
+
+def _write(data: memoryview, out: BinaryIO) -> None:
+    while data:
+        data = data[out.write(data[: 1 << 30]) :]
+
+
+def _copy_range(file: File, piece: Range, out: BinaryIO) -> None:
+    """Copy without the bytes coming through this process, where the system can."""
+    offset, left = piece.offset, piece.length
+    ways = [getattr(os, "copy_file_range", None), getattr(os, "sendfile", None)]
+    with file.open() as stream:
+        for number, way in enumerate(ways):
+            while way and left:
+                count = min(left, 1 << 30)
+                source, sink = stream.fileno(), out.fileno()
+                try:
+                    if number == 0:
+                        copied = way(source, sink, count, offset_src=offset)
+                    else:
+                        copied = way(sink, source, offset, count)
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED:
+                        raise
+                    break
+                if not copied:
+                    break
+                offset, left = offset + copied, left - copied
+        stream.seek(offset)
+        while left:
+            data = stream.read(min(left, _CHUNK))
+            if not data:
+                raise ModelError(f"'{file.path}' was cut short while it was read")
+            _write(memoryview(data), out)
+            left -= len(data)

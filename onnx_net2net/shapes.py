@@ -1,0 +1,239 @@
+"""A shape, and where small and known a value, for every tensor, without reading weights.
+
+One pass in running order: a node whose inputs are all known and small is computed with
+numpy, the others go through onnx's own inference of that operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto
+from onnx_net2net.operators.control import bind_bodies, body_results
+
+from onnx_net2net.files import Source
+from onnx_net2net.model import Leaf, Model, Node
+from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
+
+_MAX_INTS = 1 << 16
+_MAX_FLOATS = 64
+_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+_NO_RULE = Rule()
+
+
+@dataclass
+class Facts:
+    """What holds at one set of input sizes. `failed`: nodes that onnx's inference rejects."""
+
+    types: dict[str, TypeProto] = field(default_factory=dict)
+    shapes: dict[str, Shape | None] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+    def site(self, node: Node) -> Site:
+        """The node with its shapes and values."""
+        return Site(
+            node,
+            tuple(self.shapes.get(t) if t else None for t in node.inputs),
+            tuple(self.shapes.get(t) if t else None for t in node.outputs),
+            tuple(self.values.get(t) if t else None for t in node.inputs),
+        )
+
+    def dtype(self, tensor: str) -> int:
+        """ONNX element type; 0 where unknown or not a tensor."""
+        t = self.types.get(tensor)
+        return t.tensor_type.elem_type if t is not None else 0
+
+
+def tensor_type(dtype: int, shape: Iterable[int | None] | None) -> TypeProto:
+    """A tensor's TypeProto; None dimensions are left open."""
+    t = TypeProto()
+    t.tensor_type.elem_type = dtype
+    if shape is not None:
+        t.tensor_type.shape.SetInParent()
+        for d in shape:
+            dim = t.tensor_type.shape.dim.add()
+            if d is not None:
+                dim.dim_value = d
+    return t
+
+
+def shape_of(t: TypeProto) -> Shape | None:
+    """The static shape, None where the rank is unknown or it is no tensor."""
+    if not t.HasField("tensor_type") or not t.tensor_type.HasField("shape"):
+        return None
+    return tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None
+        for d in t.tensor_type.shape.dim
+    )
+
+
+def leaf_value(leaf: Leaf, source: Source) -> Array | None:
+    """The constant where it is small: integers, booleans, few floats."""
+    if leaf.literal is not None:
+        dtype = np.int64 if leaf.dtype == TensorProto.INT64 else np.float32
+        return np.asarray(leaf.literal, dtype)
+    if leaf.tensor is None or leaf.dtype in (TensorProto.STRING, TensorProto.UNDEFINED):
+        return None
+    count = int(np.prod(leaf.shape)) if leaf.shape else 1
+    if count > (_MAX_FLOATS if leaf.dtype in _FLOATS else _MAX_INTS):
+        return None
+    return source.array(leaf.tensor)
+
+
+class Inference:
+    """Computes shapes and values; `step` is reused to follow a student's changed values."""
+
+    def __init__(self, model: Model, source: Source) -> None:
+        self.model = model
+        self.opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opsets.items()]
+        self.leaf_values = {n: leaf_value(f, source) for n, f in model.leaves.items()}
+
+    def run(self, inputs: Mapping[str, TypeProto]) -> Facts:
+        """Facts at the given input types.
+
+        Args:
+            inputs: main graph input -> its type with every dimension bound.
+        """
+        facts = Facts()
+        for name, leaf in self.model.leaves.items():
+            facts.types[name] = tensor_type(leaf.dtype, leaf.shape)
+            facts.shapes[name] = leaf.shape
+            v = self.leaf_values[name]
+            if v is not None:
+                facts.values[name] = v
+        for name, t in inputs.items():
+            facts.types[name], facts.shapes[name] = t, shape_of(t)
+        for node in self.model.nodes:
+            if node.scope:
+                bind_bodies(self.model, node, facts.types, facts.shapes, facts.values)
+            self.step(node, facts)
+        return facts
+
+    def step(self, node: Node, facts: Facts) -> None:
+        """Fill in the outputs of one node from its inputs."""
+        row = TABLE.get(node.op, _NO_RULE)
+        if self._fold(node, row, facts):
+            return
+        if node.bodies:
+            body_results(self.model, node, facts.types, facts.shapes)
+            return
+        declared = self.model.infos
+        types = self._infer(node, row, facts)
+        for k, name in enumerate(node.outputs):
+            if not name:
+                continue
+            t = types.get(node.proto.output[k])
+            if t is None or not t.WhichOneof("value"):
+                t = _unbound(declared[name].type) if name in declared else TypeProto()
+            facts.types[name], facts.shapes[name] = t, shape_of(t)
+
+    def _infer(self, node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
+        domain, _, op = node.op.rpartition(".")
+        proto = node.proto
+        if row.like:
+            proto = onnx.NodeProto()
+            proto.CopyFrom(node.proto)
+            proto.op_type, proto.domain, domain, op = row.like, "", "", row.like
+        version = self.model.opsets.get(domain, onnx.defs.onnx_opset_version())
+        if not onnx.defs.has(op, version, domain):
+            return _from_notation(node, row, facts)
+        schema = onnx.defs.get_schema(op, version, domain)
+        if row.like:
+            known = [a for a in proto.attribute if a.name in schema.attributes]
+            del proto.attribute[:]
+            proto.attribute.extend(known)
+        if len(schema.inputs) < len(proto.input) and row.like:
+            del proto.input[len(schema.inputs) :]
+        types: dict[str, TypeProto] = {}
+        data: dict[str, TensorProto] = {}
+        for local, t in zip(proto.input, node.inputs, strict=False):
+            if not t:
+                continue
+            types[local] = facts.types.get(t) or TypeProto()
+            v = facts.values.get(t)
+            if v is not None and v.size <= 4096 and v.dtype != object:
+                data[local] = onnx.numpy_helper.from_array(np.asarray(v))
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, proto, types, data, opset_imports=self.opsets,
+                ir_version=self.model.proto.ir_version,
+            )  # fmt: skip
+        except Exception as why:  # the C++ bindings raise several unrelated types
+            facts.failed.append(f"{node.name}: {why}")
+            return {}
+        first = found.get(node.proto.output[0]) if node.proto.output else None
+        kind = first.WhichOneof("value") if first is not None else None
+        if first is None or kind is None or (kind == "tensor_type" and shape_of(first) is None):
+            return found | _from_notation(node, row, facts)
+        return found
+
+    def _fold(self, node: Node, row: Rule, facts: Facts) -> bool:
+        if row.fold is None:
+            return False
+        args: list[Any] = []
+        for t in node.inputs:
+            v = facts.values.get(t) if t else None
+            if t and v is None:
+                if "size" not in row.roles.values():
+                    return False
+                v = _sized(facts.shapes.get(t))
+                if v is None:
+                    return False
+            args.append(v)
+        try:
+            with np.errstate(all="ignore"):
+                found = [np.asarray(r) for r in row.fold(node, args)]
+        except Exception:  # a shape that does not fit: onnx's inference will say so
+            return False
+        if any(r.size > (_MAX_INTS if r.dtype.kind in "iub" else 4096) for r in found):
+            return False
+        for name, r in zip(node.outputs, found, strict=False):
+            if name:
+                facts.values[name] = r
+                dtype = onnx.helper.np_dtype_to_tensor_dtype(r.dtype)
+                facts.types[name] = tensor_type(dtype, r.shape)
+                facts.shapes[name] = r.shape
+        return True
+
+
+def _sized(shape: Shape | None) -> Array | None:
+    """An array that has the shape and no memory, for operators that read only sizes."""
+    if shape is None or any(d is None for d in shape):
+        return None
+    return np.broadcast_to(np.int8(0), tuple(d or 0 for d in shape))
+
+
+def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
+    """For operators that onnx cannot infer: an output with an input's pattern has its shape."""
+    if row.notation is None or not node.outputs:
+        return {}
+    try:
+        text = row.notation if isinstance(row.notation, str) else row.notation(facts.site(node))
+    except LookupError:
+        return {}
+    left, _, right = text.partition("->")
+    patterns = [p.strip() for p in left.split(",")]
+    out = right.split(",")[0].strip()
+    first = facts.types.get(node.inputs[0]) or TypeProto()
+    shapes = [
+        facts.shapes.get(t)
+        for p, t in zip(patterns, node.inputs, strict=False)
+        if t and p == out
+    ]
+    known = [tuple(d or 1 for d in s) for s in shapes if s is not None and None not in s]
+    if not known or len(known) < len(shapes):
+        return {}
+    shape = np.broadcast_shapes(*known)
+    return {node.proto.output[0]: tensor_type(first.tensor_type.elem_type, shape)}
+
+
+def _unbound(t: TypeProto) -> TypeProto:
+    """A declared type with its symbols dropped: they may be bound to other sizes here."""
+    if not t.HasField("tensor_type"):
+        return t
+    return tensor_type(t.tensor_type.elem_type, shape_of(t))
