@@ -1,1 +1,35 @@
-"""Grow trained ONNX models without changing what they compute: Net2Net on any real file."""
+"""Grow trained ONNX models without changing what they compute (Net2Net).
+
+>>> import onnx_net2net as n2n
+>>> sorted(n2n.__all__)[:3]
+['AmbiguousError', 'ModelError', 'NotEquivalentError']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "AmbiguousError": "errors",
+    "ModelError": "errors",
+    "NotEquivalentError": "errors",
+    "RefusalError": "errors",
+    "inspect": "inspection",
+    "plan": "planning",
+    "verify": "verification",
+    "widen": "planning",
+}
+__all__ = list(_PUBLIC)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names when they are first used (PEP 562), so that importing costs nothing."""
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -30,14 +30,14 @@ class Change:
     """What one use of a constant becomes.
 
     `source`: dimension -> student position -> teacher position; `unit`: likewise, the new
-    unit at each position (-1: original). `split`: the dimension whose copies share the
+    unit at each position (-1: original). `split`: the dimensions whose copies share the
     weight. `weight`: it makes a layer's output, so free units are drawn at random.
     `keeps`: zero units keep the copied values (scales, variances).
     """
 
     source: dict[int, Array]
     unit: dict[int, Array]
-    split: int | None = None
+    split: tuple[int, ...] = ()
     weight: bool = False
     keeps: bool = False
 
@@ -156,15 +156,16 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
 def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
     """Re-index every constant that has an axis in the space."""
     constant: dict[tuple[str, Use], Change] = growth.constants
+    kinds = set(growth.units.kind)
     for (tensor, use, dim), source in growth.layout.source.items():
         if use is None or tensor not in analysis.model.leaves:
             continue
         change = constant.get((tensor, use))
         if change is None:
             reader = analysis.model.nodes[use[0]]
-            keeps = use[1] in TABLE[reader.op].zero_keeps
-            weight = use[1] in analysis.weights(reader)
-            change = constant[tensor, use] = Change({}, {}, None, weight, keeps)
+            keeps = Row.ZERO in kinds and use[1] in TABLE[reader.op].zero_keeps
+            weight = Row.FREE in kinds and use[1] in analysis.weights(reader)
+            change = constant[tensor, use] = Change({}, {}, (), weight, keeps)
         change.source[dim] = source
         change.unit[dim] = growth.layout.unit[tensor, use, dim]
     return None
@@ -183,7 +184,7 @@ def _splits(analysis: Analysis, growth: Growth) -> Refusal | None:
                 leaf, use, dim = axis
                 assert use is not None
                 change = growth.constants[leaf, use]
-                growth.constants[leaf, use] = replace(change, split=dim)
+                growth.constants[leaf, use] = replace(change, split=tuple(sorted({*change.split, dim})))
                 continue
             refusal = _divide(analysis, growth, node, entries[-1])
             if refusal is not None:

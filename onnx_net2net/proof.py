@@ -94,6 +94,8 @@ def factors_commute(
     by_entry: dict[Entry, list[tuple[Factor, int]]] = {}
     for f in factors:
         for entry, index in f.at.items():
+            if not len(index):
+                continue
             by_entry.setdefault(entry, []).append((f, int(np.argmax(index > 0)) or len(index)))
     own: dict[int, Array] = {}
     for entry, source in sources.items():

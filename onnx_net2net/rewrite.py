@@ -34,7 +34,7 @@ def grown_array(
         The student's array, same dtype.
     """
     for dim, source in change.source.items():
-        if dim == change.split:
+        if dim in change.split:
             continue
         array = np.take(array, source, axis=dim)
         unit = change.unit[dim]
@@ -47,11 +47,9 @@ def grown_array(
                 array[at] = noise(array[at], seed, "free", name, dim)
             elif kind is Row.ZERO and not change.keeps:
                 array[at] = 0
-    if change.split is not None:
-        unit = change.unit[change.split]
-        live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit])
-        source = change.source[change.split]
-        array = divided(array, source, change.split, how, live, seed, "split", name, change.split)
+    for dim in change.split:
+        live = np.array([u < 0 or kinds[u] is Row.COPY for u in change.unit[dim]])
+        array = divided(array, change.source[dim], dim, how, live, seed, "split", name, dim)
     return np.ascontiguousarray(array)
 
 
@@ -72,6 +70,7 @@ class _Draft:
         self.analysis = analysis
         self.model = analysis.model
         self.nodes: dict[Path, NodeProto] = {}
+        self.dead: set[Path] = set()
         self.before: dict[Path, list[NodeProto]] = {}
         self.tensors: dict[Path, TensorProto] = {}
         self.added: list[TensorProto] = []
@@ -170,7 +169,23 @@ def _constants(
         top = _clone(draft, reader.inputs[slot], use, names, reader, clones)
         if top is not None:
             draft.node(reader).input[slot] = top
+    _bury(draft, {index for index, _ in clones})
     return clones
+
+
+def _bury(draft: _Draft, cloned: set[int]) -> None:
+    """Drop nodes that nobody reads any more: all their uses have a copy of their own."""
+    outputs = {t for s in draft.model.scopes.values() for t in s.outputs}
+    for index in sorted(cloned, reverse=True):
+        node = draft.model.nodes[index]
+        readers = [r for o in node.outputs for r in draft.model.readers.get(o, ())]
+        still = (
+            r.path not in draft.dead
+            and (r.path not in draft.nodes or draft.nodes[r.path].input[slot] == r.proto.input[slot])
+            for r, slot in readers
+        )
+        if not any(still) and not outputs.intersection(node.outputs):
+            draft.dead.add(node.path)
 
 
 def _array(draft: _Draft, leaf: Leaf, source: Any) -> Array:
@@ -301,7 +316,9 @@ def _edits(draft: _Draft) -> Iterator[Splice | Insert]:
     for path, nodes in draft.before.items():
         yield Insert(path, tuple(nodes))
     for path, node in draft.nodes.items():
-        yield Splice(path, (node,))
+        yield Splice(path, () if path in draft.dead else (node,))
+    for path in draft.dead - draft.nodes.keys():
+        yield Splice(path)
     for path, tensor in draft.tensors.items():
         yield Splice(path, (tensor,))
     proto = draft.model.proto

@@ -21,7 +21,7 @@ from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
 
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
-_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NO_RULE = Rule()
 
 
@@ -80,7 +80,7 @@ def leaf_value(leaf: Leaf, source: Source) -> Array | None:
     if leaf.tensor is None or leaf.dtype in (TensorProto.STRING, TensorProto.UNDEFINED):
         return None
     count = int(np.prod(leaf.shape)) if leaf.shape else 1
-    if count > (_MAX_FLOATS if leaf.dtype in _FLOATS else _MAX_INTS):
+    if count > (_MAX_FLOATS if leaf.dtype in FLOATS else _MAX_INTS):
         return None
     return source.array(leaf.tensor)
 

@@ -28,15 +28,21 @@ Sources = Mapping[Entry, Array]
 class Operand:
     """An operand that must hold other numbers in the student.
 
-    `slot`: the input, or None for `attribute`. `value`: what it must hold; `wrong`: which
-    elements (of the flattened operand) differ from what the student computes there.
+    `slot`: the input, or None for `attribute`. `values`: what it must hold at each probe;
+    `wrong`: which elements (of the flattened operand) differ from what the student
+    computes there; those are the same at all probes.
     """
 
     instance: Instance
     slot: int | None
     attribute: str
-    value: Array
+    values: tuple[Array, ...]
     wrong: Array
+
+    @property
+    def value(self) -> Array:
+        """What it must hold at the first probe."""
+        return self.values[0]
 
 
 @dataclass
@@ -59,33 +65,28 @@ class Sizes:
     """The student's sizes at both probes and the operands to rewrite."""
 
     probes: list[_Student]
+    nodes: list[Node]
     operands: list[Operand] = field(default_factory=list)
 
     def student(self, instance: Instance, probe: int, sources: Sources) -> Site:
         """A node as it is in the student: shapes, operand values, attributes."""
         at = self.probes[probe]
-        teacher = at.facts.site(_node(self, instance))
+        teacher = at.facts.site(self.nodes[instance[0]])
         mine = [o for o in self.operands if o.instance == instance]
         values = [at.value(t) if t else None for t in teacher.node.inputs]
         node = teacher.node
         for o in mine:
             if o.slot is None:
-                node = _with_attribute(node, o.attribute, o.value)
+                node = _with_attribute(node, o.attribute, o.values[probe])
             else:
                 values += [None] * (o.slot + 1 - len(values))
-                values[o.slot] = o.value
+                values[o.slot] = o.values[probe]
         return Site(
             node,
             tuple(_resized(s, k, sources) for k, s in enumerate(teacher.shapes)),
             tuple(_resized(s, -1 - k, sources) for k, s in enumerate(teacher.outs)),
             tuple(values),
         )
-
-    nodes: list[Node] = field(default_factory=list)
-
-
-def _node(sizes: Sizes, instance: Instance) -> Node:
-    return sizes.nodes[instance[0]]
 
 
 def _with_attribute(node: Node, name: str, value: Array) -> Node:
@@ -115,7 +116,7 @@ def follow(
         instances: nodes through which the space passes.
         sources_of: the sources of a node's axes.
     """
-    result = Sizes([_Student(f) for f in analysis.facts], nodes=analysis.model.nodes)
+    result = Sizes([_Student(f) for f in analysis.facts], analysis.model.nodes)
     for student in result.probes:
         for (tensor, dim), size in sizes.items():
             shape = student.shape(tensor)
@@ -144,14 +145,14 @@ def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) ->
     row = TABLE.get(node.op)
     if row is None or row.fold is None or not all(o in result.probes[0].facts.values for o in node.outputs if o):
         return
-    for student in result.probes:
+    for probe, student in enumerate(result.probes):
         args: list[Any] = []
         for slot, t in enumerate(node.inputs):
             fixed = next(
                 (o for o in result.operands if o.instance == (node.index, None) and o.slot == slot),
                 None,
             )
-            v = fixed.value if fixed is not None else student.value(t) if t else None
+            v = fixed.values[probe] if fixed is not None else student.value(t) if t else None
             if t and v is None:
                 shape = student.shape(t)
                 if "size" not in row.roles.values() or shape is None or None in shape:
@@ -233,12 +234,11 @@ def _compare(
         return _varies(node)
     given = slot.input is not None and slot.input < len(node.inputs) and node.inputs[slot.input]
     at = slot.input if given or slot.attribute not in node.attributes else None
-    value = wants[0]
     if given:
         v = result.probes[0].value(node.inputs[slot.input or 0])
-        if v is not None and v.size == value.size:
-            value = value.reshape(v.shape)
-    result.operands.append(Operand(instance, at, slot.attribute, value, wrong))
+        if v is not None and v.size == wants[0].size:
+            wants = [w.reshape(v.shape) for w in wants]
+    result.operands.append(Operand(instance, at, slot.attribute, tuple(wants), wrong))
     return None
 
 
@@ -262,7 +262,7 @@ def _pinned(
         if wants[0].shape != wants[1].shape or not np.array_equal(wants[0], wants[1]):
             return _varies(node)
         result.operands.append(
-            Operand(instance, slot, "", wants[0], np.ones(wants[0].size, bool))
+            Operand(instance, slot, "", tuple(wants), np.ones(wants[0].size, bool))
         )
     return None
 

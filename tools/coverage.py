@@ -52,7 +52,7 @@ def main() -> int:
     if options.json:
         print(json.dumps({"schema": "onnx-net2net/coverage/1", **sums, "models": ordered}))
     else:
-        show(ordered, sums, Console())
+        show(ordered, sums, Console(width=None if sys.stdout.isatty() else 140))
     return 1 if sums["wrong"] or sums["crashed"] else 0
 
 

@@ -119,7 +119,8 @@ def known_feeds(case: Case, model: onnx.ModelProto) -> list[Feed]:
         return [make(inputs, k, k) for k in range(count)]
     stored = _above(case.path, f"inputs/{case.name}.npz")
     if stored:
-        with np.load(stored, allow_pickle=False) as file:
+        # Text inputs are stored as objects.
+        with np.load(stored, allow_pickle=True) as file:
             return [{k.replace("__SLASH__", "/"): file[k] for k in file.files}]
     return []
 

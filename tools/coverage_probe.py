@@ -48,7 +48,7 @@ def widen_node(n2n: Any, model: onnx.ModelProto, node: str) -> onnx.ModelProto:
 
 def widen_everywhere(n2n: Any, model: onnx.ModelProto) -> onnx.ModelProto:
     """The student with everything that can grow grown at once."""
-    student: onnx.ModelProto = n2n.plan(model, "everywhere", ratio=RATIO).apply()
+    student: onnx.ModelProto = n2n.plan(model, "everywhere", ratio=RATIO).apply(verify="off")
     return student
 
 
@@ -83,10 +83,13 @@ def _fill_row(row: Row, case: Case, settings: Settings) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(bare)
     fill(case, model)
-    if not feeds:
-        feeds = _first_that_runs(model, guessed_feeds(model))
     teacher = Teacher(model, settings.cache)
-    teacher.learn(feeds)
+    try:
+        feeds = feeds or _first_that_runs(model, guessed_feeds(model))
+        teacher.learn(feeds)
+    except Exception as error:
+        row["skipped"] = "the teacher does not run: " + _words(error)
+        return
     row["sizes"] = len(feeds) + _learn_unseen(teacher, case, feeds)
 
     constants = Constants(model)
@@ -156,10 +159,11 @@ def _try(n2n: Any, teacher: Teacher, make: Callable[[], onnx.ModelProto]) -> Row
 
 
 def _operator(model: onnx.ModelProto, name: str) -> str:
-    for node in flat_nodes(model.graph):
-        if name == node.name or name in node.output:
-            return node.op_type
-    return "?"
+    nodes = list(flat_nodes(model.graph))
+    exact = (n.op_type for n in nodes if name == n.name or name in n.output)
+    # The place may be a path: a branch of the node that carries it.
+    within = (n.op_type for n in nodes if n.name and n.name in name)
+    return next(exact, None) or next(within, "?")
 
 
 def _shapes(
@@ -198,7 +202,7 @@ def _first_that_runs(model: onnx.ModelProto, candidates: Iterator[list[Feed]]) -
             continue
         if all(np.size(y) for y in outputs[0]):
             return feeds
-    raise RuntimeError("the teacher does not run at any guessed size") from error
+    raise error or RuntimeError("no output at any guessed size")
 
 
 def _words(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 Row = dict[str, Any]
 RESULTS = ("preserved", "refused", "wrong", "crashed")
@@ -25,9 +25,11 @@ def figures(rows: list[Row]) -> dict[str, Any]:
     everywhere = Counter(row["everywhere"]["result"] for row in rows if "everywhere" in row)
     whole = [row for row in rows if _failed(row)]
     kept = [e for e in nodes if e["result"] == "preserved"]
+    tried = sum("skipped" not in row for row in rows)
     every = [row["everywhere"] for row in rows if "everywhere" in row]
     return {
         "models_run": len(rows),
+        "skipped": sum("skipped" in row for row in rows),
         "nodes": len(nodes),
         "inner_nodes": len(inner),
         "preserved": count["preserved"],
@@ -41,7 +43,7 @@ def figures(rows: list[Row]) -> dict[str, Any]:
             [e for e in nodes if e["interface"] and e["result"] == "refused"]
         ),
         "contradictions": sum(e["interface"] for e in kept),
-        "everywhere": {**everywhere, "share": _share(every, len(rows))},
+        "everywhere": {**everywhere, "share": _share(every, tried)},
         "everywhere_refusals": _reasons([e for e in every if e["result"] == "refused"]),
         "largest_multiple": max((e["multiple"] for e in kept), default=0.0),
         "largest_deviation": max((e["deviation"] for e in kept), default=0.0),
@@ -62,9 +64,10 @@ def show(rows: list[Row], sums: dict[str, Any], console: Console) -> None:
     for line in _faults(rows)[:40]:
         console.print(line, style="red", markup=False)
     console.print(
-        f"{sums['models_run']} models, {sums['nodes']} weight-bearing nodes, "
-        f"{sums['inner_nodes']} of them not interface: preserved {sums['preserved']}, "
-        f"refused {sums['refused']}, wrong {sums['wrong']}, crashed {sums['crashed']}\n"
+        f"{sums['models_run']} models ({sums['skipped']} do not run), "
+        f"{sums['nodes']} weight-bearing nodes, {sums['inner_nodes']} of them not interface: "
+        f"preserved {sums['preserved']}, refused {sums['refused']}, "
+        f"wrong {sums['wrong']}, crashed {sums['crashed']}\n"
         f"preserved {sums['preserved_of_inner']:.1%} of what is not interface, "
         f"{sums['preserved_of_all']:.1%} of all; "
         f"{sums['contradictions']} preserved though the walk says interface\n"
@@ -76,7 +79,9 @@ def show(rows: list[Row], sums: dict[str, Any], console: Console) -> None:
 
 
 def _models(rows: list[Row]) -> Table:
-    table = Table("model", "nodes", "interface", *RESULTS, "x floor", "everywhere", "s")
+    table = Table(
+        Column("model", no_wrap=True), "nodes", "interface", *RESULTS, "x floor", "everywhere", "s"
+    )
     for row in rows:
         count = Counter(entry["result"] for entry in row["nodes"])
         multiples = [e["multiple"] for e in row["nodes"] if "multiple" in e]
@@ -86,14 +91,14 @@ def _models(rows: list[Row]) -> Table:
             str(sum(entry["interface"] for entry in row["nodes"])),
             *(str(count[r] or "") for r in RESULTS),
             f"{max(multiples):.2f}" if multiples else "",
-            row.get("everywhere", {}).get("result", row.get("error", "")[:40]),
+            row.get("everywhere", {}).get("result") or _without(row),
             f"{row.get('seconds', 0):.1f}",
         )
     return table
 
 
 def _faults(rows: list[Row]) -> list[str]:
-    lines = [f"{row['model']}: {row['error']}" for row in rows if "error" in row]
+    lines = [f"{row['model']}: {row[k]}" for k in ("skipped", "error") for row in rows if k in row]
     for row in rows:
         entries = [*row["nodes"], {"node": "everywhere", **row.get("everywhere", {})}]
         for e in entries:
@@ -101,6 +106,10 @@ def _faults(rows: list[Row]) -> list[str]:
                 size = f" ({e['multiple']:.1f} x floor)" if "multiple" in e else ""
                 lines.append(f"{row['model']} {e['node']}: {e['result']}: {e['reason']}{size}")
     return lines
+
+
+def _without(row: Row) -> str:
+    return next((word for word in ("skipped", "error") if word in row), "")
 
 
 def _failed(row: Row) -> bool:

@@ -6,19 +6,67 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+
+from onnx_reading import Array
+
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Axis = tuple[str, int]
 
+# Reshapes of more elements are not followed piece by piece.
+LARGEST = 2**22
+
+
+class Block(NamedTuple):
+    """A Reshape of some axes: their lengths before and after, and which ones are tied."""
+
+    before: Shape
+    at: int
+    after: Shape
+    to: int
+
 
 class Tie(NamedTuple):
-    """`length` elements from `a_start` on axis a are those from `b_start` on b; -1: all of both."""
+    """`length` elements from `a_start` on axis a are those from `b_start` on b.
+
+    With a block the one axis goes into the other by a Reshape; with neither length nor block it
+    does so in a way that is not followed.
+    """
 
     a: Axis
     b: Axis
     a_start: int = 0
     b_start: int = 0
     length: int = -1
+    block: Block | None = None
+
+    def turned(self) -> Tie:
+        """The same tie from b to a."""
+        k = self.block
+        block = Block(k.after, k.to, k.before, k.at) if k else None
+        return Tie(self.b, self.a, self.b_start, self.a_start, self.length, block)
+
+    def follow(self, labels: Array, length: int) -> Array | None:
+        """Labels on axis b (of this length) for those on axis a; None if b is not touched.
+
+        A label says which channel of the walk's first axis an index holds, -1 none of them.
+        """
+        if self.length >= 0:
+            there = np.full(length, -1, np.int32)
+            piece = labels[self.a_start : self.a_start + self.length]
+            there[self.b_start : self.b_start + self.length] = piece
+            return there if there.max(initial=-1) >= 0 else None
+        whole = np.arange(length, dtype=np.int32)
+        k = self.block
+        if k is None or len(labels) == 1 or prod(k.before) > LARGEST:
+            return whole
+        line = labels.reshape([-1 if axis == k.at else 1 for axis in range(len(k.before))])
+        moved = np.broadcast_to(line, k.before).reshape(k.after)
+        rows = np.moveaxis(moved, k.to, 0).reshape(length, -1)
+        if (rows == rows[0]).all():
+            return None
+        return rows[:, 0].copy() if (rows == rows[:, :1]).all() else whole
 
 
 def ready(shapes: Shapes, *names: str) -> bool:
@@ -45,7 +93,6 @@ def same(a: str, b: str, pairs: list[tuple[int, int]], shapes: Shapes) -> Iterat
 def blocks(a: str, b: str, shapes: Shapes) -> Iterator[Tie]:
     """Reshape: the smallest runs of axes with equal products; all axes within a run are tied."""
     x, y = list(enumerate(shapes[a])), list(enumerate(shapes[b]))
-    left, right = x[:0], y[:0]
     while x and y:
         left, right = [x.pop(0)], [y.pop(0)]
         while (p := prod(d for _, d in left)) != (q := prod(d for _, d in right)):
@@ -53,13 +100,17 @@ def blocks(a: str, b: str, shapes: Shapes) -> Iterator[Tie]:
             if not rest:
                 return
             side.append(rest.pop(0))
-        exact = len(left) == len(right) == 1
-        for i, _ in left:
-            for j, _ in right:
-                yield Tie((a, i), (b, j), 0, 0, left[0][1] if exact else -1)
-    # Axes of length 1 left over on one side belong to the run before them.
-    yield from (Tie((a, i), (b, j)) for i, _ in x for j, _ in right)
-    yield from (Tie((a, i), (b, j)) for i, _ in left for j, _ in y)
+        if not x or not y:
+            # What is left on one side has length 1.
+            left, right = left + x, right + y
+            x, y = [], []
+        if len(left) == len(right) == 1:
+            yield Tie((a, left[0][0]), (b, right[0][0]), 0, 0, left[0][1])
+            continue
+        before, after = tuple(d for _, d in left), tuple(d for _, d in right)
+        for m, (i, _) in enumerate(left):
+            for n, (j, _) in enumerate(right):
+                yield Tie((a, i), (b, j), block=Block(before, m, after, n))
 
 
 def pieces(whole: str, parts: list[str], axis: int, shapes: Shapes) -> Iterator[Tie]:

@@ -60,7 +60,12 @@ def _weights(node: onnx.NodeProto, constants: Constants) -> Iterator[int]:
         if slot >= len(node.input) or not node.input[slot]:
             continue
         tensor = constants.origin(node.input[slot])
-        if tensor is None or len(tensor.dims) < 2:
+        if tensor is None:
+            # Standardised or normalised by other constants first, as in BiT.
+            if node.op_type != "Gather" and node.input[slot] in constants:
+                yield slot
+            continue
+        if len(tensor.dims) < 2:
             continue
         # An integer table without scales is a table of indices or shapes, no weight.
         stored = node.input[slot] in constants.tensors

@@ -1,0 +1,5 @@
+"""`python -m onnx_net2net`."""
+
+from onnx_net2net.cli import main
+
+main()

@@ -1,0 +1,213 @@
+"""What can grow in a model, how wide it is, and what blocks the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.analysis import Analysis
+from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.files import read
+from onnx_net2net.model import Node
+from onnx_net2net.spaces import Axis, Space, close
+from onnx_net2net.widths import Widths
+
+
+@dataclass(frozen=True)
+class SpaceInfo:
+    """One width that can grow.
+
+    `nodes`: layers whose output it is; `readers`: layers that divide its copies; `size`: its
+    classes; `width`: length of the first layer's output axis; `step`: what one more unit
+    adds to it, or its whole width where all must be copied equally often (`uniform` names
+    the node that asks for it).
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    readers: tuple[str, ...]
+    size: int
+    width: int
+    step: int
+    uniform: str | None
+    parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in self.__dict__.items()}
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A layer whose output cannot grow, and why."""
+
+    node: str
+    refusal: Refusal
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        r = self.refusal
+        return {
+            "node": self.node,
+            "at": r.node,
+            "axis": list(r.axis) if r.axis else None,
+            "reason": r.reason.value,
+            "detail": r.detail,
+            "hint": r.hint,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect` found."""
+
+    layers: int
+    nodes: int
+    parameters: int
+    inputs: dict[str, tuple[int | str | None, ...]]
+    outputs: tuple[str, ...]
+    spaces: tuple[SpaceInfo, ...]
+    blocked: tuple[Blocked, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict with a `schema` key."""
+        return {
+            "schema": "onnx-net2net/inspect/1",
+            "nodes": self.nodes,
+            "layers": self.layers,
+            "parameters": self.parameters,
+            "inputs": {k: list(v) for k, v in self.inputs.items()},
+            "outputs": list(self.outputs),
+            "spaces": [s.to_json() for s in self.spaces],
+            "blocked": [b.to_json() for b in self.blocked],
+        }
+
+
+def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
+    """The space of a layer's output axis, and that axis."""
+    axis = analysis.output_axis(node)
+    if axis is None:
+        fs = analysis.factors(node)
+        if isinstance(fs, Refusal):
+            return fs
+        return Refusal(
+            Reason.NO_AXIS, node.name, detail=node.op,
+            hint="name a layer with weights; `inspect` lists them",
+        )  # fmt: skip
+    space = close(analysis, [axis])
+    if isinstance(space, Refusal):
+        return space
+    return space, (axis[0], None, axis[1])
+
+
+def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
+    """All spaces of a model's layers with their layers, and the layers that are blocked."""
+    found: list[tuple[Space, Axis, list[Node]]] = []
+    blocked: list[Blocked] = []
+    whole: dict[Axis, int] = {}
+    signatures: dict[tuple[tuple[Axis, bytes], ...], int] = {}
+    for node in analysis.layers():
+        axis = analysis.output_axis(node)
+        key = (axis[0], None, axis[1]) if axis is not None else None
+        if key is not None and key in whole:
+            found[whole[key]][2].append(node)
+            continue
+        result = layer_space(analysis, node)
+        if isinstance(result, Refusal):
+            blocked.append(Blocked(node.name, result))
+            continue
+        space, at = result
+        signature = tuple(
+            sorted((a, v.tobytes()) for a, v in space.labels.items() if a[1] is None)
+        )
+        if signature in signatures:
+            found[signatures[signature]][2].append(node)
+            continue
+        signatures[signature] = len(found)
+        for a, labels in space.labels.items():
+            if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
+                whole.setdefault(a, len(found))
+        found.append((space, at, [node]))
+    return found, blocked
+
+
+def parameters(analysis: Analysis) -> int:
+    """Elements of all float constants."""
+    from onnx_net2net.shapes import FLOATS
+
+    return sum(
+        int(np.prod(leaf.shape))
+        for leaf in analysis.model.leaves.values()
+        if leaf.dtype in FLOATS
+    )
+
+
+def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> SpaceInfo:
+    widths = Widths.of(space, axis)
+    steps = widths.step[widths.step > 0]
+    readers = []
+    for (index, use), carried in space.passages.items():
+        node = analysis.model.nodes[index]
+        if use is None and any(f.role == "sum" for f in carried):
+            readers.append(node)
+    held = sum(
+        int(np.prod(analysis.model.leaves[t].shape))
+        for t in {a[0] for a in space.labels if a[0] in analysis.model.leaves}
+    )
+    return SpaceInfo(
+        nodes[0].name,
+        tuple(n.name for n in nodes),
+        tuple(n.name for n in sorted(readers, key=lambda n: n.index)),
+        space.size,
+        widths.today,
+        int(widths.step.sum()) if space.uniform else int(steps.min(initial=widths.today)),
+        space.uniform,
+        held,
+    )
+
+
+def report(analysis: Analysis, node: Node | None = None) -> Report:
+    """Everything, or what concerns one layer."""
+    found, blocked = spaces(analysis)
+    if node is not None:
+        found = [f for f in found if node in f[2]]
+        blocked = [b for b in blocked if b.node == node.name]
+    from onnx_net2net.probes import symbols
+
+    return Report(
+        len(analysis.layers()),
+        len(analysis.model.nodes),
+        parameters(analysis),
+        {n: s or () for n, s in symbols(analysis.model).items()},
+        analysis.model.outputs,
+        tuple(_info(analysis, *f) for f in found),
+        tuple(blocked),
+    )
+
+
+def inspect(
+    model: Any, *, shapes: Mapping[str, tuple[int, ...]] | None = None, node: str | None = None
+) -> Report:
+    """What can grow in a model.
+
+    Args:
+        model: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
+        shapes: input name -> sizes, for inputs that declare none.
+        node: report on one layer only.
+
+    Returns:
+        Report: `.spaces` (what can grow) and `.blocked` (what cannot, and why).
+
+    Raises:
+        ModelError: not a usable model. AmbiguousError: `node` fits several or none.
+
+    >>> import onnx_net2net as n2n
+    >>> [s.name for s in n2n.inspect("models/mlp_gemm.onnx").spaces]  # doctest: +SKIP
+    """
+    from onnx_net2net.naming import find
+
+    analysis = Analysis(read(model), shapes)
+    return report(analysis, find(analysis, node) if node is not None else None)

@@ -1,0 +1,249 @@
+"""Plans: one or several growth steps, what they change and what they cost, and the student."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnx_net2net.analysis import Analysis
+from onnx_net2net.errors import NotEquivalentError, Refusal
+from onnx_net2net.files import Source, read
+from onnx_net2net.growth import grow
+from onnx_net2net.inspection import parameters
+from onnx_net2net.patch import Pieces, apply
+from onnx_net2net.widening import Widened, everywhere, union, widen_step, widened
+
+Shapes = Mapping[str, "tuple[int, ...]"]
+
+
+@dataclass
+class Plan:
+    """What growing would do; nothing is written until `apply`.
+
+    `steps`: what each step does; `parameters`: before and after; `source`: the teacher;
+    `pieces`: the student, not yet read or written; `preserving`: whether the student
+    computes the teacher's function; `warnings`: what a user should know.
+    """
+
+    source: Source
+    pieces: Pieces
+    steps: list[Any]
+    parameters: tuple[int, int]
+    preserving: bool = True
+    shapes: Shapes | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Constant -> its shape in the teacher and in the student."""
+        found: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        for step in self.steps:
+            for name, (before, after) in getattr(step, "tensors", {}).items():
+                found[name] = (found[name][0] if name in found else before, after)
+        return found
+
+    @property
+    def mapping(self) -> dict[str, list[dict[str, object]]]:
+        """Constant -> how each of its axes grew, step by step: axis, source, split."""
+        found: dict[str, list[dict[str, object]]] = {}
+        for step in self.steps:
+            for name, axes in getattr(step, "mapping", {}).items():
+                found.setdefault(name, []).extend(axes)
+        return found
+
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        """Constants that the teacher does not have."""
+        return tuple(n for step in self.steps for n in getattr(step, "parameters", ()))
+
+    def check(self, verify: str = "auto") -> Any:
+        """Verify the student; None for `verify="off"` or a student that is not to preserve.
+
+        Raises:
+            NotEquivalentError: the student is not equivalent, or that is undecided.
+        """
+        if verify == "off" or not self.preserving:
+            return None
+        from onnx_net2net.verification import verify as compare
+
+        verdict = compare(self.source, read(self.pieces), shapes=self.shapes, layers=verify)
+        if not verdict:
+            state = "is not equivalent" if verdict.equivalent is False else "may not be equivalent"
+            raise NotEquivalentError(f"the student {state} to the teacher:\n{verdict}", verdict)
+        return verdict
+
+    def apply(
+        self,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        force: bool = False,
+        verify: str = "auto",
+    ) -> onnx.ModelProto | Path:
+        """The student: a self-contained ModelProto, or the path it was written to.
+
+        Raises:
+            NotEquivalentError: verification failed or is undecided; nothing is written.
+            FileExistsError: `output` exists (without `force`) or is the teacher.
+        """
+        self.check(verify)
+        if output is None:
+            return self.pieces.to_proto()
+        self.pieces.write(output, force=force)
+        return Path(output)
+
+
+def plan(
+    teacher: Any,
+    steps: Sequence[Mapping[str, Any]] | str,
+    *,
+    ratio: float = 1.5,
+    split: str = "zero-sum",
+    seed: int = 0,
+    shapes: Shapes | None = None,
+) -> Plan:
+    """Plan one or several steps without writing anything.
+
+    Args:
+        teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
+        steps: mappings of `widen` arguments (`{"node": "conv1", "width": 96}`), or
+            "everywhere": every space that can grow, by `ratio`, at once.
+        split, seed: see `widen`; a step's own come first.
+        shapes: input name -> sizes, for inputs that declare none.
+
+    Raises:
+        RefusalError, AmbiguousError, ValueError, ModelError: see `widen`.
+    """
+    source = read(teacher)
+    analysis = Analysis(source, shapes)
+    before = parameters(analysis)
+    if isinstance(steps, str):
+        if steps != "everywhere":
+            raise ValueError(f"unknown plan '{steps}'; give steps or 'everywhere'")
+        pieces, done, analysis = _everywhere(source, analysis, ratio, split, seed)
+        return Plan(source, pieces, done, (before, parameters(analysis)), shapes=shapes)
+    if not steps:
+        return Plan(source, apply(source, []), [], (before, before), shapes=shapes)
+    taken: list[Any] = []
+    warnings: list[str] = []
+    pieces = apply(source, [])
+    for k, step in enumerate(steps):
+        options = {"split": split, "seed": seed + k if k else seed, **step}
+        result = widen_step(analysis, **options)
+        pieces = apply(analysis.source, result.patch)
+        taken.append(result)
+        warnings += _warnings(result)
+        analysis = Analysis(read(pieces), shapes)
+    return Plan(
+        source, pieces, taken, (before, parameters(analysis)), shapes=shapes, warnings=warnings
+    )
+
+
+def _warnings(step: Widened) -> list[str]:
+    found = []
+    if step.parted:
+        names = ", ".join(step.parted[:3]) + (", ..." if len(step.parted) > 3 else "")
+        found.append(
+            f"{len(step.parted)} shared constants got a copy of their own, because not all of "
+            f"their readers grow: {names}"
+        )
+    return found
+
+
+def _everywhere(
+    source: Source, analysis: Analysis, ratio: float, split: str, seed: int
+) -> tuple[Pieces, list[Any], Analysis]:
+    """Grow disjoint spaces together, then look again for those that overlapped them."""
+    grown: set[str] = set()
+    steps: list[Any] = []
+    pieces = apply(source, [])
+    while True:
+        chosen, seen = everywhere(analysis, ratio, grown, seed=seed)
+        if not chosen:
+            return pieces, steps, analysis
+        space, units = union([(s, u) for s, _, u, _ in chosen])
+        growth = grow(analysis, space, units)
+        if isinstance(growth, Refusal):  # together they do not line up: one at a time
+            space, axis, units, name = chosen[0]
+            growth, seen = grow(analysis, space, units), {name}
+            if isinstance(growth, Refusal):
+                grown |= seen
+                continue
+        else:
+            axis = chosen[0][1]
+        name = ", ".join(c[3] for c in chosen) if len(seen) > 1 else chosen[0][3]
+        step = widened(analysis, growth, name, axis, split, seed)
+        grown |= {*step.along, *seen}
+        pieces = apply(analysis.source, step.patch)
+        steps.append(step)
+        analysis = Analysis(read(pieces), None)
+
+
+def widen(
+    teacher: Any,
+    *,
+    node: str | None = None,
+    space: str | None = None,
+    width: int | None = None,
+    ratio: float | None = None,
+    multiple_of: int = 1,
+    mapping: str | Sequence[int] = "random",
+    split: str = "zero-sum",
+    seed: int = 0,
+    shapes: Shapes | None = None,
+    verify: str = "auto",
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> onnx.ModelProto | Path:
+    """Net2WiderNet: a wider student that computes the teacher's function.
+
+    New units copy units drawn by `mapping`; everything coupled to them grows along, and the
+    weights that read them are divided among the copies, exactly.
+
+    Args:
+        teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
+        node: the layer to widen: node, output tensor, parameter or part of a module path.
+        space: instead of `node`, a space as `inspect` names it.
+        width: the new length of the node's output axis (with `space`: its size).
+        ratio: instead of `width`, at least this times today's.
+        multiple_of: round the width up to a multiple of this.
+        mapping: `random` (with replacement, the paper's), `balanced`, or the source of each
+            unit as a list of integers.
+        split: `zero-sum` (copies can diverge in training), `even` (the paper), `one-hot`.
+        seed: same seed, same bytes.
+        shapes: input name -> sizes, for inputs that declare none.
+        verify: `auto`, `certificate`, `full` or `off`.
+        output: write to this file and return its path.
+        force: replace an existing output.
+
+    Returns:
+        A self-contained ModelProto, or the path written.
+
+    Raises:
+        RefusalError: no function-preserving way (.node .axis .reason .hint).
+        NotEquivalentError: the student did not pass verification; nothing is written.
+        AmbiguousError, ValueError: the arguments. ModelError: the teacher.
+
+    Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1.
+
+    >>> import onnx_net2net as n2n
+    >>> student = n2n.widen("models/digits_cnn.onnx", node="conv1", ratio=1.5)  # doctest: +SKIP
+    """
+    step = {
+        "node": node, "space": space, "width": width, "ratio": ratio,
+        "multiple_of": multiple_of, "mapping": mapping,
+    }  # fmt: skip
+    made = plan(teacher, [step], split=split, seed=seed, shapes=shapes)
+    return made.apply(output, force=force, verify=verify)
+
+
+def sizes(plan_: Plan) -> tuple[int, int]:
+    """Bytes of teacher and student."""
+    return plan_.source.size, len(plan_.pieces)
+
+
+__all__ = ["Plan", "plan", "sizes", "widen"]

@@ -1,0 +1,224 @@
+"""Net2WiderNet: one step from a model to a wider one that computes the same function."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_net2net.analysis import Analysis
+from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
+from onnx_net2net.growth import Growth, grow
+from onnx_net2net.inspection import layer_space, spaces
+from onnx_net2net.mapping import Row, Units
+from onnx_net2net.naming import find, nearest
+from onnx_net2net.patch import Insert, Splice
+from onnx_net2net.rewrite import patch_of
+from onnx_net2net.spaces import Axis, Space
+from onnx_net2net.widths import Widths, draw, target
+
+SPLITS = ("zero-sum", "even", "one-hot")
+
+
+@dataclass(frozen=True)
+class Widened:
+    """One widening: the patch and what it does.
+
+    `width`: the axis' length before and after; `along`: other layers whose output grows
+    too; `readers`: layers whose input grows; `parted`: shared constants that got a copy of
+    their own; `tensors`: constant -> shape before and after; `mapping`: constant -> list
+    of (axis, source, split).
+    """
+
+    name: str
+    axis: tuple[str, int]
+    width: tuple[int, int]
+    along: tuple[str, ...]
+    readers: tuple[str, ...]
+    uniform: str | None
+    parted: tuple[str, ...]
+    inserted: int
+    tensors: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    mapping: dict[str, list[dict[str, object]]]
+    patch: list[Splice | Insert]
+
+
+def widen_step(
+    analysis: Analysis,
+    *,
+    node: str | None = None,
+    space: str | None = None,
+    width: int | None = None,
+    ratio: float | None = None,
+    multiple_of: int = 1,
+    mapping: str | Sequence[int] = "random",
+    split: str = "zero-sum",
+    seed: int = 0,
+    rows: Row = Row.COPY,
+) -> Widened:
+    """Widen one space of a model.
+
+    Args:
+        node: a layer; `width` is then the length of its output axis.
+        space: a space as `inspect` names it; `width` is then its size.
+        width, ratio: the new width, or at least this times today's.
+        multiple_of: round the width up to a multiple.
+        mapping: `random`, `balanced` or the source of each new unit.
+        split: how copies divide a weight: `zero-sum`, `even` (the paper), `one-hot`.
+        rows: what new units are: copies, zero rows or free (random in, zero out).
+
+    Raises:
+        RefusalError: no function-preserving way. AmbiguousError, ValueError: the arguments.
+
+    Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1 and algorithm 1.
+    """
+    if (node is None) == (space is None):
+        raise ValueError("name either a node or a space to widen")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split '{split}'; choose one of {', '.join(SPLITS)}")
+    if isinstance(mapping, str) and mapping not in ("random", "balanced"):
+        raise ValueError(f"unknown mapping '{mapping}'; choose random, balanced or give a list")
+    asked = node if node is not None else str(space)
+    found, axis = _space(analysis, node, space)
+    widths = Widths.of(found, axis if node is not None else None)
+    wanted = target(widths, width, ratio, multiple_of, asked)
+    _check_memory(analysis, found, wanted / widths.today)
+    units = draw(widths, wanted, mapping, seed, asked, rows)
+    growth = grow(analysis, found, units)
+    if isinstance(growth, Refusal):
+        raise RefusalError(growth, f"'{asked}'")
+    return widened(analysis, growth, asked, axis, split, seed)
+
+
+def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Space, Axis]:
+    if node is not None:
+        result = layer_space(analysis, find(analysis, node))
+        if isinstance(result, Refusal):
+            raise RefusalError(result, f"'{node}'")
+        return result
+    known, blocked = spaces(analysis)
+    for found, axis, nodes in known:
+        if nodes[0].name == space:
+            return found, axis
+    for b in blocked:
+        if b.node == space:
+            raise RefusalError(b.refusal, f"'{space}'")
+    names = [nodes[0].name for _, _, nodes in known]
+    like = nearest(str(space), names)
+    hint = f"; did you mean {', '.join(like)}?" if like else ""
+    raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
+
+
+def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
+    dims: dict[tuple[str, object], int] = {}
+    for tensor, use, _ in space.labels:
+        if tensor in analysis.model.leaves:
+            dims[tensor, use] = dims.get((tensor, use), 0) + 1
+    need = sum(
+        4.0 * math.prod(analysis.model.leaves[tensor].shape) * ratio**count
+        for (tensor, _), count in dims.items()
+    )
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    if need > free:
+        raise MemoryError(
+            f"the changed weights would need {need / 2**30:,.1f} GiB, "
+            f"{free / 2**30:,.1f} GiB are free; choose a smaller width"
+        )
+
+
+def widened(
+    analysis: Analysis, growth: Growth, name: str, axis: Axis, split: str, seed: int
+) -> Widened:
+    """The patch of a growth, with what a person wants to know about it."""
+    model = analysis.model
+    outputs, readers = [], []
+    for node in analysis.layers():
+        made = analysis.output_axis(node)
+        if made is not None and (made[0], None, made[1]) in growth.space.labels:
+            outputs.append(node.name)
+        carried = growth.space.passages.get((node.index, None), [])
+        if any(f.role == "sum" for f in carried):
+            readers.append(node.name)
+    tensors = {}
+    mapping: dict[str, list[dict[str, object]]] = {}
+    for (leaf, _), change in growth.constants.items():
+        before = model.leaves[leaf].shape
+        after = tuple(
+            len(change.source[d]) if d in change.source else n for d, n in enumerate(before)
+        )
+        tensors[leaf] = (before, after)
+        mapping[leaf] = [
+            {"axis": d, "source": s.tolist(), "split": split if d in change.split else None}
+            for d, s in sorted(change.source.items())
+        ]
+    grown = len(growth.layout.source[axis])
+    return Widened(
+        name,
+        (axis[0], axis[2]),
+        (len(growth.space.labels[axis]), grown),
+        tuple(n for n in outputs),
+        tuple(readers),
+        growth.space.uniform,
+        tuple(sorted(growth.parted)),
+        len(growth.divisions),
+        tensors,
+        mapping,
+        patch_of(analysis, growth, split, seed),
+    )
+
+
+def everywhere(
+    analysis: Analysis, ratio: float, skip: set[str], **how: object
+) -> tuple[list[tuple[Space, Axis, Units, str]], set[str]]:
+    """Disjoint spaces that can all grow at once, each with its units; and the layers looked at.
+
+    Args:
+        skip: layers that grew already.
+    """
+    chosen: list[tuple[Space, Axis, Units, str]] = []
+    taken: dict[Axis, np.ndarray] = {}
+    seen: set[str] = set()
+    found, _ = spaces(analysis)
+    for space, axis, nodes in found:
+        names = {n.name for n in nodes}
+        if names & skip:
+            continue
+        if any(a in taken and (taken[a] & (v >= 0)).any() for a, v in space.labels.items()):
+            continue
+        seen |= names
+        widths = Widths.of(space, axis)
+        try:
+            wanted = target(widths, None, ratio, 1, nodes[0].name)
+        except ValueError:
+            continue
+        units = draw(widths, wanted, "random", int(str(how.get("seed", 0))), nodes[0].name)
+        if isinstance(grow(analysis, space, units), Refusal):
+            continue
+        for a, v in space.labels.items():
+            taken[a] = taken.get(a, np.zeros(len(v), bool)) | (v >= 0)
+        chosen.append((space, axis, units, nodes[0].name))
+    return chosen, seen
+
+
+def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:
+    """Several disjoint spaces as one, so that they are planned and proved together."""
+    labels: dict[Axis, np.ndarray] = {}
+    passages: dict = {}
+    source, kinds, offset = [], [], 0
+    for space, units in parts:
+        for axis, v in space.labels.items():
+            moved = np.where(v >= 0, v + offset, -1)
+            old = labels.get(axis)
+            labels[axis] = moved if old is None else np.where(old >= 0, old, moved)
+        for instance, carried in space.passages.items():
+            known = passages.setdefault(instance, [])
+            known += [f for f in carried if not any(f is k for k in known)]
+        source.append(units.source + offset)
+        kinds += units.kind
+        offset += space.size
+    uniform = next((s.uniform for s, _ in parts if s.uniform), None)
+    joined = Space(parts[0][0].seed, offset, labels, passages, uniform)
+    return joined, Units(np.concatenate(source), tuple(kinds))

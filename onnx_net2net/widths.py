@@ -1,0 +1,172 @@
+"""Which widths an axis can take, and which units are new for one of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnx_net2net.mapping import Row, Units, below, permutation
+from onnx_net2net.operators import Array
+from onnx_net2net.spaces import Axis, Space
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The widths of an axis: today's, and how many positions each class adds.
+
+    `step[c]`: positions that one more copy of class c adds to the axis.
+    `uniform`: every class must be copied equally often.
+    """
+
+    today: int
+    step: Array
+    uniform: bool
+
+    @classmethod
+    def of(cls, space: Space, axis: Axis | None) -> Widths:
+        """Widths of an axis of a space; with no axis, the number of classes."""
+        if axis is None:
+            return cls(space.size, np.ones(space.size, np.int64), bool(space.uniform))
+        labels = space.labels[axis]
+        step = np.bincount(labels[labels >= 0], minlength=space.size)
+        return cls(len(labels), step, bool(space.uniform))
+
+    def legal(self, width: int) -> bool:
+        """Whether a width can be reached."""
+        extra = width - self.today
+        if extra <= 0:
+            return False
+        if self.uniform:
+            return extra % int(self.step.sum()) == 0
+        return self._reachable(extra)
+
+    def _reachable(self, extra: int) -> bool:
+        steps = {int(s) for s in self.step if s > 0}
+        if len(steps) <= 1:
+            return bool(steps) and extra % next(iter(steps)) == 0
+        reach = np.zeros(extra + 1, bool)
+        reach[0] = True
+        for s in sorted(steps):
+            for start in range(s):
+                line = reach[start::s]
+                reach[start::s] = np.logical_or.accumulate(line)
+        return bool(reach[extra])
+
+    def at_least(self, width: int, multiple_of: int = 1) -> int:
+        """The smallest legal width that is not below `width`."""
+        span = int(self.step.sum()) if self.uniform else int(self.step.max(initial=1))
+        w = max(width, self.today + 1)
+        for candidate in range(w, w + span * multiple_of * 2 + 1):
+            if candidate % multiple_of == 0 and self.legal(candidate):
+                return candidate
+        raise ValueError(f"no legal width near {width} is a multiple of {multiple_of}")
+
+    def near(self, width: int) -> list[int]:
+        """The nearest legal widths around an illegal one."""
+        span = int(self.step.sum()) if self.uniform else int(self.step.max(initial=1))
+        low = next((w for w in range(width, max(width - 2 * span, self.today), -1) if self.legal(w)), None)
+        return [w for w in (low, self.at_least(width)) if w is not None]
+
+
+def target(widths: Widths, width: int | None, ratio: float | None, multiple_of: int, name: str) -> int:
+    """The width that was asked for, checked.
+
+    Raises:
+        ValueError: not larger than today's, or not reachable; the nearest legal ones are named.
+    """
+    if (width is None) == (ratio is None):
+        raise ValueError("give either a width or a ratio")
+    if ratio is not None:
+        if not math.isfinite(ratio) or ratio <= 1:
+            raise ValueError(f"ratio {ratio} does not widen; give a number above 1, e.g. 1.5")
+        return widths.at_least(math.ceil(round(ratio * widths.today, 6)), multiple_of)
+    assert width is not None
+    if multiple_of > 1:
+        width = -(-width // multiple_of) * multiple_of
+    if width <= widths.today:
+        raise ValueError(f"'{name}' has width {widths.today} today; give a larger one than {width}")
+    if not widths.legal(width):
+        near = " or ".join(str(w) for w in widths.near(width))
+        raise ValueError(
+            f"'{name}' (width {widths.today}) cannot get width {width}; the nearest are {near}"
+        )
+    return width
+
+
+def draw(
+    widths: Widths, width: int, mapping: str | Sequence[int], seed: int, name: str, kind: Row = Row.COPY
+) -> Units:
+    """The new units for a width.
+
+    Args:
+        mapping: `random` (the paper's, with replacement), `balanced`, or the source of each
+            new unit, with or without the n originals in front.
+        seed, name: key the draw.
+
+    Raises:
+        ValueError: the mapping given does not fit.
+    """
+    n, extra = len(widths.step), width - widths.today
+    if widths.uniform:
+        times = extra // int(widths.step.sum())
+        return Units.copies(np.tile(np.arange(n), times), kind)
+    if not isinstance(mapping, str):
+        return Units.copies(_given(widths, list(mapping), extra), kind)
+    allowed = np.flatnonzero(widths.step > 0)
+    chosen: list[int] = []
+    raw = below(1 << 31, 4 * extra + 64, seed, "map", name)
+    order = permutation(len(allowed), seed, "order", name)
+    at = 0
+    while extra > 0:
+        fits = [c for c in allowed if widths.step[c] <= extra] if (widths.step[allowed] > extra).any() else allowed
+        pool = np.asarray(
+            [c for c in fits if extra == widths.step[c] or widths._reachable(extra - int(widths.step[c]))]
+            if len({int(s) for s in widths.step[allowed]}) > 1
+            else fits
+        )
+        if mapping == "balanced":
+            c = int(allowed[order[at % len(order)]])
+            at += 1
+            if c not in pool:
+                continue
+        else:
+            c = int(pool[int(raw[at % len(raw)]) % len(pool)])
+            at += 1
+        chosen.append(c)
+        extra -= int(widths.step[c])
+    return Units.copies(chosen, kind)
+
+
+def _given(widths: Widths, mapping: list[int], extra: int) -> list[int]:
+    n = len(widths.step)
+    new = mapping[n:] if mapping[:n] == list(range(n)) and len(mapping) > n else mapping
+    bad = [g for g in new if not (isinstance(g, int) and 0 <= g < n)]
+    if bad:
+        raise ValueError(f"the mapping sends a unit to {bad[0]!r}; expected 0 to {n - 1}")
+    if int(widths.step[new].sum()) != extra:
+        raise ValueError(
+            f"the mapping adds {int(widths.step[new].sum())} channels, the width asks for {extra}; "
+            f"give 0..{n - 1} and then the source of each new unit"
+        )
+    return new
+
+
+def read_mapping(path: str) -> list[int]:
+    """A mapping from a JSON file: a list, or an object with a list `mapping`.
+
+    Raises:
+        ValueError: unreadable or something else.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as why:
+        raise ValueError(f"mapping '{path}' cannot be read as JSON: {why}") from None
+    data = data.get("mapping") if isinstance(data, dict) else data
+    if not isinstance(data, list) or not all(type(g) is int for g in data):
+        raise ValueError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
+    return data
