@@ -72,8 +72,8 @@ def _side(text: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
-    """One word per dimension: `...` numbered from the right, `*` from the left; "" drops."""
-    for stretch in ("...", "*"):
+    """One word per dimension: `...` numbered from the right, `*` and `~` from the left."""
+    for stretch in ("...", "*", "~"):
         if stretch in axes:
             k = axes.index(stretch)
             count = rank - (len(axes) - 1)
@@ -82,7 +82,7 @@ def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
             if stretch == "...":
                 middle = [f".{count - 1 - j}" for j in range(count)]
             else:
-                middle = [f"*{j}" for j in range(count)]
+                middle = [f"{stretch}{j}" for j in range(count)]
             return [*axes[:k], *middle, *axes[k + 1 :]]
     if rank > len(axes):
         raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
@@ -90,7 +90,9 @@ def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
 
 
 def _role(name: str, roles: Mapping[str, str], inputs: int, in_output: bool) -> str:
-    stem = "." if name.startswith(".") else name.rstrip("0123456789")
+    stem = name[0] if name[0] in ".*~" else name.rstrip("0123456789")
+    if stem == "~":
+        return "size"
     if stem in roles:
         return roles[stem]
     if in_output:
@@ -110,7 +112,9 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
         if shape is None:
             raise LookupError(f"the shape of operand {slot} of '{site.node.name}' is unknown")
         for k, word in enumerate(_aligned(axes, len(shape))):
-            if word not in ("1", "") and not word.startswith("*"):
+            if word.startswith("~"):  # every operand has its own
+                word = f"{word}@{slot}"
+            if word != "1" and not (word.startswith("*") and "*" not in row.roles):
                 words[slot, k], dims[slot, k] = word, shape[k]
 
     for slot, axes in enumerate(operands):

@@ -246,7 +246,7 @@ def _readers(analysis: Analysis, leaf: str) -> Iterator[Use]:
         tensor = todo.pop()
         for node, slot in analysis.model.readers.get(tensor, ()):
             if node.outputs and all(o in analysis.model.constant for o in node.outputs if o):
-                if "size" in TABLE.get(node.op, TABLE["Identity"]).roles.values():
+                if TABLE.get(node.op, TABLE["Identity"]).sized:
                     continue
                 todo += [o for o in node.outputs if o and o not in seen]
                 seen.update(node.outputs)

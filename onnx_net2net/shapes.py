@@ -179,7 +179,7 @@ class Inference:
         for t in node.inputs:
             v = facts.values.get(t) if t else None
             if t and v is None:
-                if "size" not in row.roles.values():
+                if not row.sized:
                     return False
                 v = _sized(facts.shapes.get(t))
                 if v is None:

@@ -155,7 +155,7 @@ def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) ->
             v = fixed.values[probe] if fixed is not None else student.value(t) if t else None
             if t and v is None:
                 shape = student.shape(t)
-                if "size" not in row.roles.values() or shape is None or None in shape:
+                if not row.sized or shape is None or None in shape:
                     return
                 v = np.broadcast_to(np.int8(0), tuple(d or 0 for d in shape))
             args.append(v)

@@ -24,6 +24,7 @@ from weight_nodes import WeightNode, weight_nodes
 
 Row = dict[str, Any]
 RATIO = 1.5
+NOTHING = "nothing grew"
 
 
 class OutOfTime(BaseException):
@@ -113,6 +114,8 @@ def _fill_row(row: Row, case: Case, settings: Settings) -> None:
             entry.update(result)
     if settings.everywhere:
         row["everywhere"] = _try(n2n, teacher, partial(widen_everywhere, n2n, model))
+        if row["everywhere"].get("reason") == NOTHING:
+            row["everywhere"]["result"] = "refused"
 
 
 def _groups(nodes: list[WeightNode], rows: list[Row], spaces: dict[str, str]) -> list[list[Row]]:
@@ -140,7 +143,7 @@ def _try(n2n: Any, teacher: Teacher, make: Callable[[], onnx.ModelProto]) -> Row
         return {"result": "crashed", "reason": _words(error)}
     spent = round(time.process_time() - started, 3)
     if not grew(teacher.model, student):
-        return {"result": "wrong", "reason": "nothing grew", "cpu": spent}
+        return {"result": "wrong", "reason": NOTHING, "cpu": spent}
     if not same_interface(teacher.model, student):
         return {"result": "wrong", "reason": "inputs or outputs are declared otherwise"}
     try:
@@ -153,7 +156,7 @@ def _try(n2n: Any, teacher: Teacher, make: Callable[[], onnx.ModelProto]) -> Row
         # JSON has no infinity.
         "deviation": min(verdict.deviation, 1e30),
         "multiple": min(verdict.multiple, 1e30),
-        "floor": "measured" if verdict.measured else "two ulp",
+        "draws": verdict.draws,
         "cpu": spent,
     }
 

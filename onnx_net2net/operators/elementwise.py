@@ -67,7 +67,7 @@ def _cast(node: Node, args: list[Any]) -> list[Any]:
 rule("Cast", notation="... -> ...", zero=True, linear=True, fold=_cast)
 rule(
     "CastLike",
-    notation="... -> ...",
+    notation="..., ~ -> ...",
     zero=True,
     linear=True,
     fold=lambda node, args: [args[0].astype(args[1].dtype)],

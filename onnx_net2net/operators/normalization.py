@@ -12,7 +12,13 @@ rule(
     zero=True,
     zero_keeps=(1, 4),
 )
-rule("InstanceNormalization", notation="n c *, c, c -> n c *", zero=True, zero_keeps=(1,))
+rule(
+    "InstanceNormalization",
+    notation="n c *, c, c -> n c *",
+    roles={"*": "mean"},
+    zero=True,
+    zero_keeps=(1,),
+)
 
 
 def _last_axes(site: Site) -> str:

@@ -6,7 +6,9 @@ A computing operator is one line in einops-like notation, e.g. Conv:
 
 - a name is an index that axes share; `(g i)` is an axis that is a product, `g` outermost;
 - `...` are axes that pass through one by one, aligned from the right (broadcasting);
-- `*` are axes that the operator works across (windows, sorted axes): they cannot grow.
+- `*` are axes that the operator works across (windows, sorted axes): they cannot grow,
+  unless the row gives them a role;
+- `~` are axes of which only the size or the type is read.
 
 A name in the output passes through (`parallel`); a name in two inputs only is contracted
 (`sum`); a name in one input only has the role that the row gives, else it is `across`.
@@ -145,8 +147,7 @@ class Rule:
         notation: the line, or a function of the site where attributes decide.
         sizes: sizes of names inside products, e.g. `g` of a grouped convolution.
         roles: role by name where it is not what the notation says:
-            `mean` (averaged or normalised: equal counts), `max`, `size` (only its length
-            is read), `sum` (summed without a second operand), `across`. Digits at the end of
+            `mean` (averaged or normalised: equal counts), `max`, `sum` (summed without a second operand), `across`. Digits at the end of
             a name do not count; `.` stands for the axes of `...`.
         attributes: integer attribute -> the name whose size it must equal.
         movement: blocks that say where each output element comes from; instead of notation.
@@ -156,6 +157,7 @@ class Rule:
             those in `zero_keeps`).
         linear: input 0 enters linearly, so a division may be done before this node.
         like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
+        sized: reads nothing but its input's size.
         random: draws at run time, so copies would differ.
     """
 
@@ -170,6 +172,7 @@ class Rule:
     zero_keeps: tuple[int, ...] = ()
     linear: bool = False
     like: str = ""
+    sized: bool = False
     random: bool = False
 
 

@@ -15,11 +15,11 @@ def _shape(node: Node, args: list[Any]) -> list[Any]:
     return [shape[slice(node.attr("start", 0), node.attr("end"))]]
 
 
-rule("Shape", notation="... ->", roles={".": "size"}, fold=_shape)
+rule("Shape", notation="~ ->", sized=True, fold=_shape)
 rule(
     "Size",
-    notation="... ->",
-    roles={".": "size"},
+    notation="~ ->",
+    sized=True,
     fold=lambda node, args: [np.array(args[0].size, np.int64)],
 )
 

@@ -1,0 +1,98 @@
+"""Are two models the same function? Layered checks, cheapest and sharpest first.
+
+Nothing here knows how the student was made: only the two models are looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onnx_net2net.probes import probe
+from onnx_net2net.shapes import Inference
+from onnx_net2net.verification import inputs as feeds
+from onnx_net2net.verification import interface, runtime, sensitivity
+from onnx_net2net.verification.sessions import ProviderError
+from onnx_net2net.verification.sides import Side, Sides
+from onnx_net2net.verification.verdict import Layer, Status, Verdict, conclude
+
+LAYERS = ("auto", "certificate", "full")
+
+
+def verify(
+    teacher: Any,
+    student: Any,
+    *,
+    inputs: Any = None,
+    provider: str = "cpu",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    layers: str = "auto",
+    seeds: int = 3,
+    save_inputs: str | os.PathLike[str] | None = None,
+) -> Verdict:
+    """Tell whether two models are the same function of their inputs.
+
+    Args:
+        teacher: path, bytes, ModelProto, gs.Graph or Source; likewise `student`.
+        inputs: your own data: an .npz path, a mapping of arrays, or a list of these.
+        provider: `cpu` or `cuda`.
+        shapes: input name -> sizes, for inputs that declare none.
+        layers: `auto` (the certificate, and onnxruntime where it can run the models),
+            `certificate` (the two files alone) or `full` (every input kind and seed at every
+            size, and the sensitivity of the outputs).
+        seeds: how many random inputs.
+        save_inputs: where to write inputs on which the models differ.
+
+    Raises:
+        ModelError: one of them is not a usable model.
+        ProviderError: the provider is not usable on this machine.
+        ValueError: an argument, or inputs that the teacher does not take.
+
+    >>> from onnx import TensorProto, helper
+    >>> x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
+    >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    >>> model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    >>> bool(verify(model, model, layers="certificate"))
+    True
+    """
+    if layers not in LAYERS:
+        raise ValueError(f"no layers '{layers}'; choose from {', '.join(LAYERS)}")
+    if seeds < 1:
+        raise ValueError("seeds must be at least 1")
+    sides = Sides(Side.of(teacher), Side.of(student))
+    found = [_timed(lambda: interface.compare(sides.teacher.model, sides.student.model))]
+    if found[0].status is Status.FAILED:
+        return conclude(tuple(found))
+    own = feeds.given(inputs, sides.teacher.model)
+    facts = probe(sides.teacher.model, Inference(sides.teacher.model, sides.teacher.source), shapes)
+    if layers == "certificate":
+        return conclude(tuple(found))
+    plan = runtime.Plan(provider, seeds, layers == "full", own, facts)
+    seen: list[runtime.Seen] = []
+
+    def run() -> Layer:
+        layer, what = runtime.compare(sides, plan)
+        seen.append(what)
+        return layer
+
+    found.append(_timed(run))
+    certain = any(y.name == "certificate" and y.status is Status.PASSED for y in found)
+    if found[-1].status is Status.PASSED and (layers == "full" or not certain):
+        found.append(_timed(lambda: sensitivity.probe(sides, seen[0], provider)))
+    saved = None
+    if save_inputs is not None and seen[0].wrong is not None:
+        saved = feeds.save(seen[0].wrong, Path(save_inputs))
+    return conclude(tuple(found), saved)
+
+
+def _timed(check: Callable[[], Layer]) -> Layer:
+    start = time.perf_counter()
+    layer = check()
+    return replace(layer, seconds=time.perf_counter() - start)
+
+
+__all__ = ["Layer", "ProviderError", "Status", "Verdict", "verify"]

@@ -1,0 +1,314 @@
+"""Both models in onnxruntime, the deviation in multiples of the teacher's own noise floor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.errors import ModelError
+from onnx_net2net.model import Model
+from onnx_net2net.operators import Array
+from onnx_net2net.shapes import Facts
+from onnx_net2net.verification import inputs as feeds
+from onnx_net2net.verification.inputs import Feed, Sizes
+from onnx_net2net.verification.noise import (
+    FLOOR_MULTIPLE,
+    deviation,
+    floors,
+    is_float,
+    magnitude,
+    nudged,
+)
+from onnx_net2net.verification.sessions import ProviderError, Session
+from onnx_net2net.verification.sides import Sides
+from onnx_net2net.verification.verdict import Layer, Status
+
+_JUMPS = frozenset(
+    "ArgMax ArgMin TopK NonMaxSuppression Round Floor Ceil Sign Hardmax Greater Less Equal "
+    "GreaterOrEqual LessOrEqual QuantizeLinear DynamicQuantizeLinear NonZero Unique Cast If Loop "
+    "RoiAlign".split()
+)
+# elements that fall on the other side of a jump are few; a wrong weight moves most of them
+_FEW = 0.05
+_PATIENCE = 60.0
+
+
+@dataclass
+class Plan:
+    """What to run."""
+
+    provider: str = "cpu"
+    seeds: int = 3
+    thorough: bool = False
+    given: Sequence[Feed] = ()
+    facts: Sequence[Facts] = ()
+
+
+@dataclass
+class Seen:
+    """What the runs showed; `wrong` is the first feed on which the models differ."""
+
+    feeds: list[tuple[Feed, list[Array]]] = field(default_factory=list)
+    floors: dict[int, float] = field(default_factory=dict)
+    scales: dict[int, float] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    wrong: Feed | None = None
+
+    def threshold(self, k: int) -> float:
+        """How far output `k` may move before it is a difference."""
+        return FLOOR_MULTIPLE * self.floors.get(k, 0.0) * self.scales.get(k, 0.0)
+
+
+class _StopError(Exception):
+    """The layer ends here with this status and reason."""
+
+    def __init__(self, status: Status, detail: str) -> None:
+        self.status, self.detail = status, detail
+
+
+def compare(sides: Sides, plan: Plan) -> tuple[Layer, Seen]:
+    """Run both models on everything that the plan asks for.
+
+    Raises:
+        ProviderError: the provider is not usable here.
+        ValueError: the teacher does not run on the user's own data.
+    """
+    seen = Seen()
+    try:
+        status, detail, figures = _compared(sides, plan, seen)
+    except _StopError as stop:
+        return Layer("runtime", stop.status, stop.detail), seen
+    return Layer("runtime", status, detail, figures=figures), seen
+
+
+def _compared(sides: Sides, plan: Plan, seen: Seen) -> tuple[Status, str, dict[str, Any]]:
+    _fits_memory(sides)
+    teacher, student = _loaded(sides, plan.provider)
+    ghosts = _ghosts(sides, plan.provider)
+    jumping = _behind_jumps(sides.teacher.model)
+    seen.names = list(teacher.outputs)
+    rows: list[tuple[Feed, list[Array], list[Array]]] = []
+    started = time.monotonic()
+    for k, (feed, before) in enumerate(_teacher_runs(sides, plan, teacher)):
+        try:
+            after = flat(student.run(feed.values))
+        except Exception as why:  # onnxruntime's errors have no common base but Exception
+            seen.wrong = feed
+            raise _StopError(
+                Status.FAILED, f"the student does not run on {feed.label}: {_brief(why)}"
+            ) from None
+        rows.append((feed, before, after))
+        seen.feeds.append((feed, before))
+        if ghosts:
+            moved = flat(ghosts[k % len(ghosts)].run(feed.values))
+            seen.floors = floors([(before, moved)], seen.floors)
+            jumping |= _flipped(before, moved)
+        for i, a in enumerate(before):
+            if is_float(a):
+                seen.scales[i] = max(seen.scales.get(i, 0.0), magnitude(a))
+        if time.monotonic() - started > _PATIENCE and len(rows) > 1:
+            break
+    if not ghosts:
+        seen.floors = floors([(b, b) for _, b, _ in rows], {})
+    return _judged(rows, seen, jumping, bool(ghosts))
+
+
+def _judged(
+    rows: list[tuple[Feed, list[Array], list[Array]]], seen: Seen, jumping: set[int], sure: bool
+) -> tuple[Status, str, dict[str, Any]]:
+    worst, absolute, doubts = 0.0, 0.0, []
+    for feed, before, after in rows:
+        for k, (a, b) in enumerate(zip(before, after, strict=False)):
+            multiple, moved = _multiple(a, b, seen.floors.get(k, 0.0))
+            worst, absolute = max(worst, multiple), max(absolute, moved)
+            if multiple <= FLOOR_MULTIPLE:
+                continue
+            where = f"output '{_name(seen, k)}'{_place(a, b)} on {feed.label}"
+            text = f"{where}: {multiple:.3g} x the noise floor ({moved:.2g} of its largest value)"
+            near_tie = k in jumping and _share(a, b, seen.floors.get(k, 0.0)) < _FEW
+            if sure and not near_tie:
+                seen.wrong = feed
+                figures = {"multiple": _finite(multiple), "relative": _finite(moved)}
+                return Status.FAILED, text, figures | _noise(seen, rows)
+            doubts.append(f"{text}; it may be a near tie" if near_tie else text)
+        if len(before) != len(after):
+            seen.wrong = feed
+            return Status.FAILED, f"{len(after)} outputs, not {len(before)}", {}
+    figures = {"multiple": _finite(worst), "relative": _finite(absolute)} | _noise(seen, rows)
+    if doubts:
+        return Status.UNDECIDED, doubts[0], figures
+    detail = f"{len(rows)} runs; at worst {worst:.2g} x the teacher's noise floor"
+    return Status.PASSED, f"{detail} ({absolute:.2g} of the largest output)", figures
+
+
+def _noise(seen: Seen, rows: Sequence[Any]) -> dict[str, Any]:
+    return {"runs": len(rows), "noise": max(seen.floors.values(), default=0.0)}
+
+
+def _finite(x: float) -> float | None:
+    return x if np.isfinite(x) else None
+
+
+def _multiple(a: Array, b: Array, floor: float) -> tuple[float, float]:
+    """(multiples of the floor, relative deviation) of one output."""
+    if not is_float(a):
+        same = a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b))
+        return (0.0, 0.0) if same else (np.inf, np.inf)
+    if a.dtype != b.dtype:
+        return np.inf, np.inf
+    moved, scale = deviation(a, b), magnitude(a)
+    if moved == 0.0:
+        return 0.0, 0.0
+    relative = moved / scale if scale else np.inf
+    return (relative / floor if floor else np.inf), relative
+
+
+def _share(a: Array, b: Array, floor: float) -> float:
+    """The share of an output's elements that differ by more than noise."""
+    if a.shape != b.shape:
+        return 0.0  # how many there are was itself decided at a jump
+    if not is_float(a):
+        return float(np.mean(a != b)) if a.size else 0.0
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        off = ~(np.abs(x - y) <= FLOOR_MULTIPLE * floor * magnitude(a)) & ~(x == y)
+    return float(np.mean(off & ~(np.isnan(x) & np.isnan(y))))
+
+
+def _place(a: Array, b: Array) -> str:
+    """Where an output differs most: its position, channel included."""
+    if a.shape != b.shape:
+        return f" ({'x'.join(map(str, a.shape))}, not {'x'.join(map(str, b.shape))})"
+    if not a.ndim or not a.size or a.dtype.kind not in "fiub":
+        return ""
+    off = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    at = np.unravel_index(int(np.argmax(np.where(np.isnan(off), np.inf, off))), a.shape)
+    return f" at {[int(i) for i in at]}"
+
+
+def _name(seen: Seen, k: int) -> str:
+    return seen.names[k] if k < len(seen.names) else str(k)
+
+
+def _fits_memory(sides: Sides) -> None:
+    try:
+        with open("/proc/meminfo") as lines:
+            free = next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable")) << 10
+    except (OSError, StopIteration, ValueError):
+        return
+    need = 4 * (sides.teacher.size + sides.student.size)
+    if need > free:
+        raise _StopError(
+            Status.SKIPPED, f"too large to run here: {need >> 20} MiB wanted, {free >> 20} free"
+        )
+
+
+def _loaded(sides: Sides, provider: str) -> tuple[Session, Session]:
+    try:
+        teacher = Session(sides.teacher, provider=provider)
+    except (ProviderError, ValueError):
+        raise
+    except Exception as why:  # onnxruntime's errors have no common base but Exception
+        raise _StopError(Status.SKIPPED, f"onnxruntime cannot run it: {_brief(why)}") from None
+    try:
+        return teacher, Session(sides.student, provider=provider)
+    except ProviderError:
+        raise
+    except Exception as why:
+        raise _StopError(
+            Status.FAILED, f"onnxruntime does not load the student: {_brief(why)}"
+        ) from None
+
+
+def _ghosts(sides: Sides, provider: str) -> list[Session]:
+    """The teacher with the weights that differ (else all) moved by one ulp, two draws."""
+    side = sides.teacher
+    names = sides.changed(side) or sides.floats(side)
+    try:
+        return [
+            Session(side, side.with_arrays(nudged(side, names, draw)), provider)
+            for draw in range(2)
+        ]
+    except ProviderError:
+        raise
+    except (ModelError, MemoryError):
+        return []
+
+
+def _teacher_runs(
+    sides: Sides, plan: Plan, teacher: Session
+) -> Iterator[tuple[Feed, list[Array]]]:
+    for feed in plan.given:
+        try:
+            yield feed, flat(teacher.run(feed.values))
+        except Exception as why:
+            raise ValueError(f"the teacher does not run on {feed.label}: {_brief(why)}") from None
+    model, ran, why_not = sides.teacher.model, bool(plan.given), ""
+    try:
+        places = feeds.sizes(model, plan.facts)
+    except LookupError as why:
+        places, why_not = [], str(why)
+    limits = feeds.integer_limits(model, plan.facts[0]) if plan.facts else {}
+    third_done = False
+    for at, kind, seed in feeds.schedule(plan.seeds, places, plan.thorough):
+        if third_done and at is places[-1] and at is not places[2]:
+            continue
+        for bound in (limits, dict.fromkeys(model.inputs, 1)):
+            try:
+                feed = feeds.random_feed(model, at, kind, seed, bound)
+                outcome = flat(teacher.run(feed.values))
+            except Exception as why:
+                why_not = _brief(why)
+                continue
+            ran, third_done = True, third_done or _is_third(at, places)
+            yield feed, outcome
+            break
+    if not ran:
+        raise _StopError(Status.SKIPPED, f"the teacher did not run: {why_not}")
+
+
+def _is_third(at: Sizes, places: Sequence[Sizes]) -> bool:
+    return any(at is p for p in places[2:])
+
+
+def flat(outputs: Sequence[Any]) -> list[Array]:
+    """Outputs as arrays; sequences and maps are taken apart."""
+    found: list[Array] = []
+    for value in outputs:
+        if isinstance(value, (list, tuple)):
+            found += flat(value)
+        elif isinstance(value, Mapping):
+            found.append(np.asarray(list(value.values())))
+        else:
+            found.append(np.asarray(value))
+    return found
+
+
+def _flipped(before: list[Array], moved: list[Array]) -> set[int]:
+    """Outputs without a float that the teacher's own noise changes."""
+    return {
+        k
+        for k, (a, b) in enumerate(zip(before, moved, strict=False))
+        if a.shape != b.shape or (not is_float(a) and not np.array_equal(a, b))
+    }
+
+
+def _behind_jumps(model: Model) -> set[int]:
+    """Outputs that depend on an operator which is not continuous."""
+    jumpy = set[str]()
+    for node in model.nodes:
+        reads = (*node.inputs, *node.captured)
+        if node.op in _JUMPS and any(t and t not in model.constant for t in reads):
+            jumpy.update(node.outputs)
+        elif any(t in jumpy for t in reads):
+            jumpy.update(node.outputs)
+    return {k for k, o in enumerate(model.outputs) if o in jumpy}
+
+
+def _brief(why: BaseException) -> str:
+    text = " ".join(str(why).split())
+    return text[:160] + ("..." if len(text) > 160 else "")

@@ -1,0 +1,125 @@
+"""The two models side by side, and which of their constants are the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto
+
+from onnx_net2net.errors import ModelError
+from onnx_net2net.files import Source, read
+from onnx_net2net.model import Leaf, Model
+from onnx_net2net.operators import Array
+from onnx_net2net.payload import is_external
+
+FLOATS = frozenset(
+    (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One model as read, and its index."""
+
+    source: Source
+    model: Model
+
+    @classmethod
+    def of(cls, given: Any) -> Side:
+        """Read a path, bytes, ModelProto, gs.Graph or Source."""
+        source = read(given)
+        return cls(source, Model(source.proto))
+
+    def array(self, leaf: Leaf) -> Array | None:
+        """What a constant holds; None for strings and sparse values."""
+        if leaf.literal is not None:
+            dtype = np.int64 if leaf.dtype == TensorProto.INT64 else np.float32
+            return np.asarray(leaf.literal, dtype)
+        if leaf.tensor is None or leaf.dtype in (TensorProto.STRING, TensorProto.UNDEFINED):
+            return None
+        return self.source.array(leaf.tensor)
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the model, external data included."""
+        return self.source.size + sum(
+            4 * int(np.prod(leaf.shape, dtype=np.int64))
+            for leaf in self.model.leaves.values()
+            if leaf.tensor is not None and is_external(leaf.tensor)
+        )
+
+    def with_arrays(self, arrays: Mapping[str, Array]) -> bytes:
+        """The model's bytes with other values in some of its constants.
+
+        Raises:
+            ModelError: the model is too large to be held as one proto.
+        """
+        if self.source.size + sum(a.nbytes for a in arrays.values()) > 1 << 30:
+            raise ModelError("the model is too large to be changed in memory")
+        proto = ModelProto.FromString(self.source.rope.read(0, self.source.size))
+        for name, array in arrays.items():
+            _put(proto, self.model.leaves[name], array)
+        return proto.SerializeToString()
+
+
+def _put(proto: ModelProto, leaf: Leaf, array: Array) -> None:
+    message: Any = proto
+    for step in leaf.path:
+        message = message[step] if isinstance(step, int) else getattr(message, step)
+    if isinstance(message, TensorProto):
+        name = message.name
+        message.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return
+    del message.attribute[:]
+    message.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(
+        onnx.numpy_helper.from_array(np.ascontiguousarray(array))
+    )
+
+
+def same_bytes(a: Array | None, b: Array | None) -> bool:
+    """Whether two arrays have one type, one shape and the same bits."""
+    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.size == 0:
+        return True
+    x = np.ascontiguousarray(a).reshape(-1).view(np.uint8)
+    y = np.ascontiguousarray(b).reshape(-1).view(np.uint8)
+    return bool(np.array_equal(x, y))
+
+
+class Sides:
+    """Teacher and student."""
+
+    def __init__(self, teacher: Side, student: Side) -> None:
+        self.teacher, self.student = teacher, student
+        self._same: dict[str, bool] = {}
+
+    def same(self, name: str) -> bool:
+        """Whether both models hold a constant of this name with the same bits."""
+        if name not in self._same:
+            a, b = self.teacher.model.leaves.get(name), self.student.model.leaves.get(name)
+            self._same[name] = (
+                a is not None
+                and b is not None
+                and a.dtype == b.dtype
+                and a.shape == b.shape
+                and same_bytes(self.teacher.array(a), self.student.array(b))
+            )
+        return self._same[name]
+
+    def changed(self, side: Side) -> list[str]:
+        """The float constants of one model that the other does not hold alike."""
+        return [
+            name
+            for name, leaf in side.model.leaves.items()
+            if leaf.dtype in FLOATS and not self.same(name)
+        ]
+
+    def floats(self, side: Side) -> list[str]:
+        """All float constants of one model."""
+        return [n for n, leaf in side.model.leaves.items() if leaf.dtype in FLOATS]
