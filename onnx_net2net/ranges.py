@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
+from onnx_net2net.activations import Activation
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.model import Node
 from onnx_net2net.recognition import recognise
@@ -162,15 +163,16 @@ def _total(node: Node, ranges: list[Range], analysis: Analysis) -> Range:
     return POSITIVE if r.low >= 0 else Range(-math.inf, 0.0) if r.high <= 0 else ANY
 
 
-def _identity(node: Node, ranges: list[Range], analysis: Analysis) -> Range:
-    """A convolution or product of nonnegative numbers is nonnegative."""
-    return POSITIVE if all(r.low >= 0 for r in ranges) else ANY
+def _cast(node: Node, ranges: list[Range], analysis: Analysis) -> Range:
+    """Integers are cut towards zero, truth values are 0 and 1."""
+    both = ranges[0] | ZERO
+    return Range(0.0, 1.0) if node.attr("to") == TensorProto.BOOL else _rounded(both.low, both.high)
 
 
 _MOVES = (
     "Identity Dropout MaxPool GlobalMaxPool Transpose Reshape Flatten Squeeze Unsqueeze Slice "
     "Gather GatherElements GatherND Expand Tile DepthToSpace SpaceToDepth Split ReduceMax "
-    "ReduceMin TopK Compress ReverseSequence Cast CastLike"
+    "ReduceMin TopK Compress ReverseSequence"
 )
 _TABLE: dict[str, Derive] = {
     **{name: _first for name in _MOVES.split()},
@@ -199,10 +201,11 @@ _TABLE: dict[str, Derive] = {
     "Resize": _resized,
     "Upsample": _resized,
     "ReduceSum": _total,
-    "MatMul": _identity,
+    "Cast": _cast,
 }  # fmt: skip
-# ends of the interval at which these are not the values at the ends of their input's interval
-_MONOTONE = frozenset("Relu LeakyRelu Clip Elu Celu Selu Softplus HardSigmoid Sigmoid Tanh".split())
+_MONOTONE = frozenset("Relu LeakyRelu Clip Elu Celu Selu Softplus Sigmoid HardSigmoid Tanh".split())
+_EXACT = frozenset("Relu Clip".split())
+_HIGHEST = {"Sigmoid": 1.0, "HardSigmoid": 1.0, "Tanh": 1.0, "Softsign": 1.0, "LogSigmoid": 0.0}
 
 
 def value_range(analysis: Analysis, tensor: str) -> Range:
@@ -210,50 +213,41 @@ def value_range(analysis: Analysis, tensor: str) -> Range:
 
     Source: growth-operators.md section 0, point 6.
     """
-    known: dict[str, Range] = {}
+    known: dict[str, Range] = {"": ANY}
     stack = [tensor]
     while stack:
         name = stack[-1]
-        if name in known:
+        node = analysis.model.producer.get(name)
+        if name in known or node is None:
+            known.setdefault(name, _leaf(analysis, name))
             stack.pop()
             continue
-        node = analysis.model.producer.get(name)
-        if node is None:
-            known[name] = _leaf(analysis, name)
-            continue
         found = recognise(analysis, name)
-        if found is not None and not (found.source and node.op in _MONOTONE):
-            known[name] = _of_activation(found.activation, known.get(found.source, ANY), True)
-            continue
         derive = _TABLE.get(node.op)
+        wanted = [found.source] if found else list(node.inputs)
         if found is None and (derive is None or (name != node.outputs[0] and node.op != "Split")):
             known[name] = ANY
-            continue
-        missing = [t for t in node.inputs if t and t not in known]
-        if missing:
+        elif missing := [t for t in wanted if t not in known]:
             stack += missing
-            continue
-        ranges = [known[t] if t else ANY for t in node.inputs]
-        if found is not None:
-            known[name] = _of_activation(found.activation, ranges[0], False)
-        else:
-            assert derive is not None
-            known[name] = derive(node, ranges, analysis)
+        elif found is not None:
+            known[name] = _image(found.activation, known[found.source])
+        elif derive is not None:
+            known[name] = derive(node, [known[t] for t in wanted], analysis)
     return known[tensor]
 
 
-def _of_activation(activation: Any, inside: Range, whole: bool) -> Range:
-    """The image of a range: ends to ends for monotone functions, else the function's bounds."""
-    low, high = activation.lowest, {"Sigmoid": 1.0, "HardSigmoid": 1.0, "Tanh": 1.0,
-                                    "Softsign": 1.0, "LogSigmoid": 0.0}.get(activation.name)  # fmt: skip
-    bound = Range(low, activation.values["max"] if activation.name == "Clip" else
-                  math.inf if high is None else high)  # fmt: skip
-    if whole:
+def _image(activation: Activation, inside: Range) -> Range:
+    """What an activation makes of a range: itself, its ends' values, or the function's bounds."""
+    if activation.row.scale == 1 and activation.is_identity_on(inside.low, inside.high):
+        return inside
+    high = activation.values["max"] if activation.name == "Clip" else math.inf
+    bound = Range(activation.lowest, _HIGHEST.get(activation.name, high))
+    rising = np.all(np.asarray(activation.values.get("alpha", 0.0)) >= 0)
+    if activation.name not in _MONOTONE or not rising:
         return bound
     with np.errstate(all="ignore"):
-        ends = activation(np.array([inside.low, inside.high]))
-    exact = activation.name in ("Relu", "Clip")
-    image = Range(*ends) if exact else _rounded(*ends)
+        low, high = activation(np.array([inside.low, inside.high])).tolist()
+    image = Range(low, high) if activation.name in _EXACT else _rounded(low, high)
     return Range(max(image.low, bound.low), min(image.high, bound.high))
 
 

@@ -241,6 +241,10 @@ def _operand(
     if operand.slot is None:
         _set(proto, operand.attribute, operand.value.tolist())
         return
+    if operand.replaces:
+        kept = [a for a in proto.attribute if a.name != operand.replaces]
+        del proto.attribute[:]
+        proto.attribute.extend(kept)
     slot = operand.slot
     while len(proto.input) <= slot:
         proto.input.append("")

@@ -38,6 +38,7 @@ class Operand:
     attribute: str
     values: tuple[Array, ...]
     wrong: Array
+    replaces: str = ""
 
     @property
     def value(self) -> Array:
@@ -233,12 +234,14 @@ def _compare(
     if any((w[wrong] != wants[0][wrong]).any() for w in wants):
         return _varies(node)
     given = slot.input is not None and slot.input < len(node.inputs) and node.inputs[slot.input]
-    at = slot.input if given or slot.attribute not in node.attributes else None
+    at = slot.input if given or not slot.attribute or node.version >= slot.since else None
     if given:
         v = result.probes[0].value(node.inputs[slot.input or 0])
         if v is not None and v.size == wants[0].size:
             wants = [w.reshape(v.shape) for w in wants]
-    result.operands.append(Operand(instance, at, slot.attribute, tuple(wants), wrong))
+    result.operands.append(
+        Operand(instance, at, slot.attribute, tuple(wants), wrong, slot.replaces)
+    )
     return None
 
 

@@ -155,7 +155,7 @@ def _flattened(node: Node, args: list[Any]) -> list[Any]:
 rule(
     "Reshape",
     movement=_reshape,
-    slots=(Slot(_target, input=1, attribute="shape"),),
+    slots=(Slot(_target, input=1, attribute="shape", since=5),),
     fold=_reshaped,
     linear=True,
     zero=True,
@@ -289,7 +289,7 @@ def _splitted(node: Node, args: list[Any]) -> list[Any]:
 rule(
     "Split",
     movement=_split,
-    slots=(Slot(_parts, input=1, attribute="split"),),
+    slots=(Slot(_parts, input=1, attribute="split", since=13, replaces="num_outputs"),),
     fold=_splitted,
     zero=True,
 )
@@ -349,8 +349,8 @@ rule(
     "Slice",
     movement=_slice,
     slots=(
-        Slot(lambda g: _moved(g, 0), input=1, attribute="starts"),
-        Slot(lambda g: _moved(g, 1), input=2, attribute="ends"),
+        Slot(lambda g: _moved(g, 0), input=1, attribute="starts", since=10),
+        Slot(lambda g: _moved(g, 1), input=2, attribute="ends", since=10),
     ),
     fold=lambda node, args: [_sliced(node, args)],
     zero=True,
@@ -476,4 +476,4 @@ def _padded(g: Grown) -> list[int] | None:
     return result
 
 
-rule("Pad", movement=_pad, slots=(Slot(_padded, input=1, attribute="pads"),), zero=True)
+rule("Pad", movement=_pad, slots=(Slot(_padded, input=1, attribute="pads", since=11),), zero=True)

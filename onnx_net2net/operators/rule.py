@@ -132,11 +132,17 @@ Wanted = Callable[[Grown], "list[int] | None"]
 
 @dataclass(frozen=True)
 class Slot:
-    """An operand that holds sizes or positions: an input, in old opsets an attribute."""
+    """An operand that holds sizes or positions: an input, in old opsets an attribute.
+
+    `since`: the opset from which it is an input. `replaces`: an attribute that must go once
+    the operand is given (Split's num_outputs).
+    """
 
     want: Wanted
     input: int | None = None
     attribute: str = ""
+    since: int = 1
+    replaces: str = ""
 
 
 @dataclass(frozen=True)
