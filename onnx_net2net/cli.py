@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+import sys
+from errno import EACCES, EEXIST
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from onnx_net2net import __version__
 from onnx_net2net.failures import run
-from onnx_net2net.options import Sizes, growing, parse_shapes, verifying
+from onnx_net2net.options import growing, shapes, speaking
 
-_SUFFIXES = (".widened", ".deepened", ".grown")
+NAME = "onnx-net2net"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88})
-@click.version_option(__version__, prog_name="onnx-net2net")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+    no_args_is_help=False,
+)
+@click.version_option(__version__, prog_name=NAME)
 def cli() -> None:
     """Grow trained ONNX models without changing what they compute (Net2Net).
 
@@ -27,90 +34,114 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script; exits with the contract's codes."""
-    run(cli)
+    sys.exit(run(cli, sys.argv[1:] or ["--help"], NAME))
 
 
-def _json(f: Callable[..., Any]) -> Callable[..., Any]:
-    f = click.option("--debug", is_flag=True, help="Show a traceback on internal errors.")(f)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(f)
-
-
-@cli.command()
+@cli.command(short_help="What can grow, how wide it is, and what blocks the rest.")
 @click.argument("model", type=click.Path())
 @click.option("--node", help="Report on one layer: node, tensor, parameter or part of its path.")
-@click.option("--shape", "shapes", type=Sizes(), multiple=True, help="NAME=1x3x224x224 of an input.")
-@_json
+@shapes
+@speaking
 def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: bool) -> None:
     """Say what can grow in MODEL, how wide it is, and what blocks the rest."""
     from onnx_net2net.inspection import inspect as look
     from onnx_net2net.report.text import inspection, show
 
-    report = look(model, shapes=parse_shapes(shapes), node=node)
+    report = look(model, shapes=shapes, node=node)
     show(report.to_json() if as_json else inspection(report, Path(model).name), as_json)
 
 
-@cli.command()
+@cli.command(short_help="Widen a layer and everything coupled to it (Net2WiderNet).")
 @click.argument("model", type=click.Path())
 @click.option("--node", "nodes", multiple=True, help="Layer to widen; may repeat, with --width.")
 @click.option("--space", "spaces", multiple=True, help="Instead: a space as `inspect` names it.")
 @click.option("--width", "widths", type=int, multiple=True, help="Length of its output axis.")
 @click.option("--ratio", "ratios", type=float, multiple=True, help="Or at least this times today's.")
 @growing
-@verifying
-@_json
-def widen(model: str, nodes: tuple[str, ...], spaces: tuple[str, ...], **options: Any) -> None:
+def widen(model: str, **options: Any) -> None:
     """Net2WiderNet: widen a layer of MODEL and everything coupled to it.
 
     \b
     onnx-net2net widen model.onnx --node conv1 --width 96
     onnx-net2net widen model.onnx --node conv1 --ratio 1.5 --plan
     """
+    steps = _steps(options)
+    split = "even" if options["paper"] else options["split"]
+    from onnx_net2net.files import read
     from onnx_net2net.planning import plan
-    from onnx_net2net.widths import read_mapping
 
+    teacher = read(model)
+    target = _target(teacher, model, ".widened", options)
+    made = plan(teacher, steps, split=split, seed=options["seed"], shapes=options["shapes"])
+    _deliver(made, target, "widen", options)
+
+
+def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What to widen and how far, one step for each layer named."""
+    nodes, spaces, widths, ratios = (options[k] for k in ("nodes", "spaces", "widths", "ratios"))
+    if bool(nodes) == bool(spaces):
+        raise click.UsageError("name what to widen, with --node or with --space")
+    if bool(widths) == bool(ratios):
+        raise click.UsageError("say how wide, with --width or with --ratio")
+    if options["paper"]:
+        _not_given("paper", "mapping", "split")
     names = [{"node": n} for n in nodes] + [{"space": s} for s in spaces]
-    if not names:
-        raise click.UsageError("name what to widen with --node or --space")
-    sizes = [{"width": w} for w in options["widths"]] + [{"ratio": r} for r in options["ratios"]]
+    sizes = [{"width": w} for w in widths] + [{"ratio": r} for r in ratios]
     if len(sizes) == 1:
         sizes *= len(names)
     if len(sizes) != len(names):
+        one, many = ("width", "widths") if widths else ("ratio", "ratios")
         raise click.UsageError(
-            f"{len(names)} layers and {len(sizes)} widths; give one --width or --ratio for each"
+            f"{_count(len(names), 'layer')} and {_count(len(sizes), one, many)}; "
+            "give one for each layer, or one for all"
         )
-    if options["widths"] and options["ratios"] and len(names) > 1:
-        raise click.UsageError("give --width or --ratio, not both")
-    mapping, split = options["mapping"], options["split"]
-    if options["paper"]:
-        mapping, split = "random", "even"
-    if mapping not in ("random", "balanced"):
-        mapping = read_mapping(mapping)
-    common = {"mapping": mapping, "multiple_of": options["multiple_of"]}
-    steps = [{**n, **s, **common} for n, s in zip(names, sizes, strict=True)]
-    made = plan(
-        model, steps, split=split, seed=options["seed"], shapes=parse_shapes(options["shapes"])
-    )
-    _deliver(made, model, ".widened", "widen", options)
+    common = {"mapping": options["mapping"], "multiple_of": options["multiple_of"]}
+    return [{**n, **s, **common} for n, s in zip(names, sizes, strict=True)]
 
 
-def _deliver(made: Any, model: str, suffix: str, verb: str, options: dict[str, Any]) -> None:
-    """Say what changes; unless only planned, verify and write."""
+def _not_given(flag: str, *others: str) -> None:
+    """Refuse options that `flag` decides on."""
+    context = click.get_current_context()
+    for other in others:
+        if context.get_parameter_source(other) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{flag} decides on --{other}; give one of them")
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> Path | None:
+    """Where to write, None if nothing is to be written; fails before any work is done."""
+    if options["plan_only"]:
+        return None
+    from onnx_net2net.patch import check_target
+
+    target = Path(options["output"] or default_output(model, suffix))
+    try:
+        check_target(teacher, target, force=options["force"])
+    except OSError as why:
+        forced = why.errno == EEXIST and not options["force"] and "never" not in str(why)
+        advice = "choose another with -o" + (" or give --force" if forced else "")
+        raise type(why)(why.errno, f"{why.strerror}; {advice}", why.filename) from None
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(EACCES, "not writable; choose another folder", str(target.parent))
+    return target
+
+
+def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any]) -> None:
+    """Verify and write, unless only planned, and say what changed."""
+    from onnx_net2net.report.progress import waiting
     from onnx_net2net.report.text import grown, show, warn
 
-    as_json = options["as_json"]
-    if options["plan_only"]:
-        show(grown(made, verb, None, None, as_json), as_json)
-        return
-    output = Path(options["output"] or default_output(model, suffix))
-    if output.exists() and not options["force"]:
-        raise FileExistsError(f"'{output}' exists; choose another -o or give --force")
-    if not output.parent.is_dir():
-        raise click.UsageError(f"the folder of '{output}' does not exist; create it or choose another -o")
-    verdict = made.check(options["verify"])
-    made.pieces.write(output, force=options["force"])
+    verdict = None
+    if target is not None:
+        with waiting("verifying the student", made.source.size):
+            verdict = made.check(options["verify"])
+        made.pieces.write(target, force=options["force"])
     for warning in made.warnings:
         warn(warning)
-    show(grown(made, verb, output, verdict, as_json), as_json)
+    show(grown(made, verb, target, verdict, options["as_json"]), options["as_json"])
 
 
 def default_output(model: str, suffix: str) -> Path:
@@ -120,39 +151,47 @@ def default_output(model: str, suffix: str) -> Path:
     'net.deepened.onnx'
     """
     path = Path(model)
-    stem = path.name[: -len(path.suffix)] if path.suffix == ".onnx" else path.name
-    for old in _SUFFIXES:
-        stem = stem.removesuffix(old)
+    stem = re.sub(r"(\.(widened|deepened|grown))?(\.onnx)?$", "", path.name, count=1)
     return path.with_name(f"{stem}{suffix}.onnx")
 
 
-@cli.command()
+@cli.command(short_help="Tell whether two models are the same function.")
 @click.argument("teacher", type=click.Path())
 @click.argument("student", type=click.Path())
 @click.option("--inputs", type=click.Path(), help="Your own data, data.npz: input name -> array.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Random inputs.")
-@click.option("--shape", "shapes", type=Sizes(), multiple=True, help="NAME=1x3x224x224 of an input.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="N",
+              help="How many random inputs.")
 @click.option(
     "--layers", type=click.Choice(["auto", "certificate", "full"]), default="auto",
     show_default=True, help="Which checks to run.",
-)  # fmt: skip
+)
 @click.option("--save-inputs", type=click.Path(), help="Where they differ, write the inputs here.")
-@_json
-def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: Any) -> None:
+@shapes
+@speaking
+def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: Any) -> int:
     """Tell whether TEACHER and STUDENT are the same function, and which check decided.
 
     Exit code 0: equivalent; 1: not equivalent; 5: inconclusive.
     """
+    _free(options["save_inputs"])
+    from onnx_net2net.files import read
+    from onnx_net2net.report.progress import waiting
     from onnx_net2net.report.text import show
     from onnx_net2net.verification import verify as compare
 
-    verdict = compare(
-        teacher, student, inputs=options["inputs"], provider=options["provider"],
-        shapes=parse_shapes(options["shapes"]), layers=options["layers"], seeds=options["seeds"],
-        save_inputs=options["save_inputs"],
-    )  # fmt: skip
+    sources = read(teacher), read(student)
+    with waiting("comparing the models", max(s.size for s in sources)):
+        verdict = compare(*sources, **options)
     show(verdict.to_json() if as_json else str(verdict), as_json)
-    code = {True: 0, False: 1, None: 5}[verdict.equivalent]
-    if code:
-        raise click.exceptions.Exit(code)
+    return {True: DONE, False: NOT_EQUIVALENT, None: INCONCLUSIVE}[verdict.equivalent]
+
+
+def _free(path: str | None) -> None:
+    """Refuse a path where something is already, or where nothing can be."""
+    if path is None:
+        return
+    if os.path.lexists(path):
+        raise FileExistsError(EEXIST, "is already there; choose another name", path)
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(ENOENT, "no such folder; create it first", str(Path(path).parent))

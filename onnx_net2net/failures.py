@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import opcode
+import os
 import sys
 import traceback
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import click
 
-NOT_EQUIVALENT, USAGE, BAD_INPUT, REFUSED, INCONCLUSIVE, ENVIRONMENT = 1, 2, 3, 4, 5, 6
+DONE, NOT_EQUIVALENT, USAGE, BAD_INPUT, REFUSED, INCONCLUSIVE, ENVIRONMENT = range(7)
 INTERNAL, INTERRUPTED = 70, 130
 
+# What the user named is not there, is there already, or cannot be a file's name.
+_NAMING = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+# Modules that are never handed a user's words: a ValueError of theirs is our mistake.
+_INNER = ("onnx_net2net.patch", "onnx_net2net.spaces", "onnx_net2net.operators")
 
-def run(cli: click.Group) -> NoReturn:
-    """Run the command line and exit with the contract's code; never a traceback."""
+
+def run(cli: click.Command, arguments: Sequence[str], name: str) -> int:
+    """Run the command line; the exit code of the contract, never an exception.
+
+    click's own `main` is not used: it answers a broken pipe with exit code 1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = cli.main(standalone_mode=False)
+        with cli.make_context(name, list(arguments)) as context:
+            code = cli.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BaseException as error:
         kind, code, message = explain(error)
         if message:
-            _tell(kind, error, message)
-        if code == INTERNAL and "--debug" in sys.argv:
+            _tell(failure(kind, error, message), "--json" in arguments)
+        if code == INTERNAL and "--debug" in arguments:
             traceback.print_exception(error)
-        sys.exit(code)
-    sys.exit(code if isinstance(code, int) else 0)
+        _silence_stdout_if_broken()
+    return code or DONE
 
 
 def explain(error: BaseException) -> tuple[str, int, str]:
@@ -33,74 +53,101 @@ def explain(error: BaseException) -> tuple[str, int, str]:
     >>> explain(FileExistsError("'a.onnx' exists"))[1]
     2
     """
-    if isinstance(error, click.exceptions.Exit):
-        return "exit", error.exit_code, ""
-    if isinstance(error, SystemExit):
-        return "exit", error.code if isinstance(error.code, int) else USAGE, ""
+    if isinstance(error, click.exceptions.Exit) and not error.exit_code:
+        return "done", DONE, ""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return "interrupted", INTERRUPTED, "interrupted; nothing was written"
     if isinstance(error, click.ClickException):
-        where = ""
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            where = f"\n  {error.ctx.command_path} --help says more"
-        return "usage", USAGE, error.format_message() + where
+        context = getattr(error, "ctx", None)
+        more = f"\n  {context.command_path} --help says more" if context else ""
+        return "usage", USAGE, error.format_message() + more
     from onnx_net2net.errors import ModelError, NotEquivalentError, RefusalError
 
     if isinstance(error, RefusalError):
         return "refused", REFUSED, str(error)
     if isinstance(error, NotEquivalentError):
-        decided = error.verdict.equivalent is False
-        return ("not equivalent", NOT_EQUIVALENT, str(error)) if decided else (
-            "inconclusive", INCONCLUSIVE, str(error)
-        )  # fmt: skip
+        if error.verdict.equivalent is False:
+            return "not equivalent", NOT_EQUIVALENT, str(error)
+        return "inconclusive", INCONCLUSIVE, str(error)
     if isinstance(error, ModelError):
         return "bad input", BAD_INPUT, str(error)
-    if isinstance(error, (FileExistsError, IsADirectoryError, FileNotFoundError)):
-        return "usage", USAGE, _os_text(error)
-    if isinstance(error, (OSError, MemoryError)):
-        return "environment", ENVIRONMENT, _os_text(error) or "too little memory"
-    if isinstance(error, ValueError) and _ours(error):
+    if isinstance(error, OSError):
+        return _explain_os(error)
+    if isinstance(error, MemoryError):
+        return "environment", ENVIRONMENT, str(error) or "too little memory"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("onnx_net2net"):
+        return "environment", ENVIRONMENT, f"{error}; install onnx-net2net again"
+    if isinstance(error, ValueError) and _deliberate(error):
         return "usage", USAGE, str(error)
-    name = type(error).__name__
+    first = (str(error).strip().splitlines() or [""])[0]
     return (
         "internal error",
         INTERNAL,
-        f"internal error: {name}: {str(error).splitlines()[0] if str(error) else ''}\n"
-        "  please report it with the command and --debug's traceback",
+        f"internal error: {type(error).__name__}{first and ': '}{first}\n"
+        "  please report it with the command and what --debug prints",
     )
 
 
-def _ours(error: ValueError) -> bool:
-    """Whether one of our modules raised it on purpose, rather than something underneath."""
+def _explain_os(error: OSError) -> tuple[str, int, str]:
+    message = str(error)
+    if error.strerror:
+        message = f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, BrokenPipeError):
+        return "environment", ENVIRONMENT, ""  # whoever read our output has seen enough
+    if error.errno in _NAMING or isinstance(error, (FileExistsError, FileNotFoundError)):
+        return "usage", USAGE, message
+    return "environment", ENVIRONMENT, message or type(error).__name__
+
+
+def _deliberate(error: ValueError) -> bool:
+    """Whether a `raise` of ours raised it, rather than something that we called."""
     tb = error.__traceback__
-    while tb is not None and tb.tb_next is not None:
+    if tb is None:
+        return True
+    while tb.tb_next is not None:
         tb = tb.tb_next
-    return tb is None or tb.tb_frame.f_globals.get("__name__", "").startswith("onnx_net2net")
-
-
-def _os_text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _tell(kind: str, error: BaseException, message: str) -> None:
-    click.echo(f"error: {message}", err=True)
-    if "--json" in sys.argv:
-        click.echo(json.dumps(failure(kind, error, message)))
+    module = str(tb.tb_frame.f_globals.get("__name__", ""))
+    if not f"{module}.".startswith("onnx_net2net.") or module.startswith(_INNER):
+        return False
+    return tb.tb_frame.f_code.co_code[tb.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
 
 
 def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
-    """The JSON object of a failed command."""
+    """The JSON object of a failed command.
+
+    Our messages say what is wrong and, after the last semicolon, what to do about it.
+    """
     axis = getattr(error, "axis", None)
+    reason, _, hint = message.splitlines()[0].rpartition("; ")
     found: dict[str, Any] = {
         "kind": kind,
         "message": message,
         "node": getattr(error, "node", None) or None,
         "axis": list(axis) if axis else None,
-        "reason": getattr(error, "reason", None) or message.splitlines()[0],
-        "hint": getattr(error, "hint", None) or None,
+        "reason": getattr(error, "reason", None) or reason or hint,
+        "hint": getattr(error, "hint", None) or (hint if reason else None),
     }
     if hasattr(error, "candidates"):
         found["candidates"] = list(error.candidates)
+    if hasattr(error, "verdict"):
+        found["verdict"] = error.verdict.to_json()
     return {"schema": "onnx-net2net/error/1", "error": found}
+
+
+def _tell(found: dict[str, Any], as_json: bool) -> None:
+    """The message to stderr, the object to stdout; a stream that is gone is no new failure."""
+    with suppress(OSError):
+        click.echo(f"error: {found['error']['message']}", err=True)
+    with suppress(OSError):
+        if as_json:
+            click.echo(json.dumps(found))
+
+
+def _silence_stdout_if_broken() -> None:
+    """Keep Python from failing again, with a code of its own, when it flushes at the end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,7 +16,7 @@ from onnx_net2net.operators import Array
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.placement import Point
 
-_SUFFIX = re.compile(r"_deeper\d*$")
+_SUFFIX = re.compile(r"_deeper\d*([._/].*)?$")
 
 
 class Graft:
@@ -173,7 +173,7 @@ def _stems(analysis: Analysis, point: Point, taken: set[str]) -> tuple[str, str,
     inner, dot, _ = weight.rpartition(".")
     if not (dot and "::" not in weight and "/" not in weight):
         inner = _dotted(module) if path and name.startswith("/") else module
-    inner = _SUFFIX.sub("", re.sub(r"\.\d+$", "", inner) if _SUFFIX.search(module) else inner)
+    inner = _SUFFIX.sub("", inner)
     joint = "/" if path and not name.startswith("/") else "." if path or dot else "_"
     for k in range(1, len(taken) + 2):
         suffix = "_deeper" + (str(k) if k > 1 else "")

@@ -6,8 +6,9 @@ part -> the student's shape arithmetic -> the index proof. No weights are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from onnx_net2net.layout import Layout, layout
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.model import Node
 from onnx_net2net.operators import TABLE, Array, Site
-from onnx_net2net.proof import factors_commute, movement_commutes
+from onnx_net2net.proof import factors_commute, joint_commutes, movement_commutes
 from onnx_net2net.sizes import Operand, Sizes, follow
 from onnx_net2net.spaces import Axis, Instance, Space
+from onnx_net2net.wires import Weaver
 
 Use = tuple[int, int]
 
@@ -101,6 +103,28 @@ def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[E
     return found
 
 
+def grow_woven(
+    analysis: Analysis, space: Space, axis: Axis, widths: Iterable[int], seed: int, name: str
+) -> Growth | None:
+    """Plan one step with copies placed by execution; None if no width works.
+
+    Args:
+        axis: the axis whose lengths `widths` are; the first that works is taken.
+    """
+    today = len(space.labels[axis])
+    weaver = Weaver.of(analysis, space)
+    for wanted in widths if weaver is not None else ():
+        assert weaver is not None
+        woven = weaver.weave(Fraction(wanted, today), seed, name)
+        if woven is None:
+            continue
+        places, units = woven
+        result = _grow(analysis, space, units, places)
+        if isinstance(result, Growth):
+            return result
+    return None
+
+
 def grow(analysis: Analysis, space: Space, units: Units) -> Growth | Refusal:
     """Plan one step: try where copies may land, take what the index proof accepts.
 
@@ -136,16 +160,18 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
     kinds = set(growth.units.kind) - {Row.COPY}
     if not kinds:
         return None
-    for (index, _), carried in growth.space.passages.items():
+    for (index, tag), carried in growth.space.passages.items():
         node = analysis.model.nodes[index]
-        row = TABLE[node.op]
+        row, site = TABLE[node.op], analysis.first.site(node)
         for f in carried:
-            inputs = sum(e[0] >= 0 for e in f.at)
+            slots = {e[0] for e in f.at if e[0] >= 0}
+            constant = {s for s in slots if not tag and node.inputs[s] in analysis.model.constant}
+            ends = f.role == "sum" or not any(e[0] < 0 for e in f.at)
             bad = f.role in ("mean", "max")
-            zero = f.role == "parallel" and not row.zero and inputs > 0
-            contracted = f.role == "sum" or not any(e[0] < 0 for e in f.at)
-            if bad or (Row.ZERO in kinds and zero and not contracted):
-                kind = "zero" if Row.ZERO in kinds else "free"
+            zero = bad or bool(slots and not ends and not row.passes_zero(site, slots, constant))
+            free = bad or not row.passes_free(site, slots, constant)
+            if (Row.ZERO in kinds and zero) or (Row.FREE in kinds and free):
+                kind = "zero" if Row.ZERO in kinds and zero else "free"
                 return Refusal(
                     Reason.ROW_KIND, node.name, detail=f"{kind} rows do not pass {node.op}",
                     hint="grow with copies instead",
@@ -315,7 +341,12 @@ def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> Refusa
             site = facts.site(node)
             if not _moves(site):
                 continue
-            if not movement_commutes(site, sizes.student(instance, k, sources), sources):
+            student = sizes.student(instance, k, sources)
+            if growth.layout.joint is not None and instance[1] is None:
+                if not joint_commutes(site, student, growth.layout.joint):
+                    return _misaligned(node)
+                continue
+            if not movement_commutes(site, student, sources):
                 return _misaligned(node)
     return None
 

@@ -18,11 +18,23 @@ from onnx_net2net.spaces import Axis, Space
 
 
 @dataclass(frozen=True)
+class Joint:
+    """Student position -> teacher position over several dimensions together (flat)."""
+
+    dims: tuple[int, ...]
+    source: Array
+
+
+@dataclass(frozen=True)
 class Layout:
-    """Per grown axis: `source` (student -> teacher position) and `unit` (-1: an original)."""
+    """Per grown axis: `source` (student -> teacher position) and `unit` (-1: an original).
+
+    `joint`: per tensor, where channels move over several axes together; see `wires.py`.
+    """
 
     source: Mapping[Axis, Array]
     unit: Mapping[Axis, Array]
+    joint: Mapping[str, Joint] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnx_net2net.factors import Entry, Factor
+from onnx_net2net.layout import Joint
 from onnx_net2net.operators import TABLE, Array, Block, Site
+from onnx_net2net.wires import came_from
+
 
 Sources = Mapping[Entry, Array]
 """Entry -> student position -> teacher position, for the axes that grow."""
@@ -74,6 +77,35 @@ def movement_commutes(teacher: Site, student: Site, sources: Sources) -> bool:
         return all(_commutes(b, others.get((b.ins, b.outs)), teacher, sources) for b in grown)
     except LookupError:
         return False
+
+
+def joint_commutes(teacher: Site, student: Site, joint: Mapping[str, Joint]) -> bool:
+    """The same where channels move over several axes together."""
+    row = TABLE[teacher.node.op]
+    assert row.movement is not None
+    dims = {t: j.dims for t, j in joint.items()}
+    node = teacher.node
+    try:
+        before, after = row.movement(teacher), row.movement(student)
+        for out, tensor in enumerate(node.outputs):
+            if tensor not in dims:
+                continue
+            slot, place = came_from(teacher, before, dims, out)
+            mine, here = came_from(student, after, dims, out)
+            source = joint[tensor].source
+            real = source >= 0  # free rows come from free rows
+            if len(source) != len(mine) or not np.array_equal(slot[source[real]], mine[real]):
+                return False
+            wanted = np.where(real, place[source], -1)
+            if (~real & (mine < 0)).any():
+                return False
+            for s in np.unique(mine[mine >= 0]):
+                at = mine == s
+                if not np.array_equal(joint[node.inputs[s]].source[here[at]], wanted[at]):
+                    return False
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def _touched(block: Block, sources: Sources) -> bool:

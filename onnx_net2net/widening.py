@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
-from onnx_net2net.growth import Growth, grow
+from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
+from onnx_net2net.growth import Growth, grow, grow_woven
 from onnx_net2net.inspection import layer_space, spaces
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.naming import find, nearest
@@ -88,6 +88,10 @@ def widen_step(
     _check_memory(analysis, found, wanted / widths.today)
     units = draw(widths, wanted, mapping, seed, asked, rows)
     growth = grow(analysis, found, units)
+    if isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
+        most = wanted if width is not None else 3 * widths.today
+        woven = grow_woven(analysis, found, axis, range(wanted, most + 1), seed, asked)
+        growth = woven or growth
     if isinstance(growth, Refusal):
         raise RefusalError(growth, f"'{asked}'")
     return widened(analysis, growth, asked, axis, split, seed)

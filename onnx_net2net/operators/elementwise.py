@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from onnx_net2net.model import Node
-from onnx_net2net.operators.rule import Site, rule
+from onnx_net2net.operators.rule import ALL, Operands, Site, rule
 
 _FOLDED: dict[str, Any] = {
     "Abs": np.abs,
@@ -34,6 +34,7 @@ _ZERO = (
 _NOT_ZERO = (
     "Acos Acosh BitwiseNot Cos Cosh Exp HardSigmoid IsInf IsNaN Log Not Reciprocal Sigmoid Softplus"
 )
+_PARTIAL = "Acos Acosh Asin Atanh Log Reciprocal Sqrt".split()
 
 
 def _unary(name: str) -> Any:
@@ -45,18 +46,23 @@ for _name in _ZERO.split():
     rule(
         _name,
         notation="... -> ...",
-        zero=True,
+        zero=(),
+        partial=(0,) if _name in _PARTIAL else (),
         linear=_name in ("Identity", "Neg"),
         fold=_unary(_name),
     )
 for _name in _NOT_ZERO.split():
-    rule(_name, notation="... -> ...", fold=_unary(_name))
+    rule(
+        _name,
+        notation="... -> ...",
+        partial=(0,) if _name in _PARTIAL else (),
+        fold=_unary(_name),
+    )
 
 rule(
     "com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu com.microsoft.BiasGelu",
     notation=lambda s: "..., ... -> ..." if s.has(1) else "... -> ...",
-    like="",
-    zero=True,
+    zero=(),
 )
 
 
@@ -64,17 +70,26 @@ def _cast(node: Node, args: list[Any]) -> list[Any]:
     return [args[0].astype(onnx.helper.tensor_dtype_to_np_dtype(node.attr("to")))]
 
 
-rule("Cast", notation="... -> ...", zero=True, linear=True, fold=_cast)
+rule("Cast", notation="... -> ...", zero=(), linear=True, fold=_cast)
 rule(
     "CastLike",
     notation="..., ~ -> ...",
-    zero=True,
+    zero=(),
     linear=True,
     fold=lambda node, args: [args[0].astype(args[1].dtype)],
 )
+
+
+def _clip_zero(site: Site) -> Operands | None:
+    low = site.values[1] if site.has(1) else site.attr("min", -1.0)
+    high = site.values[2] if site.has(2) else site.attr("max", 1.0)
+    return () if low is not None and high is not None and low <= 0 <= high else None
+
+
 rule(
     "Clip",
     notation="... -> ...",
+    zero=_clip_zero,
     fold=lambda node, args: [
         np.clip(
             args[0],
@@ -83,7 +98,15 @@ rule(
         )
     ],
 )
-rule("Dropout", notation="... -> ..., ...", zero=True, linear=True)
+
+
+def _dropout(site: Site) -> str:
+    if site.has(2) and (site.values[2] is None or site.values[2].any()):
+        raise LookupError("it draws at run time when training")
+    return "... -> ..., ..."
+
+
+rule("Dropout", notation=_dropout, zero=(), linear=True)
 rule("Bernoulli RandomNormalLike RandomUniformLike", random=True)
 rule("Multinomial RandomNormal RandomUniform", random=True)
 
@@ -126,12 +149,19 @@ def _folded(f: Any) -> Any:
     return lambda node, args: [f(args[0], args[1])]
 
 
+def _pow_partial(site: Site) -> Operands:
+    power = site.values[1]
+    whole = power is not None and bool(((power >= 0) & (power == np.rint(power))).all())
+    return () if whole else (0, 1)
+
+
 for _name, _f in _BINARY.items():
     rule(
         _name,
         notation="..., ... -> ...",
-        zero=_name in ("Add", "Sub", "Mul", "Div", "PRelu"),
+        zero={"Add": (0, 1), "Sub": (0, 1), "Mul": (), "Div": (0,), "PRelu": (0,)}.get(_name),
         zero_keeps={"Mul": (0, 1), "Div": (1,), "PRelu": (1,)}.get(_name, ()),
+        partial={"Div": (1,), "Pow": _pow_partial, "Mod": (1,)}.get(_name, ()),
         linear=_name in ("Mul", "Div"),
         fold=_mod if _name == "Mod" else None if _f is None else _folded(_f),
     )
@@ -151,13 +181,13 @@ def _reduced(f: Any) -> Any:
     return fold
 
 
-rule("Sum", notation=_variadic, zero=True, fold=_reduced(np.add))
-rule("Max", notation=_variadic, zero=True, fold=_reduced(np.maximum))
-rule("Min", notation=_variadic, zero=True, fold=_reduced(np.minimum))
-rule("Mean", notation=_variadic, zero=True)
+rule("Sum", notation=_variadic, zero=ALL, fold=_reduced(np.add))
+rule("Max", notation=_variadic, zero=ALL, fold=_reduced(np.maximum))
+rule("Min", notation=_variadic, zero=ALL, fold=_reduced(np.minimum))
+rule("Mean", notation=_variadic, zero=ALL)
 rule(
     "Where",
     notation="..., ..., ... -> ...",
-    zero=True,
+    zero=(1, 2),
     fold=lambda node, args: [np.where(args[0], args[1], args[2])],
 )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.rule import Site, rule
+from onnx_net2net.operators.rule import Operands, Site, rule
 
 
 def _groups(site: Site) -> Mapping[str, int]:
     return {"g": int(site.attr("group", 1))}
 
 
+def _activated(site: Site, needs: Operands) -> Operands | None:
+    return needs if site.attr("activation", "") in ("", "Relu", "LeakyRelu", "Tanh") else None
+
+
 _CONV = "n (g i) *, (g o) i *, (g o) -> n (g o) *"
 
-rule("Conv", notation=_CONV, sizes=_groups, attributes={"group": "g"})
+rule("Conv", notation=_CONV, sizes=_groups, attributes={"group": "g"}, zero=(2,))
 rule(
     "com.microsoft.FusedConv",
     notation="n (g i) *, (g o) i *, (g o), n (g o) * -> n (g o) *",
     sizes=_groups,
     attributes={"group": "g"},
+    zero=lambda s: _activated(s, (2, 3)),
     like="Conv",
 )
 rule(
@@ -26,6 +31,7 @@ rule(
     notation="n (g i) *, (g i) o *, (g o) -> n (g o) *",
     sizes=_groups,
     attributes={"group": "g"},
+    zero=(2,),
 )
 
 
@@ -35,8 +41,13 @@ def _gemm(site: Site) -> str:
     return f"{a}, {b}, m n -> m n"
 
 
-rule("Gemm", notation=_gemm)
-rule("com.microsoft.FusedGemm", notation=_gemm, like="Gemm")
+rule("Gemm", notation=_gemm, zero=(2,))
+rule(
+    "com.microsoft.FusedGemm",
+    notation=_gemm,
+    zero=lambda s: _activated(s, (2,)),
+    like="Gemm",
+)
 
 
 def _matmul(site: Site) -> str:
@@ -59,8 +70,8 @@ def _fused_matmul(site: Site) -> str:
     return f"{a}, {b} -> ... m n"
 
 
-rule("MatMul", notation=_matmul)
-rule("com.microsoft.FusedMatMul", notation=_fused_matmul)
+rule("MatMul", notation=_matmul, zero=())
+rule("com.microsoft.FusedMatMul", notation=_fused_matmul, zero=())
 
 
 def _einsum(site: Site) -> str:
@@ -81,4 +92,4 @@ def _einsum(site: Site) -> str:
     )
 
 
-rule("Einsum", notation=_einsum)
+rule("Einsum", notation=_einsum, zero=())

@@ -15,6 +15,7 @@ from onnx_net2net.operators.rule import (
     Array,
     Block,
     Grown,
+    Operands,
     Site,
     Slot,
     rule,
@@ -32,9 +33,8 @@ def _size(d: int | None) -> int:
 
 def _same(pairs: Mapping[int, int], before: Sequence[int | None]) -> list[Block]:
     """Blocks for axes that keep their positions: output dimension -> input dimension."""
-    return [
-        Block(((0, i),), ((0, o),), np.arange(before[i])) for o, i in pairs.items() if before[i]
-    ]
+    sizes = {o: before[i] or 0 for o, i in pairs.items()}
+    return [Block(((0, i),), ((0, o),), np.arange(sizes[o])) for o, i in pairs.items() if sizes[o]]
 
 
 def _transpose(site: Site) -> list[Block]:
@@ -48,7 +48,7 @@ rule(
     movement=_transpose,
     fold=lambda node, args: [np.transpose(args[0], node.attr("perm"))],
     linear=True,
-    zero=True,
+    zero=(),
 )
 
 
@@ -81,8 +81,8 @@ def _unsqueeze(node: Node, args: list[Any]) -> list[Any]:
     return [np.expand_dims(args[0], _axes(node, args))]
 
 
-rule("Squeeze", movement=_squeezed, fold=_squeeze, linear=True, zero=True)
-rule("Unsqueeze", movement=_squeezed, fold=_unsqueeze, linear=True, zero=True)
+rule("Squeeze", movement=_squeezed, fold=_squeeze, linear=True, zero=())
+rule("Unsqueeze", movement=_squeezed, fold=_unsqueeze, linear=True, zero=())
 
 
 def _cut(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -133,9 +133,7 @@ def _reshape(site: Site) -> list[Block]:
 def _target(g: Grown) -> list[int] | None:
     """A Reshape's shape: 0 and -1 stay, the rest follows the output."""
     given = g.teacher.ints(1, "shape")
-    return given and [
-        v if v in (0, -1) else _size(g.out_size(0, k)) for k, v in enumerate(given)
-    ]
+    return given and [v if v in (0, -1) else _size(g.out_size(0, k)) for k, v in enumerate(given)]
 
 
 def _reshaped(node: Node, args: list[Any]) -> list[Any]:
@@ -158,9 +156,9 @@ rule(
     slots=(Slot(_target, input=1, attribute="shape", since=5),),
     fold=_reshaped,
     linear=True,
-    zero=True,
+    zero=(),
 )
-rule("Flatten", movement=_reshape, fold=_flattened, linear=True, zero=True)
+rule("Flatten", movement=_reshape, fold=_flattened, linear=True, zero=())
 
 
 def _expand(site: Site) -> list[Block]:
@@ -193,7 +191,7 @@ rule(
         np.broadcast_to(args[0], np.broadcast_shapes(args[0].shape, tuple(map(int, args[1]))))
     ],
     linear=True,
-    zero=True,
+    zero=(),
 )
 
 
@@ -221,7 +219,7 @@ rule(
     slots=(Slot(_repeats, input=1),),
     fold=lambda node, args: [np.tile(args[0], args[1])],
     linear=True,
-    zero=True,
+    zero=(),
 )
 
 
@@ -248,7 +246,7 @@ rule(
     "Concat",
     movement=_concat,
     fold=lambda node, args: [np.concatenate([np.atleast_1d(a) for a in args], node.attr("axis"))],
-    zero=True,
+    zero=(),
 )
 
 
@@ -291,7 +289,7 @@ rule(
     movement=_split,
     slots=(Slot(_parts, input=1, attribute="split", since=13, replaces="num_outputs"),),
     fold=_splitted,
-    zero=True,
+    zero=(),
 )
 
 
@@ -353,7 +351,7 @@ rule(
         Slot(lambda g: _moved(g, 1), input=2, attribute="ends", since=10),
     ),
     fold=lambda node, args: [_sliced(node, args)],
-    zero=True,
+    zero=(),
 )
 
 
@@ -379,7 +377,9 @@ def _gather(site: Site) -> list[Block]:
         raise LookupError("indices computed at run time")
     axis, extra = _gather_axis(site), picked.ndim - 1
     n = _size(before[axis])
-    blocks = _same({d + (extra if d > axis else 0): d for d in range(len(before)) if d != axis}, before)
+    blocks = _same(
+        {d + (extra if d > axis else 0): d for d in range(len(before)) if d != axis}, before
+    )
     table = np.where(picked < 0, picked + n, picked)
     outs = tuple((0, axis + k) for k in range(picked.ndim))
     return [*blocks, Block(((0, axis),), outs, table)]
@@ -390,7 +390,8 @@ def _embedding(site: Site) -> str:
     axis, rank = _gather_axis(site), len(site.dims(0))
     data = [f"x{k}" if k == axis else f"a{k}" for k in range(rank)]
     index = [f"i{k}" for k in range(len(site.dims(1)))]
-    return f"{' '.join(data)}, {' '.join(index)} -> {' '.join(data[:axis] + index + data[axis + 1 :])}"
+    out = data[:axis] + index + data[axis + 1 :]
+    return f"{' '.join(data)}, {' '.join(index)} -> {' '.join(out)}"
 
 
 def _picked(g: Grown) -> list[int] | None:
@@ -425,7 +426,7 @@ rule(
     roles={"x": "across"},
     slots=(Slot(_picked, input=1),),
     fold=lambda node, args: [np.take(args[0], args[1], axis=node.attr("axis", 0))],
-    zero=True,
+    zero=(),
 )
 
 
@@ -476,4 +477,15 @@ def _padded(g: Grown) -> list[int] | None:
     return result
 
 
-rule("Pad", movement=_pad, slots=(Slot(_padded, input=1, attribute="pads", since=11),), zero=True)
+def _pad_zero(site: Site) -> Operands | None:
+    value = site.values[2] if site.has(2) else site.attr("value", 0.0)
+    plain = site.attr("mode", "constant") != "constant"
+    return () if plain or (value is not None and not np.any(value)) else None
+
+
+rule(
+    "Pad",
+    movement=_pad,
+    slots=(Slot(_padded, input=1, attribute="pads", since=11),),
+    zero=_pad_zero,
+)

@@ -6,17 +6,25 @@ from collections.abc import Mapping
 
 from onnx_net2net.operators.rule import Site, rule
 
+
+def _batch(site: Site) -> str:
+    training = site.attr("training_mode", int(len([o for o in site.node.outputs if o]) > 1))
+    data = "x c *" if training else "n c ..."
+    return f"{data}, c, c, c, c -> {data}, c, c, c, c"
+
+
 rule(
     "BatchNormalization",
-    notation="n c ..., c, c, c, c -> n c ..., c, c, c, c",
-    zero=True,
+    notation=_batch,
+    roles={"x": "across"},
+    zero=(2,),
     zero_keeps=(1, 4),
 )
 rule(
     "InstanceNormalization",
     notation="n c *, c, c -> n c *",
     roles={"*": "mean"},
-    zero=True,
+    zero=(2,),
     zero_keeps=(1,),
 )
 
@@ -26,8 +34,8 @@ def _last_axes(site: Site) -> str:
     rank = len(site.dims(0))
     axis = int(site.attr("axis", -1)) % rank
     kept, mean = [f"a{k}" for k in range(axis)], [f"m{k}" for k in range(axis, rank)]
-    x, w = " ".join(kept + mean), " ".join(mean)
-    return f"{x}, {w}, {w} -> {x}"
+    x, w, ones = " ".join(kept + mean), " ".join(mean), " ".join(kept + ["1"] * len(mean))
+    return f"{x}, {w}, {w} -> {x}, {ones}, {ones}"
 
 
 rule("LayerNormalization RMSNormalization", notation=_last_axes, roles={"m": "mean"})
@@ -90,7 +98,7 @@ def _cumulative(site: Site) -> str:
     return f"{names} -> {names}"
 
 
-rule("CumSum", notation=_cumulative, roles={"x": "across"})
+rule("CumSum CumProd", notation=_cumulative, roles={"x": "across"})
 
 
 def _mean_variance(site: Site) -> str:
@@ -100,4 +108,4 @@ def _mean_variance(site: Site) -> str:
     return f"{names} -> {names}"
 
 
-rule("MeanVarianceNormalization", notation=_mean_variance, roles={"m": "mean"}, zero=True)
+rule("MeanVarianceNormalization", notation=_mean_variance, roles={"m": "mean"}, zero=())

@@ -39,10 +39,10 @@ def _folded(f: Any) -> Any:
     return fold
 
 
-rule("ReduceSum", notation=_reduce, roles={"r": "sum"}, zero=True, fold=_folded(np.sum))
-rule("ReduceMean", notation=_reduce, roles={"r": "mean"}, zero=True, fold=_folded(np.mean))
-rule("ReduceMax", notation=_reduce, roles={"r": "max"}, zero=True, fold=_folded(np.max))
-rule("ReduceMin", notation=_reduce, roles={"r": "max"}, zero=True, fold=_folded(np.min))
+rule("ReduceSum", notation=_reduce, roles={"r": "sum"}, zero=(), fold=_folded(np.sum))
+rule("ReduceMean", notation=_reduce, roles={"r": "mean"}, zero=(), fold=_folded(np.mean))
+rule("ReduceMax", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.max))
+rule("ReduceMin", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.min))
 rule("ReduceProd", notation=_reduce, roles={"r": "across"}, fold=_folded(np.prod))
 rule(
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare",

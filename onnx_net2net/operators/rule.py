@@ -17,7 +17,7 @@ An operand shorter than its pattern lacks the leading names; a dimension of 1 br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +145,10 @@ class Slot:
     replaces: str = ""
 
 
+Operands = Collection[int]
+ALL: Operands = range(1 << 20)
+
+
 @dataclass(frozen=True)
 class Rule:
     """One operator. See the module's docstring for `notation`.
@@ -153,14 +157,17 @@ class Rule:
         notation: the line, or a function of the site where attributes decide.
         sizes: sizes of names inside products, e.g. `g` of a grouped convolution.
         roles: role by name where it is not what the notation says:
-            `mean` (averaged or normalised: equal counts), `max`, `sum` (summed without a second operand), `across`. Digits at the end of
-            a name do not count; `.` stands for the axes of `...`.
+            `mean` (averaged or normalised: equal counts), `max`, `sum` (summed without a
+            second operand), `across`. Digits at the end of a name do not count; `.` stands
+            for the axes of `...`.
         attributes: integer attribute -> the name whose size it must equal.
         movement: blocks that say where each output element comes from; instead of notation.
         slots: operands that hold sizes and must follow.
         fold: the operator on small known arrays, for shape arithmetic.
-        zero: zero rows stay zero, f(0) = 0 (constant operands' rows set to 0 except
-            those in `zero_keeps`).
+        zero: zero rows stay zero, f(0) = 0, where these operands (if present) have the
+            axis; None: they do not. Constant operands' rows become 0 too, except those in
+            `zero_keeps`.
+        partial: operands for which not every number gives one (logarithm, divisor).
         linear: input 0 enters linearly, so a division may be done before this node.
         like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
         sized: reads nothing but its input's size.
@@ -174,12 +181,29 @@ class Rule:
     movement: Callable[[Site], Sequence[Block]] | None = None
     slots: tuple[Slot, ...] = ()
     fold: Callable[[Node, list[Any]], Sequence[Any]] | None = None
-    zero: bool = False
+    zero: Operands | Callable[[Site], Operands | None] | None = None
     zero_keeps: tuple[int, ...] = ()
+    partial: Operands | Callable[[Site], Operands] = ()
     linear: bool = False
     like: str = ""
     sized: bool = False
     random: bool = False
+
+    def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
+        """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""
+        needs = self.zero(site) if callable(self.zero) else self.zero
+        present = {k for k in range(len(site.node.inputs)) if site.has(k)}
+        if needs is None or any(k in needs for k in present - slots):
+            return False
+        kept = slots & constant & set(self.zero_keeps)
+        return kept != slots and not (slots - constant) & set(self.zero_keeps) & self._partial(site)
+
+    def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
+        """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""
+        return not (slots - constant) & self._partial(site)
+
+    def _partial(self, site: Site) -> set[int]:
+        return set(self.partial(site) if callable(self.partial) else self.partial)
 
 
 TABLE: dict[str, Rule] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-
 from onnx_net2net.operators.rule import Grown, Site, Slot, rule
 
 
@@ -14,21 +13,29 @@ def _pool(site: Site) -> str:
     return "n c * -> n c *"
 
 
-rule("MaxPool", notation=_pool, zero=True)
+rule("MaxPool", notation=_pool, zero=())
 rule(
     "AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool",
     notation="n c * -> n c *",
-    zero=True,
+    zero=(),
 )
-rule("GridSample", notation="n c *, n * -> n c *", zero=True)
-rule("RoiAlign MaxRoiPool", notation="x c *, r *, r -> r c *", roles={"x": "across"}, zero=True)
+rule("GridSample", notation="n c *, n * -> n c *", zero=())
+rule("RoiAlign MaxRoiPool", notation="x c *, r *, r -> r c *", roles={"x": "across"}, zero=())
 
 
 def _resize(site: Site) -> str:
-    """Axes that keep their length pass, the others are resampled."""
+    """Axes that keep their length at a scale of 1 pass, the others are resampled."""
     before, after = site.dims(0), site.out_dims(0)
-    names = [f"a{k}" if d == after[k] else f"x{k}" for k, d in enumerate(before)]
-    out = [f"a{k}" if d == after[k] else f"y{k}" for k, d in enumerate(before)]
+    crops = site.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    slot = 1 if site.node.op == "Upsample" or site.node.version < 11 else 2
+    scales = site.values[slot] if site.has(slot) else site.attr("scales")
+    scale = [1.0] * len(before)
+    if scales is not None and len(scales):
+        for axis, s in zip(site.attr("axes", range(len(before))), scales, strict=False):
+            scale[axis] = float(s)
+    same = [a == b and s == 1 and not crops for a, b, s in zip(before, after, scale, strict=True)]
+    names = [f"a{k}" if s else f"x{k}" for k, s in enumerate(same)]
+    out = [f"a{k}" if s else f"y{k}" for k, s in enumerate(same)]
     return " ".join(names) + " -> " + " ".join(out)
 
 
@@ -46,9 +53,9 @@ rule(
     notation=_resize,
     roles={"x": "across", "y": "across"},
     slots=(Slot(_sizes, input=3),),
-    zero=True,
+    zero=(),
 )
-rule("Upsample", notation=_resize, roles={"x": "across", "y": "across"}, zero=True)
+rule("Upsample", notation=_resize, roles={"x": "across", "y": "across"}, zero=())
 
 
 def _blocks(site: Site) -> Mapping[str, int]:
@@ -65,12 +72,12 @@ rule(
     ),
     sizes=_blocks,
     roles={"p": "across", "q": "across"},
-    zero=True,
+    zero=(),
 )
 rule(
     "SpaceToDepth",
     notation="n c (h p) (w q) -> n (p q c) h w",
     sizes=_blocks,
     roles={"p": "across", "q": "across"},
-    zero=True,
+    zero=(),
 )

@@ -1,0 +1,106 @@
+"""Constants of both models under common names, and what is computed from constants alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_net2net.model import Leaf, Node
+from onnx_net2net.operators import TABLE, Array
+from onnx_net2net.verification.ids import Const, UnknownError, key
+from onnx_net2net.verification.sides import Side, Sides, same_bytes
+
+_SMALL = 1 << 16
+
+
+class Constants:
+    """Constants of one model; equal bytes have equal names in both models."""
+
+    def __init__(self, sides: Sides, side: Side) -> None:
+        self._sides, self._side = sides, side
+        self._alike: dict[tuple[int, tuple[int, ...]], list[Leaf]] = {}
+        if side is not sides.teacher:
+            for leaf in sides.teacher.model.leaves.values():
+                self._alike.setdefault((leaf.dtype, leaf.shape), []).append(leaf)
+
+    def leaf(self, leaf: Leaf) -> Const | None:
+        """An initializer or Constant node; None for strings and sparse values."""
+        count = int(np.prod(leaf.shape, dtype=np.int64))
+        if count * 8 <= _SMALL:
+            array = self._side.array(leaf)
+            return None if array is None else Const.of(array)
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(leaf.dtype))
+        return Const(
+            self._name(leaf), leaf.shape, dtype, lambda: _must(self._side.array(leaf), leaf.name)
+        )
+
+    def _name(self, leaf: Leaf) -> int:
+        """A large constant goes by the name of the teacher's that has the same bytes."""
+        teacher = self._sides.teacher
+        if self._side is teacher or self._sides.same(leaf.name):
+            return key("leaf", leaf.name)
+        if leaf.name not in teacher.model.leaves:
+            mine = self._side.array(leaf)
+            for other in self._alike.get((leaf.dtype, leaf.shape), ()):
+                if same_bytes(mine, teacher.array(other)):
+                    return key("leaf", other.name)
+        return key("student's leaf", leaf.name)
+
+    def computed(self, name: int, node: Node, args: Sequence[Const | None]) -> list[Const]:
+        """The outputs of a node whose inputs are constants.
+
+        Raises:
+            UnknownError: nothing here can compute the operator.
+        """
+        arrays = _evaluate(node, [None if a is None else a.array() for a in args])
+        found = []
+        for k, array in enumerate(arrays):
+            if array.nbytes <= _SMALL:
+                found.append(Const.of(array))
+                continue
+
+            def again(k: int = k) -> Array:
+                return _evaluate(node, [None if a is None else a.array() for a in args])[k]
+
+            found.append(Const(key(name, k), array.shape, array.dtype, again))
+        return found
+
+
+def _must(array: Array | None, name: str) -> Array:
+    if array is None:
+        raise UnknownError(f"constant '{name}' holds no numbers")
+    return array
+
+
+def _evaluate(node: Node, arrays: list[Array | None]) -> list[Array]:
+    row = TABLE.get(node.op)
+    try:
+        if row is not None and row.fold is not None:
+            with np.errstate(all="ignore"):
+                return [np.asarray(r) for r in row.fold(node, list(arrays))]
+        return _referred(node, arrays)
+    except Exception as why:  # numpy and the reference evaluator raise whatever they like
+        raise UnknownError(f"{node.op} of constants: {why}") from None
+
+
+def _referred(node: Node, arrays: list[Array | None]) -> list[Array]:
+    """One node in onnx's reference evaluator."""
+    from onnx.reference import ReferenceEvaluator
+
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    feeds: dict[str, Any] = {}
+    for k, array in enumerate(arrays):
+        if array is not None:
+            proto.input[k] = f"in{k}"
+            feeds[f"in{k}"] = array
+    infos = [onnx.helper.make_tensor_value_info(n, 0, None) for n in feeds]
+    outs = [onnx.helper.make_tensor_value_info(o, 0, None) for o in proto.output if o]
+    graph = onnx.helper.make_graph([proto], "constant", infos, outs)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid(proto.domain, node.version)]
+    )
+    return [np.asarray(r) for r in ReferenceEvaluator(model).run(None, feeds)]

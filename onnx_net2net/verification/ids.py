@@ -1,0 +1,185 @@
+"""Names for functions of the model's inputs: what the certificate computes with.
+
+An element of a tensor is named by the tensor's tag and one label per axis. Elements with
+equal names, in the teacher or the student, are the same function of the inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_net2net.operators import Array
+
+Labels = npt.NDArray[np.uint64]
+
+ZERO = np.uint64(2**64 - 1)
+"""The label of a position at which everything is zero, whatever the tag and other labels."""
+_SMALL = 1 << 16
+
+
+class UnknownError(Exception):
+    """A rule cannot name its outputs axis by axis here; the message says why."""
+
+
+def key(*parts: Any) -> int:
+    """A 64-bit name for plain values (numbers, texts, bytes, tuples of these).
+
+    >>> key("Relu", 1) == key("Relu", 1) != key("Relu", 2)
+    True
+    """
+    data = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(data, "little") & (2**63 - 1)
+
+
+def digest(array: Array) -> int:
+    """A name for an array's type, shape and bits."""
+    state = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=8)
+    state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return int.from_bytes(state.digest(), "little") & (2**63 - 1)
+
+
+def row_digests(array: Array, *salt: Any) -> Labels:
+    """A label for each row (axis 0) from its bits; rows that are all zero are ZERO."""
+    rows = np.ascontiguousarray(array.reshape(len(array), -1))
+    data = rows.view(np.uint8).reshape(len(rows), -1)
+    prefix = repr((str(array.dtype), salt)).encode()
+    found = np.empty(len(rows), np.uint64)
+    for k, row in enumerate(data):
+        state = hashlib.blake2b(prefix, digest_size=8)
+        state.update(row.data)
+        found[k] = int.from_bytes(state.digest(), "little") >> 1
+    found[~rows.astype(bool).any(1)] = ZERO
+    return found
+
+
+def constant_label(value: Any) -> np.uint64:
+    """The label of a position at which everything has one value."""
+    number = float(value)
+    return ZERO if number == 0 else np.uint64(key("constant", number))
+
+
+def mix(*parts: Labels | int) -> Labels:
+    """One label for each combination of labels (or numbers), position by position."""
+    state = np.full((1,), 0x243F6A8885A308D3, np.uint64)
+    for part in parts:
+        array = np.atleast_1d(np.asarray(part, np.uint64))
+        state = _scramble(state * np.uint64(0x9E3779B97F4A7C15) + array)
+    return state >> np.uint64(1)
+
+
+def _scramble(x: Labels) -> Labels:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@lru_cache(maxsize=4096)
+def positions(n: int) -> Labels:
+    """The labels of an axis that is what it was in the teacher: 0, 1, ..."""
+    found = np.arange(n, dtype=np.uint64)
+    found.flags.writeable = False
+    return found
+
+
+def is_positions(labels: Labels) -> bool:
+    """Whether an axis has the trivial labels."""
+    return labels is positions(len(labels)) or bool(np.array_equal(labels, positions(len(labels))))
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor that depends on the inputs.
+
+    Attributes:
+        tag: what it is, together with the labels.
+        labels: one array per axis; None where the shape is unknown.
+        scale: (axis, factors) that the named elements are multiplied by, if any.
+    """
+
+    tag: int
+    labels: tuple[Labels, ...] | None
+    scale: tuple[int, Array] | None = None
+
+    @property
+    def axes(self) -> tuple[Labels, ...]:
+        """The labels; raises UnknownError where the shape is unknown."""
+        if self.labels is None:
+            raise UnknownError("a shape is unknown")
+        return self.labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return tuple(len(x) for x in self.axes)
+
+    @cached_property
+    def whole(self) -> int:
+        """A name for the tensor as it is, with every position in its place."""
+        if self.labels is None:
+            return key("whole", self.tag)
+        v = self.settled()
+        return key("whole", v.tag, [digest(x) for x in v.axes])
+
+    def settled(self) -> Value:
+        """The same without `scale`: the factors become part of the labels."""
+        if self.scale is None:
+            return self
+        axis, factors = self.scale
+        labels = list(self.axes)
+        bits = np.ascontiguousarray(factors, np.float64).view(np.uint64)
+        scaled = np.where(factors == 1.0, labels[axis], mix(labels[axis], bits))
+        labels[axis] = np.where((factors == 0.0) | (labels[axis] == ZERO), ZERO, scaled)
+        return Value(self.tag, tuple(labels))
+
+    def relabelled(self, axis: int, labels: Labels) -> Value:
+        """With other labels on one axis."""
+        found = list(self.axes)
+        found[axis] = labels
+        return replace(self, labels=tuple(found))
+
+
+class Const:
+    """A tensor that does not depend on the inputs; its array is read when it is needed."""
+
+    __slots__ = ("_array", "_load", "dtype", "key", "shape")
+
+    def __init__(
+        self, name: int, shape: Sequence[int], dtype: np.dtype[Any], load: Callable[[], Array]
+    ) -> None:
+        self.key, self.shape, self.dtype = name, tuple(shape), dtype
+        self._load = load
+        self._array: Array | None = None
+
+    @classmethod
+    def of(cls, array: Array) -> Const:
+        """A constant that is at hand, named by its content."""
+        return cls(key("array", digest(array)), array.shape, array.dtype, lambda: array)
+
+    @property
+    def whole(self) -> int:
+        """A name for the tensor as it is."""
+        return self.key
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def array(self) -> Array:
+        """What it holds; small ones are kept."""
+        if self._array is not None:
+            return self._array
+        found = self._load()
+        if found.nbytes <= _SMALL:
+            self._array = found
+        return found
+
+
+Term = Value | Const

@@ -1,0 +1,189 @@
+"""What the certificate knows of the teacher when it looks at the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.operators import Array
+from onnx_net2net.verification.ids import Labels, UnknownError, digest, key, mix, positions
+from onnx_net2net.verification.linear import Rows, match, name_rows
+
+_SUM_TOLERANCE = 2.0**-22
+_LARGEST_TABLE = 1 << 22
+
+
+@dataclass
+class Loss:
+    """Rows of a student's contraction that no row of the teacher's equals.
+
+    `certain`: the inputs are all the teacher's and a row of the teacher's is missing, so it
+    is no new unit.
+    """
+
+    node: str
+    rows: list[int]
+    nearest: list[tuple[int, float]]
+    certain: bool
+
+
+@dataclass
+class Split:
+    """How an axis was taken apart in the teacher: the labels before, and after per axis."""
+
+    elements: Labels
+    axes: tuple[Labels, ...]
+
+
+@dataclass
+class Registry:
+    """Rows, sums and splits of the teacher by tag; what was found for the student."""
+
+    teaching: bool = True
+    rows: dict[int, list[tuple[Rows, Labels]]] = field(default_factory=dict)
+    sums: dict[int, list[Array]] = field(default_factory=dict)
+    splits: dict[int, list[Split]] = field(default_factory=dict)
+    losses: list[Loss] = field(default_factory=list)
+    matched: dict[Any, tuple[Labels, Loss | None]] = field(default_factory=dict)
+    contractions: set[int] = field(default_factory=set)
+    compared: set[int] = field(default_factory=set)
+    rounding: float = 0.0
+
+    def name_rows(self, node: str, tag: int, mine: Rows, apart: bool) -> Labels:
+        """A label for each row of a contraction; equal forms of one tag get equal labels."""
+        self.contractions.add(mine.name)
+        if self.teaching:
+            known = self.rows.setdefault(tag, [])
+            for theirs, labels in known:
+                if theirs.name == mine.name:
+                    return labels
+            labels = name_rows(mine, apart)
+            mine.release()
+            known.append((mine, labels))
+            return labels
+        known = self.rows.get(tag, [])
+        for theirs, labels in known:
+            if theirs.name == mine.name:
+                return labels
+        case = (mine.name, tuple(theirs.name for theirs, _ in known))
+        if case not in self.matched:
+            self.matched[case] = self._matched(node, mine, known)
+        labels, loss = self.matched[case]
+        if loss is not None:
+            self.losses.append(loss)
+        return labels
+
+    def _matched(
+        self, node: str, mine: Rows, known: Sequence[tuple[Rows, Labels]]
+    ) -> tuple[Labels, Loss | None]:
+        self.compared.add(mine.name)
+        best, loss = None, None
+        for theirs, names in known:
+            found = match(mine, theirs, names)
+            theirs.release()
+            self.rounding = max(self.rounding, found.rounding)
+            if best is None:
+                best, lost, nearest = found.labels, found.lost, found.nearest
+            else:
+                best[lost] = found.labels[lost]
+                lost = np.intersect1d(lost, found.lost)
+            if not len(lost):
+                break
+            known_inputs = np.isin(mine.labels, theirs.labels).all()
+            missing = not np.isin(names, best).all()
+            loss = Loss(node, lost.tolist(), nearest, bool(known_inputs and missing))
+        if best is None:
+            best = mix(key("unseen row", mine.name), positions(mine.count))
+            return self._released(mine, best, None)
+        return self._released(mine, best, loss if len(lost) else None)
+
+    @staticmethod
+    def _released(mine: Rows, labels: Labels, loss: Loss | None) -> tuple[Labels, Loss | None]:
+        mine.release()
+        return labels, loss
+
+    def name_sum(self, tag: int, kinds: Labels, weights: Array) -> int:
+        """A name for a weighted set of labels; weights that differ by rounding are one."""
+        live = weights != 0
+        kinds, weights = kinds[live], weights[live]
+        slot = key("sum", tag, digest(kinds))
+        known = self.sums.setdefault(slot, [])
+        for k, other in enumerate(known):
+            off = np.abs(other - weights).max(initial=0.0)
+            if off <= _SUM_TOLERANCE * np.abs(other).max(initial=0.0):
+                if off:
+                    self.rounding = max(self.rounding, float(off))
+                return key(slot, k)
+        known.append(weights)
+        return key(slot, len(known) - 1)
+
+    def split(self, tag: int, elements: Labels) -> tuple[Labels, ...]:
+        """Labels for each axis of a block that was one axis, or several others, before.
+
+        Args:
+            tag: what is split and how.
+            elements: [axis, axis, ...] labels of the elements.
+
+        Raises:
+            UnknownError: the student's elements are no product of axes of the teacher's.
+        """
+        if elements.size > _LARGEST_TABLE:
+            raise UnknownError(f"a reshape of {elements.size} positions")
+        known = self.splits.setdefault(tag, [])
+        for other in known:
+            if other.elements.shape == elements.shape and np.array_equal(other.elements, elements):
+                return other.axes
+        if not self.teaching:
+            for other in known:
+                found = _as_split(elements, other)
+                if found is not None:
+                    return found
+        made = Split(elements, _own_axes(tag, len(known), elements))
+        known.append(made)
+        return made.axes
+
+
+def _own_axes(tag: int, nth: int, elements: Labels) -> tuple[Labels, ...]:
+    """Labels for the axes of a block; positions with equal slices share one."""
+    if np.array_equal(elements.reshape(-1), positions(elements.size)):
+        return tuple(mix(key(tag, nth, k), positions(d)) for k, d in enumerate(elements.shape))
+    found = []
+    for k, d in enumerate(elements.shape):
+        slices = np.moveaxis(elements, k, 0).reshape(d, -1)
+        _, first, inverse = np.unique(slices, axis=0, return_index=True, return_inverse=True)
+        found.append(mix(key(tag, nth, k), first[inverse.reshape(-1)].astype(np.uint64)))
+    return tuple(found)
+
+
+def _as_split(elements: Labels, teacher: Split) -> tuple[Labels, ...] | None:
+    """Labels that make the student's block a re-indexing of the teacher's; None if it is none."""
+    flat = teacher.elements.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    at = np.minimum(np.searchsorted(flat[order], elements.reshape(-1)), len(flat) - 1)
+    hit = (flat[order][at] == elements.reshape(-1)).reshape(elements.shape)
+    where = np.unravel_index(order[at].reshape(elements.shape), teacher.elements.shape)
+    maps = []
+    for k in range(elements.ndim):
+        sources = np.moveaxis(np.where(hit, where[k], -1), k, 0).reshape(elements.shape[k], -1)
+        maps.append(sources.max(1, initial=-1))
+    live = [m >= 0 for m in maps]
+    expected = teacher.elements[np.ix_(*(np.maximum(m, 0) for m in maps))]
+    matter = np.ones(elements.shape, bool)
+    for k, alive in enumerate(live):
+        shape = [1] * elements.ndim
+        shape[k] = len(alive)
+        matter &= alive.reshape(shape)
+    if not matter.any() or (elements != expected)[matter].any():
+        return None
+    found = []
+    for k, m in enumerate(maps):
+        slices = np.moveaxis(elements, k, 0)
+        fresh = np.array([digest(s) for s in slices], np.uint64) if not live[k].all() else 0
+        found.append(np.where(live[k], teacher.axes[k][np.maximum(m, 0)], mix(fresh)))
+    return tuple(found)
+
+
+__all__ = ["Loss", "Registry", "Split"]

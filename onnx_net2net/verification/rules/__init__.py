@@ -1,0 +1,17 @@
+"""The certificate's rules, one file per family: how each operator names its outputs.
+
+They are written apart from the table that grows models, so that a mistake there does not
+vouch for itself here. An operator without a rule names its outputs as a whole.
+"""
+
+from __future__ import annotations
+
+from onnx_net2net.verification.rules import (  # noqa: F401  each fills in its rules
+    across,
+    contraction,
+    elementwise,
+    movement,
+)
+from onnx_net2net.verification.rules.base import RULES, At
+
+__all__ = ["RULES", "At"]

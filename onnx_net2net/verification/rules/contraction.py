@@ -1,0 +1,276 @@
+"""Contractions: with a constant they are rows of linear forms, else sums over pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_net2net.operators import Array
+from onnx_net2net.verification.ids import (
+    ZERO,
+    Const,
+    Labels,
+    Term,
+    UnknownError,
+    Value,
+    digest,
+    key,
+    mix,
+    positions,
+)
+from onnx_net2net.verification.linear import Rows
+from onnx_net2net.verification.rules.base import At, no_zero, rules
+from onnx_net2net.verification.rules.elementwise import combine
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """How a weight becomes [group, output, input, window].
+
+    Attributes:
+        outs, ins: its axes that stand for outputs and inputs; the rest is the window.
+        grouped_inputs: the groups are on the input axis (ConvTranspose), not on the output's.
+        factor: what it is multiplied by.
+    """
+
+    outs: tuple[int, ...]
+    ins: tuple[int, ...]
+    grouped_inputs: bool = False
+    factor: float = 1.0
+
+    @property
+    def key(self) -> int:
+        """A name for it."""
+        return key(self.outs, self.ins, self.grouped_inputs, self.factor)
+
+    def count(self, weight: Const, groups: int) -> int:
+        """How many rows a weight has."""
+        found = int(np.prod([weight.shape[a] for a in self.outs], dtype=np.int64))
+        return found * groups if self.grouped_inputs else found
+
+    def __call__(self, array: Array, groups: int) -> Array:
+        """[g, o, i, window]."""
+        window = [a for a in range(array.ndim) if a not in (*self.outs, *self.ins)]
+        moved = array.transpose(*self.outs, *self.ins, *window)
+        outs = int(np.prod([array.shape[a] for a in self.outs], dtype=np.int64))
+        ins = int(np.prod([array.shape[a] for a in self.ins], dtype=np.int64))
+        if self.grouped_inputs:
+            found = moved.reshape(outs, groups, ins // groups, -1).transpose(1, 0, 2, 3)
+        else:
+            found = moved.reshape(groups, outs // groups, ins, -1)
+        return found if self.factor == 1.0 else found.astype(np.float64) * self.factor
+
+
+def contracted(
+    at: At, x: Value, weight: Const, shaping: Shaping, axes: Sequence[int], tag: int,
+    bias: Const | None = None, groups: int = 1, bias_factor: float = 1.0,
+) -> Labels:  # fmt: skip
+    """Labels of a contraction's output channels.
+
+    Args:
+        axes: the axes of `x` that the weight's input axes run over, in their order.
+        tag: what the output will be called; rows are compared among equal tags.
+    """
+    labels, scale = flattened(x, axes)
+    if labels.size * int(np.prod(weight.shape, dtype=np.int64)) == 0:
+        raise UnknownError("an empty contraction")
+    rows = Rows(
+        weight, shaping, labels.reshape(groups, -1),
+        None if scale is None else scale.reshape(groups, -1), bias, bias_factor,
+    )  # fmt: skip
+    apart = at.registry.is_shared(at.node, [k for k, a in enumerate(at.args) if a is weight])
+    return at.registry.name_rows(at.node.name, tag, rows, apart)
+
+
+def flattened(x: Value, axes: Sequence[int]) -> tuple[Labels, Array | None]:
+    """Labels and factors over several axes, the last one running fastest."""
+    labels = product([x.axes[a] for a in axes])
+    if x.scale is None or x.scale[0] not in axes:
+        return labels, None
+    shape = [1] * len(axes)
+    shape[list(axes).index(x.scale[0])] = -1
+    sizes = [len(x.axes[a]) for a in axes]
+    return labels, np.broadcast_to(x.scale[1].reshape(shape), sizes).reshape(-1)
+
+
+def product(axes: Sequence[Labels]) -> Labels:
+    """Labels of the positions of several axes taken as one."""
+    if len(axes) == 1:
+        return axes[0]
+    sizes = [len(x) for x in axes]
+    grids = [
+        np.broadcast_to(x.reshape([-1 if j == k else 1 for j in range(len(axes))]), sizes)
+        for k, x in enumerate(axes)
+    ]
+    zero = np.logical_or.reduce([g == ZERO for g in grids])
+    found = mix(*[np.ascontiguousarray(g).reshape(-1) for g in grids])
+    return np.where(zero.reshape(-1), ZERO, found)
+
+
+@rules("Conv ConvTranspose")
+def _convolution(at: At) -> Sequence[Term]:
+    x, weight, bias = at.args[0], at.const(1), at.const(2)
+    if not isinstance(x, Value) or weight is None:
+        raise UnknownError("the weight or the data are of the other kind")
+    if x.scale is not None and x.scale[0] != 1:
+        x = x.settled()
+    transposed = at.node.op == "ConvTranspose"
+    shaping = Shaping((1,), (0,), True) if transposed else Shaping((0,), (1,))
+    groups = int(at.node.attr("group", 1))
+    spatial, out = x.axes[2:], at.out()
+    tag = key(
+        at.name("group"), x.tag, [digest(v) for v in spatial], weight.shape[2:], out[2:]
+    )
+    channels = contracted(at, x, weight, shaping, [1], tag, bias, groups)
+    places = [positions(d) for d in out[2:]]
+    return [Value(tag, (no_zero(x.axes[0]), channels, *places))]
+
+
+@rules("Gemm")
+def _gemm(at: At) -> Sequence[Term]:
+    flips = [int(at.node.attr("transA", 0)), int(at.node.attr("transB", 0))]
+    alpha, beta = float(at.node.attr("alpha", 1.0)), float(at.node.attr("beta", 1.0))
+    a, b = at.args[0], at.args[1]
+    bias = at.const(2)
+    slot = 1 if isinstance(b, Const) else 0
+    x, weight = (a, b) if slot else (b, a)
+    if not isinstance(x, Value) or not isinstance(weight, Const) or len(x.axes) != 2:
+        raise UnknownError("a Gemm of two constants, or of none")
+    # axis that is contracted: the last of A, the first of B, unless transposed
+    inner = (1 - flips[0], flips[1])
+    mine, theirs = inner[1 - slot], inner[slot]
+    if x.scale is not None and x.scale[0] != mine:
+        x = x.settled()
+    tag = key("linear", x.tag, mine, slot)
+    shaping = Shaping((1 - theirs,), (theirs,), factor=alpha)
+    vector = bias if bias is not None and _is_vector(bias, slot) else None
+    rows = contracted(at, x, weight, shaping, [mine], tag, vector, bias_factor=beta)
+    other = no_zero(x.axes[1 - mine])
+    found = Value(tag, (other, rows) if slot else (rows, other))
+    if bias is not None and vector is None:
+        found = combine(key("bias", beta), [found, bias], "all")
+    return [found]
+
+
+def _is_vector(bias: Const, slot: int) -> bool:
+    """Whether a Gemm's bias runs along the rows of the weight alone."""
+    shape = (1, 1, *bias.shape)[-2:]
+    return shape[0] == 1 if slot else shape[1] == 1
+
+
+@rules("MatMul")
+def _matmul(at: At) -> Sequence[Term]:
+    a, b = at.args[0], at.args[1]
+    if isinstance(a, Value) and isinstance(b, Value):
+        return [_pairs(at, a, b, *_matmul_letters(len(a.axes), len(b.axes)))]
+    slot = 1 if isinstance(b, Const) else 0
+    x, weight = (a, b) if slot else (b, a)
+    if not isinstance(x, Value) or not isinstance(weight, Const):
+        raise UnknownError("a product of constants")
+    rank = len(x.axes)
+    shape = weight.shape
+    if rank < 2 or len(shape) < 2 or len(shape) > rank or any(d != 1 for d in shape[:-2]):
+        raise UnknownError("a batch of weights")
+    mine = rank - 1 if slot else rank - 2
+    theirs = len(shape) - (2 if slot else 1)
+    if x.scale is not None and x.scale[0] != mine:
+        x = x.settled()
+    tag = key("linear", x.tag, mine, slot)
+    outs = len(shape) - (1 if slot else 2)
+    shaping = Shaping((outs,), (theirs,))
+    rows = contracted(at, x, weight, shaping, [mine], tag)
+    labels = [no_zero(v) for v in x.axes]
+    labels[mine] = rows
+    return [Value(tag, tuple(labels))]
+
+
+def _matmul_letters(a: int, b: int) -> tuple[list[str], list[str], list[str]]:
+    """Letters of the axes; batch axes are named from the right."""
+    batch = [f"b{k}" for k in range(max(a, b, 2) - 3, -1, -1)]
+    left = ["k"] if a == 1 else [*batch[len(batch) - (a - 2) :], "m", "k"]
+    right = ["k"] if b == 1 else [*batch[len(batch) - (b - 2) :], "k", "n"]
+    out = [*batch, *["m"] * (a > 1), *["n"] * (b > 1)]
+    return left, right, [x for x in out if x in left or x in right]
+
+
+@rules("Einsum")
+def _einsum(at: At) -> Sequence[Term]:
+    equation = str(at.node.attr("equation", "")).replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    letters = [list(t) for t in terms.split(",")]
+    if not arrow or "." in equation or len(letters) != 2 or len(at.args) != 2:
+        raise UnknownError(f"the equation '{equation}'")
+    if any(len(set(t)) < len(t) for t in [*letters, list(result)]):
+        raise UnknownError("a repeated index")
+    a, b = at.args
+    if isinstance(a, Value) and isinstance(b, Value):
+        return [_pairs(at, a, b, letters[0], letters[1], list(result))]
+    slot = 1 if isinstance(b, Const) else 0
+    x, weight = (a, b) if slot else (b, a)
+    mine, theirs = (letters[0], letters[1]) if slot else (letters[1], letters[0])
+    if not isinstance(x, Value) or not isinstance(weight, Const):
+        raise UnknownError("a product of constants")
+    inner = [c for c in mine if c in theirs]
+    free = [c for c in result if c in theirs]
+    if any(c in result for c in inner) or len(inner) + len(free) < len(theirs):
+        raise UnknownError(f"the equation '{equation}'")
+    if any(c not in result and c not in inner for c in mine):
+        raise UnknownError(f"the equation '{equation}'")
+    if x.scale is not None and mine[x.scale[0]] not in inner:
+        x = x.settled()
+    tag = key("einsum", equation, slot, x.tag)
+    axes = [mine.index(c) for c in inner]
+    shaping = Shaping(
+        tuple(theirs.index(c) for c in free), tuple(theirs.index(c) for c in inner)
+    )
+    rows = contracted(at, x, weight, shaping, axes, tag)
+    labels: dict[str, Labels] = {c: no_zero(x.axes[k]) for k, c in enumerate(mine)}
+    if len(free) == 1:
+        labels[free[0]] = rows
+    elif free:
+        sizes = [weight.shape[theirs.index(c)] for c in free]
+        split = at.registry.split(key("rows", tag), rows.reshape(sizes))
+        labels |= dict(zip(free, split, strict=True))
+    else:
+        tag = key(tag, "row", int(rows[0]))
+    return [Value(tag, tuple(labels[c] for c in result))]
+
+
+def _pairs(
+    at: At, a: Value, b: Value, left: list[str], right: list[str], result: list[str]
+) -> Value:
+    """A contraction of two tensors that both depend on the inputs."""
+    inner = [c for c in left if c in right and c not in result]
+    if any(c not in result and c not in inner for c in (*left, *right)):
+        raise UnknownError("an index is summed in one operand alone")
+    a = a if a.scale is None or left[a.scale[0]] in inner else a.settled()
+    b = b if b.scale is None or right[b.scale[0]] in inner else b.settled()
+    la, sa = flattened(a, [left.index(c) for c in inner]) if inner else (positions(1), None)
+    lb, sb = flattened(b, [right.index(c) for c in inner]) if inner else (positions(1), None)
+    if len(la) != len(lb):
+        raise UnknownError("operands do not fit")
+    weights = np.ones(len(la)) if sa is None else sa.astype(np.float64)
+    weights = weights if sb is None else weights * sb
+    pairs = np.where((la == ZERO) | (lb == ZERO), ZERO, mix(la, lb))
+    tag = key("pairs", a.tag, b.tag, left, right, result)
+    form = at.registry.name_sum(tag, *summed(pairs, weights))
+    labels, modes = [], []
+    for c in result:
+        both = [v.axes[names.index(c)] for v, names in ((a, left), (b, right)) if c in names]
+        longest = max(len(v) for v in both)
+        single = [int(v[0]) for v in both if len(v) < longest]
+        both = [v for v in both if len(v) == longest]
+        same = all(np.array_equal(v, both[0]) for v in both[1:])
+        modes.append((len(both), same, single))
+        labels.append(no_zero(both[0] if same else mix(*both)))
+    return Value(key(tag, form, modes), tuple(labels))
+
+
+def summed(kinds: Labels, weights: Array) -> tuple[Labels, Array]:
+    """The distinct labels, ZERO left out, and the weights added up for each."""
+    unique, inverse = np.unique(kinds, return_inverse=True)
+    totals = np.bincount(inverse.reshape(-1), weights, len(unique))
+    live = unique != ZERO
+    return unique[live], totals[live]

@@ -1,0 +1,180 @@
+"""Operators that treat every element alone, and constants that take part by broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_net2net.verification.ids import (
+    ZERO,
+    Const,
+    Labels,
+    Term,
+    UnknownError,
+    Value,
+    is_positions,
+    key,
+    mix,
+    positions,
+)
+from onnx_net2net.verification.rules.base import At, attach, no_zero, rules
+
+# how zeros pass: `first`: f(0, constants) = 0; `all`: where all are zero; `any`: where one is
+_ZERO = {
+    "first": "Abs Asin Asinh Atan Atanh Cast CastLike Ceil Celu Dropout Elu Erf Floor Gelu "
+    "HardSwish LeakyRelu Mish Neg PRelu Relu Round Selu Sign Sin Sinh Softsign Sqrt Swish Tan "
+    "Tanh ThresholdedRelu com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu",
+    "all": "Add Sub Sum Mean Max Min",
+    "any": "Mul",
+    "": "Acos Acosh And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Clip Cos Cosh Div "
+    "Equal Exp Greater GreaterOrEqual HardSigmoid IsInf IsNaN Less LessOrEqual Log Mod Not Or Pow "
+    "Reciprocal Shrink Sigmoid Softplus Where Xor",
+}
+_HOW = {name: how for how, names in _ZERO.items() for name in names.split()}
+
+
+@rules(" ".join(_HOW))
+def elementwise(at: At) -> Sequence[Term]:
+    """Unary and broadcasting operators with any number of operands."""
+    operands = [a for a in at.args if a is not None]
+    present = [a is not None for a in at.args]
+    found = combine(key(at.name(), present), operands, _HOW[at.node.op])
+    others = range(1, len(at.node.outputs))
+    return [found, *(Value(key(found.tag, "output", k), found.labels) for k in others)]
+
+
+@rules("Identity")
+def _identity(at: At) -> Sequence[Term]:
+    term = at.args[0]
+    assert term is not None
+    return [term]
+
+
+@rules("Mul")
+def _multiply(at: At) -> Sequence[Term]:
+    """A factor for each position of one axis is kept apart: a contraction may absorb it."""
+    for slot in (0, 1):
+        x, c = at.args[slot], at.args[1 - slot]
+        if isinstance(x, Value) and isinstance(c, Const) and x.labels is not None:
+            scaled = _scaled(x, c)
+            if scaled is not None:
+                return [scaled]
+    return elementwise(at)
+
+
+def _scaled(x: Value, c: Const) -> Value | None:
+    rank = len(x.axes)
+    along = [rank - len(c.shape) + k for k, d in enumerate(c.shape) if d > 1]
+    if len(along) != 1 or len(c.shape) > rank or c.dtype.kind not in "fV":
+        return None
+    (axis,) = along
+    if len(x.axes[axis]) != c.size or is_positions(x.axes[axis]):
+        return None
+    factors = c.array().reshape(-1).astype(np.float64)
+    if x.scale is not None:
+        if x.scale[0] != axis:
+            x = x.settled()
+        else:
+            factors = factors * x.scale[1]
+    return Value(x.tag, x.labels, (axis, factors))
+
+
+def combine(name: int, operands: Sequence[Term], zeros: str) -> Value:
+    """The result of an elementwise operator.
+
+    Args:
+        name: what it does.
+        zeros: how zeros pass: `first`, `all`, `any` or "".
+
+    Raises:
+        UnknownError: an operand's shape is unknown, or a constant differs between copies.
+    """
+    values = {k: v.settled() for k, v in enumerate(operands) if isinstance(v, Value)}
+    shapes = [t.shape for t in operands]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise UnknownError("operands do not broadcast") from None
+    rank = len(shape)
+    labels: list[Labels | None] = []
+    zero: list[dict[int, Labels]] = []
+    modes = []
+    for axis, size in enumerate(shape):
+        varying: dict[int, Labels] = {}
+        single = []
+        for k, v in values.items():
+            j = axis - (rank - len(v.axes))
+            if j >= 0 and len(v.axes[j]) == size:
+                varying[k] = v.axes[j]
+            elif j >= 0:
+                single.append((k, int(v.axes[j][0])))
+        merged, how = _merged(list(varying.values()))
+        labels.append(positions(1) if merged is None and size == 1 else merged)
+        zero.append(dict(varying))
+        modes.append((list(varying), how, single))
+    parts: list[object] = []
+    for k, term in enumerate(operands):
+        if isinstance(term, Value):
+            parts.append(values[k].tag)
+            continue
+        part, own = attach(labels, term)
+        parts.append(part)
+        for axis, rows in own.items():
+            zero[axis][k] = rows
+    done = [
+        _with_zeros(x, zero[a], zeros, len(operands)) for a, x in enumerate(labels) if x is not None
+    ]
+    if len(done) < rank:
+        raise UnknownError("an axis has no labels")
+    return Value(key("elementwise", name, parts, modes), tuple(done))
+
+
+def _merged(varying: list[Labels]) -> tuple[Labels | None, str]:
+    if not varying:
+        return None, "none"
+    first = varying[0]
+    if all(x is first or np.array_equal(x, first) for x in varying[1:]):
+        return first, "same"
+    return mix(*varying), "mixed"
+
+
+def _with_zeros(labels: Labels, by_operand: dict[int, Labels], how: str, count: int) -> Labels:
+    masks = {k: x == ZERO for k, x in by_operand.items()}
+    if not any(m.any() for m in masks.values()):
+        return no_zero(labels)
+    zero = np.zeros(len(labels), bool)
+    if how == "first" and 0 in masks:
+        zero = masks[0]
+    elif how == "all" and len(masks) == count:
+        zero = np.logical_and.reduce(list(masks.values()))
+    elif how == "any":
+        zero = np.logical_or.reduce(list(masks.values()))
+    return np.where(zero, ZERO, no_zero(labels))
+
+
+def parameters(
+    x: Value, name: int, params: Sequence[Const], axis: int, offsets: Sequence[int]
+) -> Value:
+    """An operator with parameters for each position of one axis, as in a normalization.
+
+    Args:
+        offsets: which parameters must be zero for a zero position to stay zero.
+    """
+    labels: list[Labels | None] = list(x.axes)
+    before = x.axes[axis]
+    parts, still = [], before == ZERO
+    for k, c in enumerate(params):
+        part, own = attach(labels, _along(c, len(labels) - axis))
+        parts.append(part)
+        if k in offsets and still.any():
+            still = still & (own[axis] == ZERO if axis in own else ~np.any(c.array()))
+    done = [no_zero(v) for v in labels if v is not None]
+    done[axis] = np.where(still, ZERO, done[axis])
+    return Value(key("parameters", name, x.tag, parts), tuple(done))
+
+
+def _along(c: Const, rank: int) -> Const:
+    """A vector as a constant that broadcasts along the first of `rank` axes."""
+    shape = (c.size, *[1] * (rank - 1))
+    return Const(c.key, shape, c.dtype, lambda: c.array().reshape(shape))

@@ -1,0 +1,190 @@
+"""The oracle over the operator table: op(copies of x) must be copies of op(x).
+
+It executes every claim of a row on random numbers and shares no code with the engine but
+the row, its factors and, for data movements, the index proof that is under test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.errors import Refusal
+from onnx_net2net.factors import Entry, Factor
+from onnx_net2net.mapping import divided
+from onnx_net2net.operators import TABLE, Array, Rule
+from single_node import Case, letters
+
+
+class WrongError(AssertionError):
+    """A row says something that execution does not bear out."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Student position -> teacher position of a factor's index; `new`: the added ones."""
+
+    source: Array
+    new: Array
+
+    def along(self, index: Array, size: int) -> tuple[Array, Array]:
+        """The same for an axis that is a product with this factor in it."""
+        d = len(index)
+        inner = next(
+            i for i in range(1, d + 1)
+            if d % (size * i) == 0 and np.array_equal((np.arange(d) // i) % size, index)
+        )  # fmt: skip
+        places = np.arange(d).reshape(-1, size, inner)
+        new = np.broadcast_to(self.new[None, :, None], (len(places), len(self.new), inner))
+        return places[:, self.source].reshape(-1), new.reshape(-1)
+
+
+def growths(f: Factor, rng: np.random.Generator) -> Iterator[Growth]:
+    """Random copies in random places; equally many where the factor is averaged."""
+    n = f.size
+    extra = np.tile(np.arange(n), 2) if f.role == "mean" else rng.integers(0, n, n // 2 + 1)
+    source = np.concatenate([np.arange(n), extra])
+    new = np.arange(len(source)) >= n
+    order = rng.permutation(len(source))
+    yield Growth(source[order], new[order])
+    if f.role == "mean":
+        source = np.repeat(np.arange(n), 2)
+        yield Growth(source, np.arange(len(source)) % 2 == 1)
+
+
+def close(got: Array, want: Array) -> bool:
+    """Same shape, type and, to rounding, numbers."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return False
+    if got.dtype.kind in "biu":
+        return np.array_equal(got, want)
+    scale = max(np.abs(want[np.isfinite(want)]).max(initial=0), 1e-3)
+    room = 32 * scale * float(np.finfo(np.float32).eps if got.itemsize > 2 else 2**-8)
+    return np.allclose(got.astype("f8"), want.astype("f8"), 0, room, equal_nan=True)
+
+
+def _kinds(case: Case, row: Rule, f: Factor) -> Iterator[str]:
+    yield "copy"
+    slots = {s for s, _ in f.at if s >= 0}
+    floats = all(case.arrays[s].dtype.kind not in "biu" for s in slots)  # type: ignore[union-attr]
+    if f.role in ("mean", "max") or not slots or not floats:
+        return
+    constant = {s for s in slots if case.operands[s].constant}  # type: ignore[union-attr]
+    ends = f.role == "sum" or not any(s < 0 for s, _ in f.at)
+    if ends or row.passes_zero(case.site, slots, constant):
+        yield "zero"
+    if row.passes_free(case.site, slots, constant):
+        yield "free"
+
+
+def _rows(array: Array, dim: int, new: Array, kind: str, rng: np.random.Generator) -> Array:
+    """Zero or arbitrary numbers at the new positions of an axis."""
+    at = (slice(None),) * dim + (np.flatnonzero(new),)
+    if kind == "zero":
+        array[at] = 0
+    elif kind == "free":
+        array[at] = rng.uniform(-3, 3, array[at].shape).astype(array.dtype)
+    return array
+
+
+def _student(
+    case: Case, row: Rule, f: Factor, g: Growth, kind: str, split: Entry | None,
+    rng: np.random.Generator,
+) -> list[Array | None]:  # fmt: skip
+    arrays = case.arrays
+    for slot, dim in f.at:
+        array = arrays[slot] if slot >= 0 else None
+        if array is None:
+            continue
+        source, new = g.along(f.at[slot, dim], f.size)
+        if (slot, dim) == split:
+            live = ~new if kind != "copy" else None
+            arrays[slot] = divided(array, source, dim, "zero-sum", live, "oracle", slot)
+            continue
+        array = np.take(array, source, axis=dim)
+        kept = kind == "zero" and case.operands[slot].constant and slot in row.zero_keeps  # type: ignore[union-attr]
+        arrays[slot] = array if kept else _rows(array, dim, new, kind, rng)
+    return arrays
+
+
+def _expected(case: Case, f: Factor, g: Growth, k: int) -> tuple[Array, list[tuple[int, Array]]]:
+    """An output as it must be, and the new positions along its axes."""
+    want, made = case.teacher[k], []
+    for slot, dim in f.at:
+        if slot == -1 - k:
+            source, new = g.along(f.at[slot, dim], f.size)
+            want = np.take(want, source, axis=dim)
+            made.append((dim, new))
+    return want, made
+
+
+def check_factor(case: Case, f: Factor, seed: int = 0) -> int:
+    """Execute one claim of a row; returns how many students were run."""
+    row, rng, done = TABLE[case.op], np.random.default_rng(seed), 0
+    attributes = dict(case.attributes)
+    inputs = [e for e in f.at if e[0] >= 0]
+    splits: list[Entry | None] = list(inputs) if f.role == "sum" else [None]
+    for g in growths(f, rng):
+        for name, factor in row.attributes.items():
+            if factor == f.name:
+                attributes[name] = len(g.source)
+        for kind in _kinds(case, row, f):
+            for split in splits:
+                arrays = _student(case, row, f, g, kind, split, rng)
+                what = f"{case}: '{f.name}' {f.role} {kind} split {split}"
+                try:
+                    got = case.run(arrays, attributes)
+                except Exception as why:  # onnxruntime's exceptions share no base
+                    raise WrongError(f"{what}: the student does not run: {why}") from None
+                for k, result in enumerate(got):
+                    want, made = _expected(case, f, g, k)
+                    if result.shape != want.shape:
+                        raise WrongError(f"{what}: {result.shape}, expected {want.shape}")
+                    for dim, new in made if kind != "copy" else ():
+                        if kind == "zero" and k == 0 and np.any(np.compress(new, result, dim)):
+                            raise WrongError(f"{what}: zero rows do not stay zero")
+                        if kind == "free" and not np.isfinite(result.astype("f8")).all():
+                            raise WrongError(f"{what}: free rows make numbers that are none")
+                        want = np.compress(~new, want, dim)
+                        result = np.compress(~new, result, dim)
+                    if not close(result, want):
+                        raise WrongError(f"{what}: output {k} differs")
+                done += 1
+    return done
+
+
+def check(case: Case) -> int:
+    """Execute everything that a computing row claims about a case."""
+    fs = case.analysis.factors(case.node)
+    if isinstance(fs, Refusal):
+        if not case.refuses or case.refuses not in str(fs):
+            raise WrongError(f"{case}: refused: {fs}")
+        return 0
+    if case.refuses:
+        raise WrongError(f"{case}: not refused")
+    said = letters(case, fs)
+    if said != case.roles:
+        raise WrongError(f"{case}: '{said}', expected '{case.roles}'")
+    return sum(check_factor(case, f) for f in fs if f.role not in ("across", "size"))
+
+
+def check_shapes(case: Case) -> None:
+    """The engine's shapes, and where the row folds its values, are what execution gives."""
+    facts = case.analysis.first
+    for name, result in zip(case.node.outputs, case.teacher, strict=True):
+        if facts.shapes[name] != result.shape:
+            raise WrongError(f"{case}: shape {facts.shapes[name]}, expected {result.shape}")
+    row = TABLE[case.op]
+    if row.fold is None:
+        return
+    with np.errstate(all="ignore"):
+        found: list[Any] = [np.asarray(r) for r in row.fold(case.node, case.arrays)]
+    for got, want in zip(found, case.teacher, strict=False):
+        if not close(got, want):
+            raise WrongError(f"{case}: folds to {got.dtype}{got.shape}, not {want.dtype}{want.shape}")
+
+
+__all__ = ["Mapping", "WrongError", "check", "check_factor", "check_shapes", "close"]
