@@ -61,25 +61,24 @@ def _pair(graft: Graft, plan: Plan, x: str) -> str:
     """[I; -I], activation, [I, -I] / c (D5)."""
     assert plan.activation is not None
     eye = identity(plan.width)
-    back = np.concatenate([eye, -eye], 1) / np.asarray(plan.activation.odd).reshape(1, -1)
-    if np.ndim(plan.activation.odd):  # the hidden units hold each channel's slope twice
-        back = np.concatenate([eye, -eye], 1) / np.tile(plan.activation.odd, 2)
+    slope = np.broadcast_to(np.asarray(plan.activation.odd, np.float64), plan.width)
+    back = np.concatenate([eye, -eye], 1) / slope[:, None]
+    activation = _doubled(plan.activation)
 
     def body(inside: str) -> str:
         h = dense(
             graft, plan.form, inside, np.concatenate([eye, -eye]), kernel=plan.kernel, role="0."
         )
         h = _normalized(graft, plan, h, 2 * plan.width)
-        assert plan.activation is not None
-        h = _doubled(plan.activation).compose(graft, h)
-        return dense(graft, plan.form, h, back, role="1.")
+        return dense(graft, plan.form, activation.compose(graft, h), back, role="1.")
 
     return within(graft, plan.form, x, body)
 
 
 def _doubled(activation: Activation) -> Activation:
-    alpha = activation.values.get("alpha")
-    if not np.ndim(alpha):
+    """With one slope for each hidden unit, where there is one for each channel."""
+    alpha = np.asarray(activation.values.get("alpha", 0.0))
+    if alpha.ndim == 0:
         return activation
     return Activation(activation.name, {**activation.parameters, "alpha": np.tile(alpha, 2)})
 

@@ -16,17 +16,22 @@ from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.model import Node
+from onnx_net2net.operators import TABLE
 
 _PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000
 
 
 @dataclass(frozen=True)
 class Channels:
-    """The channel axis of a tensor, how many channels, and the node whose weights tell."""
+    """The channel axis of a tensor, how many channels, the node whose weights tell, the rank.
+
+    Where only the weights tell the shape, the rank may be unknown; the axis is then -1.
+    """
 
     axis: int
     size: int
     node: Node
+    rank: int | None
 
 
 def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
@@ -41,7 +46,10 @@ def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
     """
     shape = analysis.first.shapes.get(tensor)
     if shape is None:
-        return Refusal(Reason.UNKNOWN_SHAPE, tensor, detail="its rank is not known")
+        return _unranked(analysis, tensor) or Refusal(
+            Reason.UNKNOWN_SHAPE, tensor, None, "its rank is not known",
+            "give the inputs' sizes with --shape",
+        )  # fmt: skip
     fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
     found = _nearest(analysis, tensor, fixed)
     if found is None:
@@ -50,7 +58,32 @@ def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
             "choose a tensor that a layer with weights makes or reads",
         )  # fmt: skip
     axis, node = found
-    return Channels(axis, shape[axis] or 0, node)
+    return Channels(axis, shape[axis] or 0, node, len(shape))
+
+
+def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
+    """What the weights that make a tensor of unknown shape say about it."""
+    node = analysis.model.producer.get(tensor)
+    for _ in range(_MOST_STEPS):
+        if node is None:
+            return None
+        live = [t for t in node.inputs if t and t not in analysis.model.constant]
+        shapes = [analysis.first.shapes.get(t) or () for t in node.inputs]
+        if node.op in ("Conv", "Gemm", "MatMul"):
+            if len(live) != 1 or live[0] != node.inputs[0] or len(shapes[1]) < 2:
+                return None
+            if node.op == "Conv":
+                return Channels(1, shapes[1][0] or 0, node, len(shapes[1]))
+            size = shapes[1][0 if node.attr("transB", 0) else -1] or 0
+            plain = node.op == "Gemm" or len(shapes[1]) == 2
+            rank = 2 if node.op == "Gemm" else None
+            return Channels(1 if rank else -1, size, node, rank) if plain and size else None
+        row = TABLE.get(node.op)
+        single = row is not None and row.notation in ("... -> ...", "..., ... -> ...")
+        if not single or len(live) != 1 or any(len(s) > 1 for s in shapes if s):
+            return None
+        node = analysis.model.producer.get(live[0])
+    return None
 
 
 def _static(analysis: Analysis, tensor: str, dim: int) -> bool:

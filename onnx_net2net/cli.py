@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from errno import EACCES, EEXIST
+from errno import EACCES, EEXIST, ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from onnx_net2net import __version__
-from onnx_net2net.failures import run
-from onnx_net2net.options import growing, shapes, speaking
+from onnx_net2net.failures import DONE, INCONCLUSIVE, NOT_EQUIVALENT, run
+from onnx_net2net.options import growing, shaping, speaking
 
 NAME = "onnx-net2net"
 
@@ -34,13 +34,13 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script; exits with the contract's codes."""
-    sys.exit(run(cli, sys.argv[1:] or ["--help"], NAME))
+    sys.exit(run(cli, sys.argv[1:], NAME))
 
 
 @cli.command(short_help="What can grow, how wide it is, and what blocks the rest.")
 @click.argument("model", type=click.Path())
 @click.option("--node", help="Report on one layer: node, tensor, parameter or part of its path.")
-@shapes
+@shaping
 @speaking
 def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: bool) -> None:
     """Say what can grow in MODEL, how wide it is, and what blocks the rest."""
@@ -119,11 +119,13 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
 
     target = Path(options["output"] or default_output(model, suffix))
     try:
-        check_target(teacher, target, force=options["force"])
+        check_target(teacher, target, force=True)
     except OSError as why:
-        forced = why.errno == EEXIST and not options["force"] and "never" not in str(why)
-        advice = "choose another with -o" + (" or give --force" if forced else "")
-        raise type(why)(why.errno, f"{why.strerror}; {advice}", why.filename) from None
+        raise OSError(why.errno, f"{why.strerror}; choose another with -o", why.filename) from None
+    if os.path.lexists(target) and not options["force"]:
+        raise FileExistsError(
+            EEXIST, "already there; choose another with -o or give --force", str(target)
+        )
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(EACCES, "not writable; choose another folder", str(target.parent))
     return target
@@ -167,7 +169,7 @@ def default_output(model: str, suffix: str) -> Path:
     show_default=True, help="Which checks to run.",
 )
 @click.option("--save-inputs", type=click.Path(), help="Where they differ, write the inputs here.")
-@shapes
+@shaping
 @speaking
 def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: Any) -> int:
     """Tell whether TEACHER and STUDENT are the same function, and which check decided.

@@ -127,9 +127,7 @@ def deepen(
     if calibrate is not None:
         if not batchnorm:
             raise ValueError("calibrate is data for a BatchNormalization; give batchnorm too")
-        statistics = measure(
-            analysis.source, analysis.model, patch, graft.normalised, calibrate
-        )
+        statistics = measure(analysis.source, analysis.model, patch, graft.normalised, calibrate)
         plan = replace(plan, statistics=statistics)
         graft, patch = _built(analysis, point, choice, plan, count)
     warnings = _warnings(analysis, point, choice, plan, graft, calibrate is not None)
@@ -165,15 +163,13 @@ def _plan(
             f"a layer over {n} channels would have {weights:,} weights; give groups, a smaller "
             "kernel, or kind residual with inner"
         )
-    return Plan(
-        form, n, choice.activation, window, groups, inner=width, shift=choice.shift
-    )
+    return Plan(form, n, choice.activation, window, groups, inner=width, shift=choice.shift)
 
 
 def _window(point: Point, choice: Choice) -> int:
     """The paper's new layer has a window where the layer before it has one."""
     shape = point.channels.node.attr("kernel_shape") or [1]
-    convolved = point.axis == 1 and 3 <= point.rank <= 5 and point.dtype != np.float64
+    convolved = point.axis == 1 and 3 <= (point.rank or 0) <= 5 and point.dtype != np.float64
     return 3 if choice.kind == "identity" and convolved and max(shape) > 1 else 1
 
 
@@ -205,9 +201,7 @@ def _deepening(
     warnings: list[str], preserving: bool,
 ) -> Deepening:  # fmt: skip
     readers = tuple(dict.fromkeys(n.name for n, _ in point.readers))
-    placed = Placed(
-        point.tensor, readers, point.passed, point.keeps_name, point.axis, point.size
-    )
+    placed = Placed(point.tensor, readers, point.passed, point.keeps_name, point.axis, point.size)
     nodes = tuple(n.name for n in graft.nodes)
     parameters = tuple(t.name for t in graft.tensors)
     return Deepening(

@@ -148,6 +148,34 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
     return found
 
 
+def result_shape(row: Rule, site: Site) -> Shape | None:
+    """The first output's shape where the notation says it; None where `*` or sizes are open."""
+    if row.notation is None:
+        return None
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    operands, results = parse(text)
+    words: dict[Entry, str] = {}
+    dims: dict[Entry, int | None] = {}
+    for slot, axes in enumerate(operands):
+        if not site.has(slot):
+            continue
+        shape = site.dims(slot)
+        if axes == results[0] and "..." not in axes:
+            return shape
+        for k, word in enumerate(_aligned(axes, len(shape))):
+            words[slot, k], dims[slot, k] = word, shape[k]
+    sizes = dict(row.sizes(site)) if row.sizes else {}
+    _solve(words, dims, sizes)
+    stretch = sorted((w for w in sizes if w.startswith(".")), key=lambda w: -int(w[1:]))
+    found: list[int | None] = []
+    for word in results[0]:
+        for w in stretch if word == "..." else [word]:
+            names = w.split()
+            known = w == "1" or all(n in sizes for n in names)
+            found.append(int(np.prod([sizes.get(n, 1) for n in names])) if known else None)
+    return None if "*" in results[0] else tuple(found)
+
+
 def _solve(words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]) -> None:
     """Sizes of all names: single names take the largest dimension (1 broadcasts)."""
     for entry, word in words.items():

@@ -54,6 +54,9 @@ def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form | 
     """
     rank, axis = point.rank, point.axis
     windowed = kernel > 1 or groups > 1
+    if rank is None and not (windowed or normalized):
+        return Form("right", 0)
+    rank = rank or 0
     first = _permutation(rank, axis, 1)
     if rank == 2 and not windowed:
         return Form("gemm", rank, first)
@@ -125,9 +128,8 @@ def dense(
     """
     out = weights.shape[0]
     if form.kind == "conv" and weights.ndim == 2:
-        window = np.zeros((*weights.shape, *[kernel] * form.spatial), weights.dtype)
-        window[(slice(None), slice(None), *[(kernel - 1) // 2] * form.spatial)] = weights
-        weights = window
+        rows = [(0, 0), (0, 0), *[((kernel - 1) // 2, kernel // 2)] * form.spatial]
+        weights = np.pad(weights.reshape(*weights.shape, *[1] * form.spatial), rows)
     elif form.kind == "right":
         weights = weights.reshape(out, -1).T
     else:

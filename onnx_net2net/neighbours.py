@@ -7,7 +7,7 @@ Add that closes it; the copy's last weights and biases are zero, so it adds noth
 
 from __future__ import annotations
 
-import os.path
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,9 +194,18 @@ class _Copy:
 
 
 def _prefix(names: list[str]) -> str:
-    """What names have in common, cut after a whole word."""
-    common = os.path.commonprefix([n for n in names if n])
-    return common[: max(common.rfind("/"), common.rfind(".")) + 1]
+    """The words that all names begin with.
+
+    >>> _prefix(["layers.3.mlp.weight", "layers.3.norm.weight"])
+    'layers.3.'
+    """
+    split = [re.findall(r"[^/.]*[/.]", n) for n in names if n]
+    same = 0
+    for words in zip(*split, strict=False):
+        if len(set(words)) > 1:
+            break
+        same += 1
+    return "".join(split[0][:same]) if split else ""
 
 
 def _deeper(name: str, prefix: str) -> str:

@@ -46,7 +46,7 @@ def _stack(*options: Command) -> Callable[[Command], Command]:
     return decorate
 
 
-shapes = click.option(
+shaping = click.option(
     "--shape", "shapes", multiple=True, metavar=_SIZES, callback=_sizes,
     help="Sizes of an input that declares none; may repeat.",
 )  # fmt: skip
@@ -70,6 +70,6 @@ growing = _stack(
     click.option("--plan", "plan_only", is_flag=True, help="Say what would change; write nothing."),
     click.option("--verify", type=click.Choice(["auto", "certificate", "full", "off"]),
                  default="auto", show_default=True, help="Checks before the student is written."),
-    shapes,
+    shaping,
     speaking,
 )  # fmt: skip

@@ -99,10 +99,7 @@ class Pieces:
             ModelError: external data is missing, or over 2 GiB with `external=False`.
         """
         target = FilePath(path)
-        kept = {file.path for file in self.source.rope.files()}
-        if self.directory:
-            kept |= {self.directory / name for name in forms.locations(self.source.rope)}
-        save.check(target, kept, force=force)
+        check_target(self.source, target, force=force)
         if not external:
             whole = forms.inlined(self.rope, self.directory)
             if whole.size <= LIMIT:
@@ -113,6 +110,19 @@ class Pieces:
         save.write_external(
             lambda location: forms.externalised(self.rope, self.directory, location), target
         )
+
+
+def check_target(source: Source, target: FilePath, *, force: bool) -> None:
+    """Raise OSError if a student of `source` cannot be written to `target`.
+
+    Raises:
+        FileExistsError: the file is there (without `force`) or belongs to the source.
+        IsADirectoryError, FileNotFoundError: it is a folder, or its folder is missing.
+    """
+    kept = {file.path for file in source.rope.files()}
+    if source.directory:
+        kept |= {source.directory / name for name in forms.locations(source.rope)}
+    save.check(target, kept, force=force)
 
 
 def apply(source: Source, patch: Iterable[Splice | Insert]) -> Pieces:

@@ -12,7 +12,6 @@ from onnx_net2net.channels import Channels, channels
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.model import Node
 from onnx_net2net.naming import find
-from onnx_net2net.operators import Shape
 from onnx_net2net.recognition import after as activation_after
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -32,7 +31,6 @@ class Point:
     tensor: str
     name: str
     scope: str
-    shape: Shape
     channels: Channels
     dtype: np.dtype
     readers: tuple[tuple[Node, int], ...]
@@ -50,9 +48,9 @@ class Point:
         return self.channels.size
 
     @property
-    def rank(self) -> int:
-        """How many axes."""
-        return len(self.shape)
+    def rank(self) -> int | None:
+        """How many axes; None where unknown."""
+        return self.channels.rank
 
 
 def place(
@@ -88,10 +86,9 @@ def place(
         if not readers:
             raise ValueError(f"'{consumer.name}' does not read '{tensor}'")
     name = tensor[len(scope) + 1 :] if scope else tensor
-    shape = analysis.first.shapes[tensor] or ()
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(analysis.first.dtype(tensor)))
     keeps = returned and producer is not None
-    return Point(tensor, name, scope, shape, found, dtype, readers, keeps, passed)
+    return Point(tensor, name, scope, found, dtype, readers, keeps, passed)
 
 
 def _after(analysis: Analysis, name: str) -> tuple[str, tuple[str, ...]]:

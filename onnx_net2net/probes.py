@@ -100,9 +100,7 @@ def _attempts(
 ) -> Iterator[tuple[Facts, dict[str, tuple[int, ...]]]]:
     declared = symbols(model)
     for name, shape in shapes.items():
-        if name not in declared:
-            raise ModelError(f"no input '{name}'; the inputs are {', '.join(declared)}")
-        declared[name] = tuple(shape)
+        declared[name] = _checked(name, tuple(shape), declared)
     unknown = [n for n, s in declared.items() if s is None and _is_tensor(model, n)]
     if unknown:
         raise ModelError(
@@ -113,6 +111,22 @@ def _attempts(
         bound = {n: s for n, s in _bind(declared, sizes).items() if s is not None}
         types = {n: _type(model, n, bound.get(n)) for n in model.inputs}
         yield inference.run(types), bound
+
+
+def _checked(
+    name: str, shape: tuple[int, ...], declared: Mapping[str, tuple[int | str | None, ...] | None]
+) -> tuple[int, ...]:
+    """The sizes that the user gives for an input; raises ValueError if it cannot take them."""
+    if name not in declared:
+        raise ValueError(f"no input '{name}'; the inputs are {', '.join(declared)}")
+    said = declared[name]
+    if said is not None and (
+        len(said) != len(shape)
+        or any(isinstance(d, int) and d != n for d, n in zip(said, shape, strict=True))
+    ):
+        takes = "x".join("?" if d is None else str(d) for d in said)
+        raise ValueError(f"input '{name}' is {takes}, not {'x'.join(map(str, shape))}")
+    return shape
 
 
 def _is_tensor(model: Model, name: str) -> bool:

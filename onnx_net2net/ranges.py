@@ -175,8 +175,8 @@ _MOVES = (
     "ReduceMin TopK Compress ReverseSequence"
 )
 _TABLE: dict[str, Derive] = {
-    **{name: _first for name in _MOVES.split()},
-    **{name: _mean for name in "AveragePool GlobalAveragePool ReduceMean Mean".split()},
+    **dict.fromkeys(_MOVES.split(), _first),
+    **dict.fromkeys("AveragePool GlobalAveragePool ReduceMean Mean".split(), _mean),
     **dict.fromkeys("Exp Sqrt ReduceL1 ReduceL2 ReduceSumSquare LpPool GlobalLpPool".split(),
                     _fixed(0.0, math.inf)),
     **dict.fromkeys("Sin Cos Erf".split(), _fixed(-1.0, 1.0)),

@@ -21,7 +21,7 @@ from onnx_net2net.operators import Array
 
 _LONGEST = 16
 _GRID = np.concatenate([np.linspace(-9.0, 9.0, 73), [-0.1, 0.1, 0.77]])
-_TOLERANCE = {TensorProto.FLOAT16: 3e-3, TensorProto.BFLOAT16: 2e-2}
+_TOLERANCE: dict[int, float] = {TensorProto.FLOAT16: 3e-3, TensorProto.BFLOAT16: 2e-2}
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ def _fused(node: Node, analysis: Analysis) -> Activation | None:
     return Activation(name, taken | dict(zip(names, given, strict=False)))
 
 
+_WITH_ALPHA = ("LeakyRelu", "Elu", "Celu", "ThresholdedRelu", "Swish")
 _READERS: dict[str, Read] = {
     **{name: _attributes(name) for name in TABLE},
-    **{name: _attributes(name, "alpha") for name in "LeakyRelu Elu Celu ThresholdedRelu Swish".split()},
+    **{name: _attributes(name, "alpha") for name in _WITH_ALPHA},
     "Selu": _attributes("Selu", "alpha", "gamma"),
     "HardSigmoid": _attributes("HardSigmoid", "alpha", "beta"),
     "Gelu": _attributes("Gelu", "approximate"),
@@ -205,9 +206,7 @@ def _matched(analysis: Analysis, source: str, end: str, nodes: list[Node]) -> Ac
     values: dict[str, Any] = {source: _GRID}
     with np.errstate(all="ignore"):
         for node in nodes:
-            known = [
-                values[t] if t in values else _single(analysis, t) for t in node.inputs if t
-            ]
+            known = [values[t] if t in values else _single(analysis, t) for t in node.inputs if t]
             values[node.outputs[0]] = _evaluated(analysis, node, known)
     result = np.broadcast_to(np.asarray(values[end], np.float64), _GRID.shape)
     tolerance = _TOLERANCE.get(analysis.first.dtype(end), 2e-5)

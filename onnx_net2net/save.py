@@ -42,6 +42,8 @@ def check(target: Path, kept: set[Path], *, force: bool) -> None:
     """Raise FileExistsError if `target` is there (without `force`) or is one of `kept`."""
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
+    if target.exists() and not target.is_file():  # /dev/null is not to be replaced
+        raise FileExistsError(errno.EEXIST, "is no regular file", str(target))
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))
     if any(_same(target, path) for path in kept):

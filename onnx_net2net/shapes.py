@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, TypeProto
 from onnx_net2net.operators.control import bind_bodies, body_results
 
+from onnx_net2net.factors import result_shape
 from onnx_net2net.files import Source
 from onnx_net2net.model import Leaf, Model, Node
 from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
@@ -143,6 +144,8 @@ class Inference:
         if not onnx.defs.has(op, version, domain):
             return _from_notation(node, row, facts)
         schema = onnx.defs.get_schema(op, version, domain)
+        if schema.deprecated:  # GroupNormalization of opset 18: inference refuses it
+            return _from_notation(node, row, facts)
         if row.like:
             known = [a for a in proto.attribute if a.name in schema.attributes]
             del proto.attribute[:]
@@ -209,26 +212,14 @@ def _sized(shape: Shape | None) -> Array | None:
 
 
 def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
-    """For operators that onnx cannot infer: an output with an input's pattern has its shape."""
-    if row.notation is None or not node.outputs:
-        return {}
+    """For operators that onnx cannot infer: the shape that the row's notation gives."""
+    first = facts.types.get(node.inputs[0]) if node.inputs else None
     try:
-        text = row.notation if isinstance(row.notation, str) else row.notation(facts.site(node))
+        shape = result_shape(row, facts.site(node))
     except LookupError:
         return {}
-    left, _, right = text.partition("->")
-    patterns = [p.strip() for p in left.split(",")]
-    out = right.split(",")[0].strip()
-    first = facts.types.get(node.inputs[0]) or TypeProto()
-    shapes = [
-        facts.shapes.get(t)
-        for p, t in zip(patterns, node.inputs, strict=False)
-        if t and p == out
-    ]
-    known = [tuple(d or 1 for d in s) for s in shapes if s is not None and None not in s]
-    if not known or len(known) < len(shapes):
+    if shape is None or first is None or not node.outputs:
         return {}
-    shape = np.broadcast_shapes(*known)
     return {node.proto.output[0]: tensor_type(first.tensor_type.elem_type, shape)}
 
 

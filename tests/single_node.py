@@ -101,7 +101,7 @@ class Case:
             if a is None:
                 continue
             if o is None or o.constant:
-                constants.append(numpy_helper.from_array(np.ascontiguousarray(a), name))
+                constants.append(numpy_helper.from_array(np.asarray(a, order="C"), name))
             else:
                 kind = helper.np_dtype_to_tensor_dtype(a.dtype)
                 inputs.append(helper.make_tensor_value_info(name, kind, a.shape))

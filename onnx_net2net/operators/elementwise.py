@@ -62,7 +62,7 @@ for _name in _NOT_ZERO.split():
 rule(
     "com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu com.microsoft.BiasGelu",
     notation=lambda s: "..., ... -> ..." if s.has(1) else "... -> ...",
-    zero=(),
+    zero=(0, 1),
 )
 
 

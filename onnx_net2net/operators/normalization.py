@@ -108,4 +108,4 @@ def _mean_variance(site: Site) -> str:
     return f"{names} -> {names}"
 
 
-rule("MeanVarianceNormalization", notation=_mean_variance, roles={"m": "mean"}, zero=())
+rule("MeanVarianceNormalization", notation=_mean_variance, roles={"m": "mean"})

@@ -45,10 +45,11 @@ rule("ReduceMax", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np
 rule("ReduceMin", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.min))
 rule("ReduceProd", notation=_reduce, roles={"r": "across"}, fold=_folded(np.prod))
 rule(
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare",
+    "ReduceL1 ReduceL2 ReduceLogSumExp ReduceSumSquare",
     notation=_reduce,
     roles={"r": "across"},
 )
+rule("ReduceLogSum", notation=_reduce, roles={"r": "across"}, partial=(0,))
 
 
 def _arg(site: Site) -> str:

@@ -19,8 +19,8 @@ rule(
     notation="n c * -> n c *",
     zero=(),
 )
-rule("GridSample", notation="n c *, n * -> n c *", zero=())
-rule("RoiAlign MaxRoiPool", notation="x c *, r *, r -> r c *", roles={"x": "across"}, zero=())
+rule("GridSample", notation="n c *, n * -> n c *", zero=(0,))
+rule("RoiAlign MaxRoiPool", notation="x c *, r *, r -> r c *", roles={"x": "across"}, zero=(0,))
 
 
 def _resize(site: Site) -> str:

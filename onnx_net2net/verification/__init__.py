@@ -15,7 +15,7 @@ from typing import Any
 from onnx_net2net.probes import probe
 from onnx_net2net.shapes import Inference
 from onnx_net2net.verification import inputs as feeds
-from onnx_net2net.verification import interface, runtime, sensitivity
+from onnx_net2net.verification import certificate, interface, runtime, sensitivity
 from onnx_net2net.verification.sessions import ProviderError
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status, Verdict, conclude
@@ -69,6 +69,7 @@ def verify(
         return conclude(tuple(found))
     own = feeds.given(inputs, sides.teacher.model)
     facts = probe(sides.teacher.model, Inference(sides.teacher.model, sides.teacher.source), shapes)
+    found.append(_timed(lambda: certificate.compare(sides, facts)))
     if layers == "certificate":
         return conclude(tuple(found))
     plan = runtime.Plan(provider, seeds, layers == "full", own, facts)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.ids import Labels, UnknownError, digest, key, mix, positions
 from onnx_net2net.verification.linear import Rows, match, name_rows
@@ -40,8 +41,12 @@ class Split:
 
 @dataclass
 class Registry:
-    """Rows, sums and splits of the teacher by tag; what was found for the student."""
+    """Rows, sums and splits of the teacher by tag; what was found for the student.
 
+    `is_shared` tells whether the student reads the same constants in the node's place.
+    """
+
+    is_shared: Callable[[Node, Sequence[int]], bool]
     teaching: bool = True
     rows: dict[int, list[tuple[Rows, Labels]]] = field(default_factory=dict)
     sums: dict[int, list[Array]] = field(default_factory=dict)

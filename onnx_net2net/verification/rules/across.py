@@ -8,7 +8,6 @@ import numpy as np
 
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.ids import (
-    ZERO,
     Const,
     Labels,
     Term,
@@ -115,8 +114,6 @@ def _reduce(at: At) -> Sequence[Term]:
         kind = key(tag, [digest(v) for v in np.unique(labels, return_counts=True)])
     else:
         kind = _multiset(at, x, axes, tag, op in _MEAN)
-        if op in _MEAN or x.scale is None:
-            kind = key(kind, int((labels == ZERO).all()))
     keep = bool(at.node.attr("keepdims", 1))
     kept = [
         positions(1) if k in axes else (no_zero(v) if op in _NOT_ZERO else v)

@@ -34,6 +34,7 @@ class At:
     Attributes:
         args: per input a Value, a Const, or None where absent.
         outs: shape of each output.
+        kinds: element type of each output.
         attributes: attribute name -> a plain value that names its content.
         registry: what teacher and student have in common.
     """
@@ -41,6 +42,7 @@ class At:
     node: Node
     args: tuple[Term | None, ...]
     outs: tuple[Shape | None, ...]
+    kinds: tuple[int, ...]
     attributes: Mapping[str, Any]
     registry: Registry
 

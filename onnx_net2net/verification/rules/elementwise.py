@@ -22,7 +22,7 @@ from onnx_net2net.verification.rules.base import At, attach, no_zero, rules
 
 # how zeros pass: `first`: f(0, constants) = 0; `all`: where all are zero; `any`: where one is
 _ZERO = {
-    "first": "Abs Asin Asinh Atan Atanh Cast CastLike Ceil Celu Dropout Elu Erf Floor Gelu "
+    "first": "Abs Asin Asinh Atan Atanh Cast Ceil Celu Dropout Elu Erf Floor Gelu "
     "HardSwish LeakyRelu Mish Neg PRelu Relu Round Selu Sign Sin Sinh Softsign Sqrt Swish Tan "
     "Tanh ThresholdedRelu com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu",
     "all": "Add Sub Sum Mean Max Min",
@@ -49,6 +49,11 @@ def _identity(at: At) -> Sequence[Term]:
     term = at.args[0]
     assert term is not None
     return [term]
+
+
+@rules("CastLike")
+def _cast_like(at: At) -> Sequence[Term]:
+    return [combine(key(at.name(), at.kinds), [at.value()], "first")]
 
 
 @rules("Mul")

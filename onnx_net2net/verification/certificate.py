@@ -1,0 +1,181 @@
+"""Second layer: a proof from the two files alone that holds for every input.
+
+Both models are evaluated in an algebra of names (`ids`); the student's outputs must have
+the names of the teacher's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.model import Node
+from onnx_net2net.shapes import Facts, Inference
+from onnx_net2net.verification.constants import Constants
+from onnx_net2net.verification.evaluation import Evaluation
+from onnx_net2net.verification.ids import Const, Term
+from onnx_net2net.verification.registry import Registry
+from onnx_net2net.verification.sides import Sides
+from onnx_net2net.verification.verdict import Layer, Status
+
+
+def compare(sides: Sides, facts: Sequence[Facts]) -> Layer:
+    """Prove that the student is the teacher's function, or say where the proof ends.
+
+    Args:
+        facts: the teacher's facts at the sizes to look at; the student is looked at with
+            the same input sizes.
+    """
+    registry = Registry(_Shared(sides))
+    inference = Inference(sides.student.model, sides.student.source)
+    teacher, student = Constants(sides, sides.teacher), Constants(sides, sides.student)
+    for k, mine in enumerate(facts):
+        if k and mine is facts[0]:
+            continue
+        registry.teaching = True
+        before = Evaluation(sides.teacher, mine, teacher, registry).run()
+        registry.teaching = False
+        types = {n: mine.types[n] for n in sides.student.model.inputs if n in mine.types}
+        after = Evaluation(sides.student, inference.run(types), student, registry).run()
+        wrong = [
+            (o, theirs)
+            for o, theirs in zip(
+                sides.teacher.model.outputs, sides.student.model.outputs, strict=True
+            )
+            if not same(before.term(o), after.term(theirs))
+        ]
+        if wrong:
+            return _ended(sides, before, after, registry, [o for _, o in wrong])
+    return _proved(registry)
+
+
+def _proved(registry: Registry) -> Layer:
+    n, m = len(registry.contractions), len(registry.compared)
+    figures: dict[str, Any] = {"rounding": registry.rounding, "compared": m}
+    how = "exactly" if registry.rounding == 0 else f"to rounding ({registry.rounding:.1g})"
+    detail = f"{how} the same for every input; {m} changed of {n} weights compared"
+    return Layer("certificate", Status.PASSED, detail, figures=figures)
+
+
+def same(a: Term, b: Term) -> bool:
+    """Whether two tensors are the same function, position by position."""
+    if isinstance(a, Const) or isinstance(b, Const):
+        return isinstance(a, Const) and isinstance(b, Const) and a.key == b.key
+    return a.whole == b.whole
+
+
+def _ended(
+    sides: Sides, before: Evaluation, after: Evaluation, registry: Registry, wrong: list[str]
+) -> Layer:
+    figures: dict[str, Any] = {"outputs": wrong, "compared": len(registry.compared)}
+    ancestors = _ancestors(after, wrong)
+    names = {n.name for n in ancestors}
+    losses = [x for x in registry.losses if x.node in names]
+    certain = [x for x in losses if x.certain]
+    if certain and _same_operators(sides):
+        loss = certain[0]
+        row, (near, off) = loss.rows[0], loss.nearest[0]
+        how = "" if not np.isfinite(off) else f", which differs by {off:.2g} of a weight"
+        figures |= {"node": loss.node, "channel": row}
+        return Layer(
+            "certificate", Status.FAILED,
+            f"'{loss.node}': channel {row} has no counterpart in the teacher; "
+            f"nearest is {near}{how}", figures=figures,
+        )  # fmt: skip
+    node, why = _culprit(before, after, ancestors)
+    if node is None:
+        return Layer(
+            "certificate", Status.UNDECIDED, f"output '{wrong[0]}' could not be matched",
+            figures=figures,
+        )  # fmt: skip
+    figures["node"] = node.name
+    lost = next((x for x in losses if x.node == node.name), None)
+    if lost is not None:
+        why = f"channel {lost.rows[0]} has no counterpart in the teacher"
+    return Layer(
+        "certificate", Status.UNDECIDED, f"no proof beyond '{node.name}' ({node.op}): {why}",
+        figures=figures,
+    )  # fmt: skip
+
+
+def _ancestors(after: Evaluation, outputs: Sequence[str]) -> list[Node]:
+    """The nodes that some outputs depend on, in running order."""
+    model = after.side.model
+    todo, found = list(outputs), dict[int, Node]()
+    owners = {s: n for n in model.nodes for s in n.bodies.values()}
+    while todo:
+        tensor = todo.pop()
+        node = model.producer.get(tensor)
+        if node is None or node.index in found:
+            continue
+        found[node.index] = node
+        todo += [t for t in (*node.inputs, *node.captured) if t]
+        for scope in node.bodies.values():
+            todo += model.scopes[scope].outputs
+        if node.scope in owners:
+            todo += owners[node.scope].outputs
+    return [found[k] for k in sorted(found)]
+
+
+def _culprit(
+    before: Evaluation, after: Evaluation, ancestors: Sequence[Node]
+) -> tuple[Node | None, str]:
+    """The first node that makes something which the teacher does not have."""
+    tags = {t.tag for t in before.terms.values() if not isinstance(t, Const)}
+    for node in ancestors:
+        terms = [after.terms.get(o) for o in node.outputs if o]
+        if any(t is not None and not isinstance(t, Const) and t.tag not in tags for t in terms):
+            why = after.whole.get(node.index, "its operands do not stand as in the teacher")
+            return node, why
+    labels = {int(x) for t in before.terms.values() for x in _labels(t)}
+    for node in ancestors:
+        for o in node.outputs:
+            term = after.terms.get(o) if o else None
+            if term is not None and any(int(x) not in labels for x in _labels(term)):
+                return node, "channels without a counterpart in the teacher"
+    return None, ""
+
+
+def _labels(term: Term) -> Any:
+    if isinstance(term, Const) or term.labels is None:
+        return ()
+    v = term.settled()
+    return np.unique(np.concatenate([*v.axes, np.zeros(0, np.uint64)]))
+
+
+def _same_operators(sides: Sides) -> bool:
+    """Whether both models have the same operators, so that a row must have its counterpart."""
+    a, b = (sorted(n.op for n in s.model.nodes) for s in (sides.teacher, sides.student))
+    return a == b
+
+
+class _Shared:
+    """Whether the student reads the same constants in a node's place."""
+
+    def __init__(self, sides: Sides) -> None:
+        self._sides = sides
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, node: Node, slots: Sequence[int]) -> bool:
+        other = self._sides.student.model.producer.get(node.outputs[0])
+        if other is None or other.op != node.op or len(other.inputs) != len(node.inputs):
+            return False
+        return all(
+            node.inputs[k] == other.inputs[k] and self._constant(node.inputs[k]) for k in slots
+        )
+
+    def _constant(self, name: str) -> bool:
+        if name not in self._known:
+            self._known[name] = self._equal(name)
+        return self._known[name]
+
+    def _equal(self, name: str) -> bool:
+        if name in self._sides.teacher.model.leaves:
+            return self._sides.same(name)
+        a = self._sides.teacher.model.producer.get(name)
+        b = self._sides.student.model.producer.get(name)
+        if a is None or b is None or a.inputs != b.inputs or a.attributes != b.attributes:
+            return False
+        return a.op == b.op and all(self._constant(t) for t in a.inputs if t)

@@ -1,0 +1,229 @@
+"""One model in the algebra of the certificate: a Value or a Const for every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_net2net.model import Leaf, Node
+from onnx_net2net.operators import Shape
+from onnx_net2net.shapes import Facts
+from onnx_net2net.verification.constants import Constants
+from onnx_net2net.verification.ids import (
+    Const,
+    Labels,
+    Term,
+    UnknownError,
+    Value,
+    digest,
+    key,
+    mix,
+    positions,
+)
+from onnx_net2net.verification.registry import Registry
+from onnx_net2net.verification.rules import RULES, At
+from onnx_net2net.verification.sides import Side
+
+_RANDOM = frozenset(
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+)
+
+
+@dataclass
+class Evaluation:
+    """A model's tensors at one set of input sizes.
+
+    Attributes:
+        terms: tensor -> what it is.
+        whole: nodes whose outputs are only known as a whole, and why.
+    """
+
+    side: Side
+    facts: Facts
+    constants: Constants
+    registry: Registry
+    terms: dict[str, Term] = field(default_factory=dict)
+    whole: dict[int, str] = field(default_factory=dict)
+    _plain: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self) -> Evaluation:
+        """Evaluate all nodes in running order."""
+        for name in self.side.model.inputs:
+            tag = key("input", name, self.facts.dtype(name))
+            self.terms[name] = Value(tag, _trivial(self.facts.shapes.get(name)))
+        for node in self.side.model.nodes:
+            self._step(node)
+        return self
+
+    def term(self, name: str) -> Term:
+        """What a tensor is; leaves and a body's formal inputs are made when first read."""
+        if name not in self.terms:
+            leaf = self.side.model.leaves.get(name)
+            self.terms[name] = self._formal(name) if leaf is None else self._leaf(leaf)
+        return self.terms[name]
+
+    def _leaf(self, leaf: Leaf) -> Term:
+        found = self.constants.leaf(leaf)
+        if found is not None:
+            return found
+        # strings and sparse values: as stored, attributes of their node included
+        proto = leaf.tensor.SerializeToString(deterministic=True) if leaf.tensor else leaf.name
+        return Value(key("stored", proto), None)
+
+    def _formal(self, name: str) -> Value:
+        """An input of a body: what it stands for is settled where the body's owner is."""
+        for depth, scope in enumerate(self._scopes(name)):
+            if name in scope.inputs:
+                k = scope.inputs.index(name)
+                shape = self.facts.shapes.get(name)
+                tag = key("formal", scope.name.count("/"), depth, k, self.facts.dtype(name), shape)
+                return Value(tag, _trivial(shape))
+        return Value(key("unknown", name, id(self)), None)
+
+    def _scopes(self, name: str) -> list[Any]:
+        scope = name.rpartition(":")[0]
+        found = self.side.model.scopes.get(scope)
+        return [found] if found is not None else list(self.side.model.scopes.values())
+
+    def _step(self, node: Node) -> None:
+        outs = [o for o in node.outputs if o]
+        known = [self.facts.values.get(o) for o in outs]
+        if outs and all(v is not None for v in known):
+            for o, v in zip(outs, known, strict=True):
+                self.terms[o] = Const.of(np.asarray(v))
+            return
+        args = tuple(self.term(t) if t else None for t in node.inputs)
+        try:
+            found = self._computed(node, args)
+        except UnknownError as why:
+            self.whole[node.index] = str(why)
+            found = self._as_whole(node, args)
+        for name, term in zip(node.outputs, found, strict=False):
+            if name:
+                self.terms[name] = term
+
+    def _computed(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
+        constant = [a for a in args if isinstance(a, Const)]
+        if len(constant) == sum(a is not None for a in args) and constant and not node.bodies:
+            name = key("computed", self._name(node), [a.key for a in constant])
+            only = [a if isinstance(a, Const) else None for a in args]
+            return [*self.constants.computed(name, node, only)]
+        if node.op == "If":
+            return self._branches(node, args)
+        rule = RULES.get(node.op)
+        if rule is None or (node.proto.domain, node.proto.op_type) in self.side.model.functions:
+            raise UnknownError(f"the certificate has no rule for {node.op}")
+        shapes = tuple(self.facts.shapes.get(o) if o else None for o in node.outputs)
+        kinds = tuple(self.facts.dtype(o) for o in node.outputs)
+        at = At(node, args, shapes, kinds, self._attributes(node), self.registry)
+        return list(rule(at))
+
+    def _branches(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
+        """An If: each output is named by the condition and by both branches' outputs."""
+        scopes = self.side.model.scopes
+        bodies = [scopes[node.bodies[a]].outputs for a in ("then_branch", "else_branch")]
+        condition = args[0].whole if args[0] is not None else 0
+        found: list[Term] = []
+        for pair in zip(*bodies, strict=True):
+            terms = [self.term(t) for t in pair]
+            if not all(isinstance(t, Value) for t in terms):
+                raise UnknownError("a branch is constant")
+            a, b = (t.settled() for t in terms if isinstance(t, Value))
+            if a.shape != b.shape:
+                raise UnknownError("the branches differ in shape")
+            labels = [_either(x, y) for x, y in zip(a.axes, b.axes, strict=True)]
+            found.append(Value(key("if", condition, a.tag, b.tag), tuple(labels)))
+        return found
+
+    def _as_whole(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
+        """Outputs named by everything that goes in, every position in its place."""
+        scopes = self.side.model.scopes
+        bodies = [
+            (attribute, [self.term(t).whole for t in scopes[scope].outputs])
+            for attribute, scope in sorted(node.bodies.items())
+        ]
+        name = key(
+            "whole", self._name(node), [a.whole if a is not None else None for a in args], bodies
+        )
+        if node.op in _RANDOM:
+            name = key(name, node.outputs)
+        found: list[Term] = []
+        for k, o in enumerate(node.outputs):
+            shape = self.facts.shapes.get(o) if o else None
+            found.append(Value(key(name, k, shape), _trivial(shape)))
+        return found
+
+    def _name(self, node: Node) -> int:
+        """Operator, version, attributes, and the body of a function of the model's own."""
+        function = ""
+        if (node.proto.domain, node.proto.op_type) in self.side.model.functions:
+            function = self._function(node.proto.domain, node.proto.op_type)
+        attributes = sorted(self._attributes(node).items())
+        return key(node.op, _since(node, self.side), attributes, function)
+
+    def _function(self, domain: str, name: str) -> str:
+        for f in self.side.source.proto.functions:
+            if (f.domain, f.name) == (domain, name):
+                nodes = [
+                    (n.domain, n.op_type, list(n.input), list(n.output), self._protos(n))
+                    for n in f.node
+                ]
+                return repr((list(f.input), list(f.output), nodes))
+        return ""
+
+    def _attributes(self, node: Node) -> dict[str, Any]:
+        if node.index not in self._plain:
+            found = self._protos(node.proto)
+            self._plain[node.index] = {k: v for k, v in found.items() if k not in node.bodies}
+        return self._plain[node.index]
+
+    def _protos(self, proto: onnx.NodeProto) -> dict[str, Any]:
+        """Attribute name -> a plain value; tensors by what they hold."""
+        found: dict[str, Any] = {}
+        for a in proto.attribute:
+            if a.type == onnx.AttributeProto.TENSOR:
+                found[a.name] = self._held(a.t)
+            elif a.type == onnx.AttributeProto.TENSORS:
+                found[a.name] = [self._held(t) for t in a.tensors]
+            elif a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                found[a.name] = a.SerializeToString(deterministic=True)
+            else:
+                value = onnx.helper.get_attribute_value(a)
+                listed = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
+                found[a.name] = list(value) if listed else value
+                if hasattr(value, "SerializeToString"):
+                    found[a.name] = value.SerializeToString(deterministic=True)
+        return found
+
+    def _held(self, tensor: onnx.TensorProto) -> Any:
+        if tensor.data_type == onnx.TensorProto.STRING:
+            return list(tensor.string_data)
+        return digest(np.asarray(self.side.source.array(tensor)))
+
+
+def _trivial(shape: Shape | None) -> tuple[Labels, ...] | None:
+    if shape is None or any(d is None for d in shape):
+        return None
+    return tuple(positions(d) for d in shape if d is not None)
+
+
+def _either(x: Labels, y: Labels) -> Labels:
+    return x if np.array_equal(x, y) else mix(x, y)
+
+
+def _since(node: Node, side: Side) -> int:
+    """The opset version in which the operator got the meaning that it has here."""
+    domain, _, op = node.op.rpartition(".")
+    version = side.model.opsets.get(domain, 1)
+    if not onnx.defs.has(op, version, domain):
+        return version
+    return int(onnx.defs.get_schema(op, version, domain).since_version)
+
+
+def same_types(mine: Facts, names: Mapping[str, Any]) -> dict[str, onnx.TypeProto]:
+    """The input types of one evaluation, for another model with the same inputs."""
+    return {n: mine.types[n] for n in names if n in mine.types}
