@@ -33,13 +33,15 @@ class Change:
 
     `source`: dimension -> student position -> teacher position; `unit`: likewise, the new
     unit at each position (-1: original). `split`: the dimensions whose copies share the
-    weight. `weight`: it makes a layer's output, so free units are drawn at random.
+    weight; `grouped`: one whose rows' groups read it in their own order (see `Layout`).
+    `weight`: it makes a layer's output, so free units are drawn at random.
     `keeps`: zero units keep the copied values (scales, variances).
     """
 
     source: dict[int, Array]
     unit: dict[int, Array]
     split: tuple[int, ...] = ()
+    grouped: dict[int, tuple[Array, Array]] = field(default_factory=dict)
     weight: bool = False
     keeps: bool = False
 
@@ -51,6 +53,8 @@ class Change:
             and self.source.keys() == other.source.keys()
             and all(np.array_equal(v, other.source[d]) for d, v in self.source.items())
             and all(np.array_equal(v, other.unit[d]) for d, v in self.unit.items())
+            and self.grouped.keys() == other.grouped.keys()
+            and all(np.array_equal(v[0], other.grouped[d][0]) for d, v in self.grouped.items())
         )
 
 
@@ -191,9 +195,11 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
             reader = analysis.model.nodes[use[0]]
             keeps = Row.ZERO in kinds and use[1] in TABLE[reader.op].zero_keeps
             weight = Row.FREE in kinds and use[1] in analysis.weights(reader)
-            change = constant[tensor, use] = Change({}, {}, (), weight, keeps)
+            change = constant[tensor, use] = Change({}, {}, (), {}, weight, keeps)
         change.source[dim] = source
         change.unit[dim] = growth.layout.unit[tensor, use, dim]
+        if (tensor, use, dim) in growth.layout.grouped:
+            change.grouped[dim] = growth.layout.grouped[tensor, use, dim]
     return None
 
 
@@ -369,9 +375,41 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
         fs = analysis.factors(node)
         assert not isinstance(fs, Refusal)
         sources = sources_of(analysis, growth.layout, instance)
-        if not factors_commute(fs, carried, sources)[0]:
+        if growth.layout.joint is not None:
+            sources = _ungrouped(fs, carried, sources, growth.layout, instance, node)
+        if sources is None or not factors_commute(fs, carried, sources)[0]:
             return _misaligned(node)
     return None
+
+
+def _ungrouped(
+    fs: list[Factor], carried: list[Factor], sources: dict[Entry, Array], places: Layout,
+    instance: Instance, node: Node,
+) -> dict[Entry, Array] | None:  # fmt: skip
+    """Check what moves inside groups, and leave it out; None where it leaves its group."""
+    rest = dict(sources)
+    for f in carried:
+        inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
+        if not inside:
+            continue
+        at = {e: sources[e] for e in f.at if e in sources}
+        for e in inside:
+            count = len(f.at[e]) // f.size
+            source = at.get(e)
+            if source is None or len(source) % count:
+                return None
+            same = np.arange(len(source)) * count // len(source) == source // f.size
+            tensor = node.inputs[e[0]] if e[0] >= 0 else node.outputs[-1 - e[0]]
+            use = None if instance[1] is None and (tensor, None, e[1]) in places.unit else (
+                instance[1] or (node.index, e[0])
+            )
+            if not (same | (places.unit[tensor, use, e[1]] >= 0)).all():
+                return None
+            if any(not np.array_equal(source, at.get(o)) for o in inside if f.role != "sum"):
+                return None
+        for e in f.at:
+            rest.pop(e, None)
+    return rest
 
 
 def _misaligned(node: Node) -> Refusal:

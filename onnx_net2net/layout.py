@@ -8,7 +8,7 @@ Split cuts between segments). `inline` puts copies right after their source.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,11 +30,14 @@ class Layout:
     """Per grown axis: `source` (student -> teacher position) and `unit` (-1: an original).
 
     `joint`: per tensor, where channels move over several axes together; see `wires.py`.
+    `grouped`: a weight's input axis that each group of its rows reads in its own order:
+    source and unit, [groups, positions].
     """
 
     source: Mapping[Axis, Array]
     unit: Mapping[Axis, Array]
     joint: Mapping[str, Joint] | None = None
+    grouped: Mapping[Axis, tuple[Array, Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

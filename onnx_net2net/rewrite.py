@@ -48,9 +48,24 @@ def grown_array(
             elif kind is Row.ZERO and not change.keeps:
                 array[at] = 0
     for dim in change.split:
+        if dim in change.grouped:
+            array = _by_group(array, dim, change.grouped[dim], kinds, how, seed, name)
+            continue
         live = np.array([u < 0 or kinds[u] is Row.COPY for u in change.unit[dim]])
         array = divided(array, change.source[dim], dim, how, live, seed, "split", name, dim)
     return np.ascontiguousarray(array)
+
+
+def _by_group(
+    array: Array, dim: int, maps: tuple[Array, Array], kinds: tuple[Row, ...], how: str,
+    seed: int, name: str,
+) -> Array:  # fmt: skip
+    """Divide a grouped convolution's weight: each group of rows (axis 0) has its own map."""
+    parts = []
+    for k, rows in enumerate(np.split(array, len(maps[0]))):
+        live = np.array([u < 0 or kinds[u] is Row.COPY for u in maps[1][k]])
+        parts.append(divided(rows, maps[0][k], dim, how, live, seed, "split", name, dim, k))
+    return np.concatenate(parts)
 
 
 def tensor_like(old: TensorProto | None, array: Array, name: str) -> TensorProto:

@@ -89,8 +89,10 @@ def widen_step(
     units = draw(widths, wanted, mapping, seed, asked, rows)
     growth = grow(analysis, found, units)
     if isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
-        most = wanted if width is not None else 3 * widths.today
-        woven = grow_woven(analysis, found, axis, range(wanted, most + 1), seed, asked)
+        least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
+        most = wanted if ratio is None else 3 * widths.today
+        tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
+        woven = grow_woven(analysis, found, axis, tried, seed, asked)
         growth = woven or growth
     if isinstance(growth, Refusal):
         raise RefusalError(growth, f"'{asked}'")

@@ -16,7 +16,8 @@ from fractions import Fraction
 import numpy as np
 
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.factors import Entry
+from onnx_net2net.errors import Refusal
+from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.layout import Joint, Layout
 from onnx_net2net.mapping import Row, Units, below, words
 from onnx_net2net.model import Node
@@ -28,11 +29,15 @@ _MOST_POSITIONS = 1 << 20
 
 @dataclass
 class _Side:
-    """Teacher or student: sizes of the involved axes and the wire at each joint position."""
+    """Teacher or student: sizes of the involved axes and the wire at each joint position.
+
+    `cells`: where a tensor is cut into groups, the group of each position.
+    """
 
     sizes: dict[str, tuple[int, ...]]
     offset: dict[str, int]
     wire: Array
+    cells: dict[str, list[Array]]
 
     def wires(self, tensor: str) -> Array:
         count = int(np.prod(self.sizes[tensor]))
@@ -155,6 +160,7 @@ def _side(
     if total > _MOST_POSITIONS:
         return None
     edges: list[tuple[Array, Array]] = []
+    cells: dict[str, list[Array]] = {}
     for (index, use), carried in space.passages.items():
         if use is not None:
             continue
@@ -177,14 +183,33 @@ def _side(
             ]
             moving = [t for t in dict.fromkeys(tensors) if t in dims]
             if any(not np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
-                return None  # a product: groups would need maps of their own
+                count = _groups(analysis, node, f)
+                if count is None or len(moving) != 1 or len(dims[moving[0]]) != 1:
+                    return None
+                size = sizes[moving[0]][0]
+                cells.setdefault(moving[0], []).append(np.arange(size) * count // size)
+                continue
             if len({sizes[t] for t in moving}) > 1:
                 return None
             first = np.arange(int(np.prod(sizes[moving[0]]))) if moving else np.zeros(0, int)
             if len({dims[t] for t in moving}) > 1 and any(len(dims[t]) > 1 for t in moving):
                 return None
             edges += [(offset[moving[0]] + first, offset[t] + first) for t in moving[1:]]
-    return _Side(sizes, offset, _join(total, edges))
+    return _Side(sizes, offset, _join(total, edges), cells)
+
+
+def _groups(analysis: Analysis, node: Node, f: Factor) -> int | None:
+    """How many groups an axis is cut into, where a factor stands inside a product `(g i)`."""
+    fs = analysis.factors(node)
+    if isinstance(fs, Refusal):
+        return None
+    inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
+    outer = {id(o): o for o in fs for e in inside if e in o.at and o is not f}
+    if len(outer) != 1:
+        return None
+    (g,) = outer.values()
+    whole = all(np.array_equal(g.at[e], np.arange(len(g.at[e])) // f.size) for e in inside)
+    return g.size if whole else None
 
 
 def _signatures(side: _Side, fixed: Mapping[str, Array]) -> dict[int, list[int]]:
@@ -197,6 +222,8 @@ def _signatures(side: _Side, fixed: Mapping[str, Array]) -> dict[int, list[int]]
             salt = words(int(fixed[tensor].max(initial=0)) + 1, "place", tensor)
             weight = np.where(fixed[tensor] >= 0, salt[fixed[tensor]], weight)
         np.add.at(total, wires, weight)
+        for k, cell in enumerate(side.cells.get(tensor, [])):
+            np.add.at(total, wires, words(int(cell.max()) + 1, "cell", tensor, k)[cell])
     found: dict[int, list[int]] = {}
     for w in np.unique(side.wire).tolist():
         found.setdefault(int(total[w]), []).append(w)
@@ -332,9 +359,15 @@ class Weaver:
                     unit = np.array([free.get(w, -1) for w in student.wires(tensor).tolist()])
                     source = np.where(j.source >= 0, j.source, source)
                 known[axis] = source, unit
-        if not _spread(self.analysis, self.space, known):
+        grouped: dict[Axis, tuple[Array, Array]] = {}
+        if not _spread(self.analysis, self.space, known, long, grouped):
             return None
-        layout = Layout({a: s for a, (s, _) in known.items()}, {a: u for a, (_, u) in known.items()}, joint)
+        layout = Layout(
+            {a: s for a, (s, _) in known.items()},
+            {a: u for a, (_, u) in known.items()},
+            joint,
+            grouped,
+        )
         return layout, Units.copies(np.zeros(len(free), np.int64), Row.FREE)
 
     def _matched(
@@ -376,7 +409,10 @@ def _positions(
     return np.asarray(found)
 
 
-def _spread(analysis: Analysis, space: Space, known: dict[Axis, tuple[Array, Array]]) -> bool:
+def _spread(
+    analysis: Analysis, space: Space, known: dict[Axis, tuple[Array, Array]],
+    long: Mapping[Axis, Array], grouped: dict[Axis, tuple[Array, Array]],
+) -> bool:  # fmt: skip
     """Give constants the sources of the axes that they share factors with; whether all got one.
 
     Axes that hold a channel's place only together with others keep the scaled order; only
@@ -387,18 +423,37 @@ def _spread(analysis: Analysis, space: Space, known: dict[Axis, tuple[Array, Arr
         for (index, use), carried in space.passages.items():
             node = analysis.model.nodes[index]
             for f in carried:
-                if any(not np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
-                    continue
-                axes: list[Axis] = []
-                for s, dim in f.at:
+                axes: dict[bytes, list[Axis]] = {}
+                for (s, dim), labels in f.at.items():
                     t = node.inputs[s] if s >= 0 else node.outputs[-1 - s]
                     constant = t in analysis.model.constant
-                    axes.append((t, (use or (index, s)) if constant else None, dim))
-                given = next((known[a] for a in axes if a in known and a[1] is None), None)
-                if given is None:
-                    given = next((known[a] for a in axes if a in known), None)
-                if given is not None:
-                    for a in axes:
+                    axis = (t, (use or (index, s)) if constant else None, dim)
+                    axes.setdefault(labels.tobytes(), []).append(axis)
+                for alike in axes.values():
+                    given = next((known[a] for a in alike if a in known and a[1] is None), None)
+                    if given is None:
+                        given = next((known[a] for a in alike if a in known), None)
+                    for a in alike if given is not None else ():
                         known.setdefault(a, given)
+                whole = axes.get(np.arange(f.size).tobytes(), [])
+                parts = [a for alike in axes.values() for a in alike if a not in whole]
+                if use is None and f.role == "sum" and parts and parts[0] in known:
+                    _per_group(analysis, node, f, known[parts[0]], whole, known, long, grouped)
         if len(known) == before:
             return known.keys() >= space.labels.keys()
+
+
+def _per_group(
+    analysis: Analysis, node: Node, f: Factor, given: tuple[Array, Array], whole: list[Axis],
+    known: dict[Axis, tuple[Array, Array]], long: Mapping[Axis, Array],
+    grouped: dict[Axis, tuple[Array, Array]],
+) -> None:  # fmt: skip
+    """A grouped convolution's weight: each group of rows reads its own inputs."""
+    count = _groups(analysis, node, f)
+    if count is None:
+        return
+    source, unit = (v.reshape(count, -1) for v in given)
+    for a in whole:
+        if a not in known and a[1] is not None:
+            known[a] = long[a], np.full(len(long[a]), -1)
+            grouped[a] = source - f.size * np.arange(count)[:, None], unit
