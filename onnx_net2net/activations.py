@@ -159,6 +159,13 @@ def _compose_celu(c: Composer, x: str, p: Parameters) -> str:
     return c.node("Mul", [c.node("Elu", [c.node("Div", [x, alpha])]), alpha])
 
 
+def _compose_thresholded(c: Composer, x: str, p: Parameters) -> str:
+    if c.opset >= 10:
+        return c.node("ThresholdedRelu", [x], alpha=p["alpha"])
+    above = c.node("Greater", [x, c.scalar(p["alpha"])])
+    return c.node("Where", [above, x, c.scalar(0.0)])
+
+
 def _compose_clip(c: Composer, x: str, p: Parameters) -> str:
     if c.opset < 11:
         bounds = {n: p[n] for n in ("min", "max") if math.isfinite(p[n])}
@@ -203,7 +210,7 @@ TABLE: dict[str, Row] = {
         defaults={"alpha": 1.6732631921768188, "gamma": 1.0507010221481323},
     ),
     "ThresholdedRelu": Row(
-        lambda x, p: np.where(x > p["alpha"], x, 0), _native("ThresholdedRelu", "alpha"),
+        lambda x, p: np.where(x > p["alpha"], x, 0), _compose_thresholded,
         lambda p: (math.nextafter(p["alpha"], math.inf) if p["alpha"] else 0.0, math.inf),
         lambda p: None if p["alpha"] else 1.0, lambda p: min(p["alpha"], 0.0),
         defaults={"alpha": 1.0},

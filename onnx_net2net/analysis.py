@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.factors import Entry, Factor, dropped, factors
 from onnx_net2net.files import Source
@@ -12,7 +11,6 @@ from onnx_net2net.model import Model, Node
 from onnx_net2net.operators import TABLE, Array
 from onnx_net2net.probes import probe
 from onnx_net2net.shapes import Facts, Inference
-
 
 
 class Analysis:

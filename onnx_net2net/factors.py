@@ -148,6 +148,26 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
     return found
 
 
+def misfit(row: Rule, site: Site) -> str:
+    """Two sizes of one index that no broadcast reconciles, in words; "" if all fit."""
+    if row.notation is None:
+        return ""
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    sizes = dict(row.sizes(site)) if row.sizes else {}
+    seen: dict[str, tuple[int, int]] = {}
+    for slot, axes in enumerate(parse(text)[0]):
+        shape = site.shapes[slot] if site.has(slot) else None
+        if shape is None:
+            continue
+        for word, d in zip(_aligned(axes, len(shape)), shape, strict=True):
+            if d is None or d == 1 or word[0] in "*~1":
+                continue
+            other, known = seen.setdefault(word, (slot, sizes.get(word, d)))
+            if known != d:
+                return f"operand {slot} has {d} where operand {other} has {known}"
+    return ""
+
+
 def result_shape(row: Rule, site: Site) -> Shape | None:
     """The first output's shape where the notation says it; None where `*` or sizes are open."""
     if row.notation is None:
@@ -176,7 +196,9 @@ def result_shape(row: Rule, site: Site) -> Shape | None:
     return None if "*" in results[0] else tuple(found)
 
 
-def _solve(words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]) -> None:
+def _solve(
+    words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]
+) -> None:
     """Sizes of all names: single names take the largest dimension (1 broadcasts)."""
     for entry, word in words.items():
         d = dims[entry]
@@ -259,7 +281,9 @@ def _moved(block: Block, site: Site) -> Iterator[Factor]:
         for o, ((s, k), m) in enumerate(zip(block.outs, outs, strict=True)):
             count, left, right = _components(source[i], target[o], n or 1, m or 1)
             if count > 1 or (n == m == 1) or (count == 1 and len(ins) == len(outs) == 1 == n):
-                yield Factor(f"{name} {i}:{o}", count, "parallel", {entry: left, (-1 - s, k): right})
+                yield Factor(
+                    f"{name} {i}:{o}", count, "parallel", {entry: left, (-1 - s, k): right}
+                )
 
 
 def dropped(site: Site) -> Mapping[Entry, Array]:

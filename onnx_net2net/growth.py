@@ -7,12 +7,13 @@ part -> the student's shape arithmetic -> the index proof. No weights are read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from onnx_net2net.analysis import Analysis
+from onnx_net2net.changes import Change, Division, Growth, Use
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.layout import Layout, layout
@@ -20,81 +21,19 @@ from onnx_net2net.mapping import Row, Units
 from onnx_net2net.model import Node
 from onnx_net2net.operators import TABLE, Array, Site
 from onnx_net2net.proof import factors_commute, joint_commutes, movement_commutes
-from onnx_net2net.sizes import Operand, Sizes, follow
+from onnx_net2net.sizes import Sizes, follow
 from onnx_net2net.spaces import Axis, Instance, Space
 from onnx_net2net.wires import Weaver
-
-Use = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one use of a constant becomes.
-
-    `source`: dimension -> student position -> teacher position; `unit`: likewise, the new
-    unit at each position (-1: original). `split`: the dimensions whose copies share the
-    weight; `grouped`: one whose rows' groups read it in their own order (see `Layout`).
-    `weight`: it makes a layer's output, so free units are drawn at random.
-    `keeps`: zero units keep the copied values (scales, variances).
-    """
-
-    source: dict[int, Array]
-    unit: dict[int, Array]
-    split: tuple[int, ...] = ()
-    grouped: dict[int, tuple[Array, Array]] = field(default_factory=dict)
-    weight: bool = False
-    keeps: bool = False
-
-    def same(self, other: Change | None) -> bool:
-        """Whether both make the same array."""
-        return (
-            other is not None
-            and (self.split, self.weight, self.keeps) == (other.split, other.weight, other.keeps)
-            and self.source.keys() == other.source.keys()
-            and all(np.array_equal(v, other.source[d]) for d, v in self.source.items())
-            and all(np.array_equal(v, other.unit[d]) for d, v in self.unit.items())
-            and self.grouped.keys() == other.grouped.keys()
-            and all(np.array_equal(v[0], other.grouped[d][0]) for d, v in self.grouped.items())
-        )
-
-
-@dataclass(frozen=True)
-class Division:
-    """A Mul in front of a node's input, where no weight can take the division."""
-
-    node: int
-    slot: int
-    dim: int
-    rank: int
-    source: Array
-    unit: Array
-    dtype: int
-
-
-@dataclass
-class Growth:
-    """Everything that one step changes.
-
-    `constants`: (leaf, use) -> change; `parted`: leaves whose uses get different arrays;
-    `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
-    value; `divisions`: nodes to insert; `layout`: where the copies land.
-    """
-
-    space: Space
-    units: Units
-    layout: Layout
-    constants: dict[tuple[str, Use], Change] = field(default_factory=dict)
-    parted: set[str] = field(default_factory=set)
-    operands: list[Operand] = field(default_factory=list)
-    attributes: dict[tuple[int, str], int] = field(default_factory=dict)
-    divisions: list[Division] = field(default_factory=list)
 
 
 def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
     """The sources of a node's axes, for those that grow."""
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     found = {}
-    for slot, tensor in [*enumerate(node.inputs), *((-1 - k, t) for k, t in enumerate(node.outputs))]:
+    for slot, tensor in [
+        *enumerate(node.inputs),
+        *((-1 - k, t) for k, t in enumerate(node.outputs)),
+    ]:
         if not tensor:
             continue
         use = None
@@ -216,7 +155,9 @@ def _splits(analysis: Analysis, growth: Growth) -> Refusal | None:
                 leaf, use, dim = axis
                 assert use is not None
                 change = growth.constants[leaf, use]
-                growth.constants[leaf, use] = replace(change, split=tuple(sorted({*change.split, dim})))
+                growth.constants[leaf, use] = replace(
+                    change, split=tuple(sorted({*change.split, dim}))
+                )
                 continue
             refusal = _divide(analysis, growth, node, entries[-1])
             if refusal is not None:
@@ -320,7 +261,9 @@ def _attributes(analysis: Analysis, growth: Growth) -> Refusal | None:
 def _follow(analysis: Analysis, growth: Growth) -> Refusal | None:
     grown = {t for t in growth.layout.source if t[1] is None}
     leaves = {
-        axis for axis in growth.layout.source if axis[1] is not None and axis[0] not in growth.parted
+        axis
+        for axis in growth.layout.source
+        if axis[1] is not None and axis[0] not in growth.parted
     }
     sizes = {(a[0], a[2]): len(growth.layout.source[a]) for a in grown | leaves}
     result = follow(
@@ -374,9 +317,9 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
             continue
         fs = analysis.factors(node)
         assert not isinstance(fs, Refusal)
-        sources = sources_of(analysis, growth.layout, instance)
+        sources: dict[Entry, Array] | None = sources_of(analysis, growth.layout, instance)
         if growth.layout.joint is not None:
-            sources = _ungrouped(fs, carried, sources, growth.layout, instance, node)
+            sources = _ungrouped(fs, carried, sources or {}, growth.layout, instance, node)
         if sources is None or not factors_commute(fs, carried, sources)[0]:
             return _misaligned(node)
     return None
@@ -400,12 +343,16 @@ def _ungrouped(
                 return None
             same = np.arange(len(source)) * count // len(source) == source // f.size
             tensor = node.inputs[e[0]] if e[0] >= 0 else node.outputs[-1 - e[0]]
-            use = None if instance[1] is None and (tensor, None, e[1]) in places.unit else (
-                instance[1] or (node.index, e[0])
+            use = (
+                None
+                if instance[1] is None and (tensor, None, e[1]) in places.unit
+                else (instance[1] or (node.index, e[0]))
             )
             if not (same | (places.unit[tensor, use, e[1]] >= 0)).all():
                 return None
-            if any(not np.array_equal(source, at.get(o)) for o in inside if f.role != "sum"):
+            if any(
+                o not in at or not np.array_equal(source, at[o]) for o in inside if f.role != "sum"
+            ):
                 return None
         for e in f.at:
             rest.pop(e, None)

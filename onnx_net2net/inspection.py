@@ -120,9 +120,7 @@ def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], li
             blocked.append(Blocked(node.name, result))
             continue
         space, at = result
-        signature = tuple(
-            sorted((a, v.tobytes()) for a, v in space.labels.items() if a[1] is None)
-        )
+        signature = tuple(sorted((a, v.tobytes()) for a, v in space.labels.items() if a[1] is None))
         if signature in signatures:
             found[signatures[signature]][2].append(node)
             continue
@@ -139,9 +137,7 @@ def parameters(analysis: Analysis) -> int:
     from onnx_net2net.shapes import FLOATS
 
     return sum(
-        int(np.prod(leaf.shape))
-        for leaf in analysis.model.leaves.values()
-        if leaf.dtype in FLOATS
+        int(np.prod(leaf.shape)) for leaf in analysis.model.leaves.values() if leaf.dtype in FLOATS
     )
 
 

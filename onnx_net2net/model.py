@@ -172,7 +172,7 @@ class Model:
             self._add(n, (*path, "node", k), scope, here, use, captured, defined)
         outputs = tuple(use(o.name) for o in graph.output)
         self.scopes[scope] = Scope(scope, path, graph, inputs, outputs)
-        return captured - set(here[d] for d in defined)
+        return captured - {here[d] for d in defined}
 
     def _add(
         self, n: NodeProto, path: Path, scope: str, here: dict[str, str], use: Any,
@@ -187,7 +187,9 @@ class Model:
         inner: set[str] = set()
         bodies = {}
         for k, a in enumerate(n.attribute):
-            graphs = [(a.g, ("g",))] if a.type == AttributeProto.GRAPH else []
+            graphs: list[tuple[GraphProto, Path]] = []
+            if a.type == AttributeProto.GRAPH:
+                graphs.append((a.g, ("g",)))
             graphs += [(g, ("graphs", j)) for j, g in enumerate(a.graphs)]
             for g, tail in graphs:
                 key = f"{scope}/{n.name or (n.output[0] if n.output else k)}.{a.name}"

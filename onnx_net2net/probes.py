@@ -18,7 +18,15 @@ from onnx_net2net.shapes import Facts, Inference, tensor_type
 # (batch, other, spatial) sizes: small ones first, larger where windows do not fit
 _LADDERS = (
     ((2, 8, 64), (1, 8, 64), (2, 16, 224), (1, 16, 224), (1, 1, 256), (1, 32, 640), (1, 80, 3200)),
-    ((3, 12, 96), (1, 12, 96), (3, 24, 288), (1, 24, 288), (2, 2, 320), (1, 48, 512), (1, 96, 4000)),
+    (
+        (3, 12, 96),
+        (1, 12, 96),
+        (3, 24, 288),
+        (1, 24, 288),
+        (2, 2, 320),
+        (1, 48, 512),
+        (1, 96, 4000),
+    ),
 )
 _OPERATIONS: dict[type, Any] = {
     ast.Add: operator.add,
@@ -91,7 +99,9 @@ def _bind(
             if isinstance(d, str) and d.isidentifier():
                 size(d, axis, shape or ())
     for name, shape in declared.items():
-        bound[name] = None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
+        bound[name] = (
+            None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
+        )
     return bound
 
 
@@ -138,9 +148,7 @@ def _type(model: Model, name: str, shape: tuple[int, ...] | None) -> TypeProto:
     return t if shape is None else tensor_type(t.tensor_type.elem_type, shape)
 
 
-def probe(
-    model: Model, inference: Inference, shapes: Shapes | None = None
-) -> tuple[Facts, Facts]:
+def probe(model: Model, inference: Inference, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
     """Facts at two bindings of the input sizes; the same twice for a static model.
 
     Args:

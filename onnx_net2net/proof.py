@@ -14,8 +14,7 @@ import numpy as np
 from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.layout import Joint
 from onnx_net2net.operators import TABLE, Array, Block, Site
-from onnx_net2net.wires import came_from
-
+from onnx_net2net.traces import came_from
 
 Sources = Mapping[Entry, Array]
 """Entry -> student position -> teacher position, for the axes that grow."""
@@ -37,7 +36,17 @@ def _axis(sources: Sources, site: Site, slot: int, dim: int, out: bool) -> tuple
     return (np.arange(size) if found is None else found), size
 
 
-def _commutes(block: Block, student: Block | None, site: Site, sources: Sources) -> bool:
+def _any(marks: list[Array]) -> Array:
+    """Which flat positions over several dimensions are marked in one of them."""
+    total = np.zeros([len(m) for m in marks], bool)
+    for k, m in enumerate(marks):
+        total = total | m.reshape([-1 if j == k else 1 for j in range(len(marks))])
+    return total.reshape(-1)
+
+
+def _commutes(
+    block: Block, student: Block | None, site: Site, sources: Sources, new: Sources
+) -> bool:
     ins = [_axis(sources, site, s, k, False) for s, k in block.ins]
     outs = [_axis(sources, site, s, k, True) for s, k in block.outs]
     if block.aligned:
@@ -45,8 +54,12 @@ def _commutes(block: Block, student: Block | None, site: Site, sources: Sources)
         return all(np.array_equal(first, s) for s, _ in ins + outs)
     into = _flat([s for s, _ in ins], [n for _, n in ins])
     out = _flat([s for s, _ in outs], [n for _, n in outs])
+    before = _any([new.get(e, np.zeros(len(s), bool)) for e, (s, _) in zip(block.ins, ins)])
+    after = _any(
+        [new.get((-1 - e[0], e[1]), np.zeros(len(s), bool)) for e, (s, _) in zip(block.outs, outs)]
+    )
     if block.contiguous:
-        return np.array_equal(into, out)
+        return np.array_equal(into, out) and (not new or np.array_equal(before, after))
     if student is None:
         return False
     table = student.table.reshape(-1)
@@ -56,14 +69,20 @@ def _commutes(block: Block, student: Block | None, site: Site, sources: Sources)
     real = table >= 0
     if not np.array_equal(np.where(real, 0, table), np.where(wanted >= 0, 0, wanted)):
         return False
+    if new and not np.array_equal(before[table[real]], after[real]):
+        return False
     return bool((into[table[real]] == wanted[real]).all())
 
 
-def movement_commutes(teacher: Site, student: Site, sources: Sources) -> bool:
+def movement_commutes(
+    teacher: Site, student: Site, sources: Sources, new: Sources | None = None
+) -> bool:
     """Whether a data movement of the student moves copies as the teacher moves sources.
 
     Args:
         student: the same node with the student's shapes and operands.
+        new: the positions on each axis that hold no copies (zero and free rows), which must
+            come from such positions.
     """
     row = TABLE[teacher.node.op]
     assert row.movement is not None
@@ -74,7 +93,9 @@ def movement_commutes(teacher: Site, student: Site, sources: Sources) -> bool:
             others: dict[tuple[object, object], Block] = {}
         else:
             others = {(b.ins, b.outs): b for b in row.movement(student)}
-        return all(_commutes(b, others.get((b.ins, b.outs)), teacher, sources) for b in grown)
+        return all(
+            _commutes(b, others.get((b.ins, b.outs)), teacher, sources, new or {}) for b in grown
+        )
     except LookupError:
         return False
 
@@ -109,7 +130,9 @@ def joint_commutes(teacher: Site, student: Site, joint: Mapping[str, Joint]) -> 
 
 
 def _touched(block: Block, sources: Sources) -> bool:
-    return any(e in sources for e in block.ins) or any((-1 - s, k) in sources for s, k in block.outs)
+    return any(e in sources for e in block.ins) or any(
+        (-1 - s, k) in sources for s, k in block.outs
+    )
 
 
 def factors_commute(

@@ -10,11 +10,11 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.analysis import Analysis
+from onnx_net2net.changes import Change, Division, Growth, Use
 from onnx_net2net.mapping import Row, divided, noise, shares
 from onnx_net2net.model import Leaf, Node, Path
 from onnx_net2net.operators import Array
 from onnx_net2net.patch import Insert, Splice
-from onnx_net2net.growth import Change, Division, Growth, Use
 from onnx_net2net.sizes import Operand
 
 
@@ -130,9 +130,7 @@ class _Draft:
         self.resized[leaf.name] = dict(enumerate(array.shape))
 
 
-def patch_of(
-    analysis: Analysis, growth: Growth, how: str, seed: int
-) -> list[Splice | Insert]:
+def patch_of(analysis: Analysis, growth: Growth, how: str, seed: int) -> list[Splice | Insert]:
     """The patch that turns the teacher into the student.
 
     Args:
@@ -196,7 +194,9 @@ def _bury(draft: _Draft, cloned: set[int]) -> None:
         readers = [r for o in node.outputs for r in draft.model.readers.get(o, ())]
         still = (
             r.path not in draft.dead
-            and (r.path not in draft.nodes or draft.nodes[r.path].input[slot] == r.proto.input[slot])
+            and (
+                r.path not in draft.nodes or draft.nodes[r.path].input[slot] == r.proto.input[slot]
+            )
             for r, slot in readers
         )
         if not any(still) and not outputs.intersection(node.outputs):
@@ -284,9 +284,7 @@ def _operand(
         pieces.append(out)
         draft.insert(anchor, _sliced(draft, tensor, out, int(part[0]), int(part[-1]) + 1))
     joined = draft.fresh(f"{tensor}_joined")
-    draft.insert(
-        anchor, onnx.helper.make_node("Concat", pieces, [joined], name=joined, axis=0)
-    )
+    draft.insert(anchor, onnx.helper.make_node("Concat", pieces, [joined], name=joined, axis=0))
     proto.input[slot] = joined
 
 
@@ -325,9 +323,7 @@ def _division(draft: _Draft, growth: Growth, d: Division, how: str, seed: int) -
     scale = draft.constant(factor.reshape(shape), f"{node.name}_shares")
     proto = draft.node(node)
     out = draft.fresh(f"{proto.input[d.slot]}_divided")
-    draft.insert(
-        node, onnx.helper.make_node("Mul", [proto.input[d.slot], scale], [out], name=out)
-    )
+    draft.insert(node, onnx.helper.make_node("Mul", [proto.input[d.slot], scale], [out], name=out))
     proto.input[d.slot] = out
 
 

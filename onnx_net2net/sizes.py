@@ -99,9 +99,7 @@ def _with_attribute(node: Node, name: str, value: Array) -> Node:
 def _resized(shape: Shape | None, slot: int, sources: Sources) -> Shape | None:
     if shape is None:
         return None
-    return tuple(
-        len(sources[slot, k]) if (slot, k) in sources else d for k, d in enumerate(shape)
-    )
+    return tuple(len(sources[slot, k]) if (slot, k) in sources else d for k, d in enumerate(shape))
 
 
 def follow(
@@ -144,7 +142,11 @@ def follow(
 def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) -> None:
     """Compute what the node's outputs hold in the student, where that is known."""
     row = TABLE.get(node.op)
-    if row is None or row.fold is None or not all(o in result.probes[0].facts.values for o in node.outputs if o):
+    if (
+        row is None
+        or row.fold is None
+        or not all(o in result.probes[0].facts.values for o in node.outputs if o)
+    ):
         return
     for probe, student in enumerate(result.probes):
         args: list[Any] = []
@@ -166,7 +168,7 @@ def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) ->
         except Exception:  # what no longer fits is caught when its shape is compared
             return
         for name, r in zip(node.outputs, found, strict=False):
-            if name and not np.array_equal(r, student.facts.values.get(name)):
+            if name and not np.array_equal(r, student.facts.values[name]):
                 student.values[name] = r
                 if r.shape != student.facts.shapes.get(name):
                     student.shapes[name] = r.shape
@@ -179,8 +181,10 @@ def _operands(
     """Compare what the operands hold in the student with what they must hold."""
     row = TABLE.get(node.op)
     slots = row.slots if row is not None else ()
-    folded = row is not None and row.fold is not None and all(
-        o in analysis.first.values for o in node.outputs if o
+    folded = (
+        row is not None
+        and row.fold is not None
+        and all(o in analysis.first.values for o in node.outputs if o)
     )
     declared: set[int] = set()
     for slot in slots:
@@ -228,7 +232,9 @@ def _compare(
     for want, have in zip(wants, haves, strict=True):
         if len(want) != len(wants[0]):
             return _varies(node)
-        wrong |= np.ones(len(want), bool) if have is None or len(have) != len(want) else have != want
+        wrong |= (
+            np.ones(len(want), bool) if have is None or len(have) != len(want) else have != want
+        )
     if not wrong.any():
         return None
     if any((w[wrong] != wants[0][wrong]).any() for w in wants):
@@ -259,7 +265,7 @@ def _pinned(
                 if s == slot:
                     want = np.take(want, source, axis=dim)
             wants.append(want)
-            wrong |= not np.array_equal(want, student.value(tensor))
+            wrong |= not np.array_equal(want, np.asarray(student.value(tensor)))
         if not wrong:
             continue
         if wants[0].shape != wants[1].shape or not np.array_equal(wants[0], wants[1]):

@@ -170,9 +170,7 @@ class _Closure:
                 covered |= reach
         open_ = labelled & ~covered
         if open_.any():
-            options = [
-                (f, i) for f, i in ways if f.role != "across" and (open_ & (i >= 0)).any()
-            ]
+            options = [(f, i) for f, i in ways if f.role != "across" and (open_ & (i >= 0)).any()]
             if not options:
                 raise _BlockedError(_uncovered(node, axis, [f for f, _ in ways], fs, entry))
             options.sort(key=lambda c: (-c[0].inner, -self._classes(labels, c[1])))
@@ -295,6 +293,7 @@ def close(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Space | Refus
         size = shape[dim] if shape else None
         if size is None:
             return Refusal(Reason.UNKNOWN_SHAPE, tensor, (tensor, dim))
+        assert shape is not None
         static = all((f.shapes.get(tensor) or shape)[dim] == size for f in analysis.facts)
         if not static:
             return Refusal(Reason.GRAPH_INPUT, tensor, (tensor, dim), "it follows the input's size")

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.analysis import Analysis
+from onnx_net2net.changes import Growth
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
-from onnx_net2net.growth import Growth, grow, grow_woven
+from onnx_net2net.factors import Factor
+from onnx_net2net.growth import grow, grow_woven
 from onnx_net2net.inspection import layer_space, spaces
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.naming import find, nearest
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.rewrite import patch_of
-from onnx_net2net.spaces import Axis, Space
+from onnx_net2net.spaces import Axis, Instance, Space
 from onnx_net2net.widths import Widths, draw, target
 
 SPLITS = ("zero-sum", "even", "one-hot")
@@ -127,7 +129,11 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
         4.0 * math.prod(analysis.model.leaves[tensor].shape) * ratio**count
         for (tensor, _), count in dims.items()
     )
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+    free = (
+        os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if hasattr(os, "sysconf")
+        else math.inf
+    )
     if need > free:
         raise MemoryError(
             f"the changed weights would need {need / 2**30:,.1f} GiB, "
@@ -212,8 +218,10 @@ def everywhere(
 def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:
     """Several disjoint spaces as one, so that they are planned and proved together."""
     labels: dict[Axis, np.ndarray] = {}
-    passages: dict = {}
-    source, kinds, offset = [], [], 0
+    passages: dict[Instance, list[Factor]] = {}
+    source: list[np.ndarray] = []
+    kinds: list[Row] = []
+    offset = 0
     for space, units in parts:
         for axis, v in space.labels.items():
             moved = np.where(v >= 0, v + offset, -1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_net2net.mapping import Row, Units, below, permutation
+from onnx_net2net.mapping import Row, Units, permutation, words
 from onnx_net2net.operators import Array
 from onnx_net2net.spaces import Axis, Space
 
@@ -69,11 +69,15 @@ class Widths:
     def near(self, width: int) -> list[int]:
         """The nearest legal widths around an illegal one."""
         span = int(self.step.sum()) if self.uniform else int(self.step.max(initial=1))
-        low = next((w for w in range(width, max(width - 2 * span, self.today), -1) if self.legal(w)), None)
+        low = next(
+            (w for w in range(width, max(width - 2 * span, self.today), -1) if self.legal(w)), None
+        )
         return [w for w in (low, self.at_least(width)) if w is not None]
 
 
-def target(widths: Widths, width: int | None, ratio: float | None, multiple_of: int, name: str) -> int:
+def target(
+    widths: Widths, width: int | None, ratio: float | None, multiple_of: int, name: str
+) -> int:
     """The width that was asked for, checked.
 
     Raises:
@@ -99,7 +103,12 @@ def target(widths: Widths, width: int | None, ratio: float | None, multiple_of: 
 
 
 def draw(
-    widths: Widths, width: int, mapping: str | Sequence[int], seed: int, name: str, kind: Row = Row.COPY
+    widths: Widths,
+    width: int,
+    mapping: str | Sequence[int],
+    seed: int,
+    name: str,
+    kind: Row = Row.COPY,
 ) -> Units:
     """The new units for a width.
 
@@ -118,25 +127,23 @@ def draw(
     if not isinstance(mapping, str):
         return Units.copies(_given(widths, list(mapping), extra), kind)
     allowed = np.flatnonzero(widths.step > 0)
+    mixed = len(np.unique(widths.step[allowed])) > 1
+    raw = words(4 * extra + 64, seed, "map", name) >> np.uint64(33)
+    order = allowed[permutation(len(allowed), seed, "order", name)]
     chosen: list[int] = []
-    raw = below(1 << 31, 4 * extra + 64, seed, "map", name)
-    order = permutation(len(allowed), seed, "order", name)
-    at = 0
-    while extra > 0:
-        fits = [c for c in allowed if widths.step[c] <= extra] if (widths.step[allowed] > extra).any() else allowed
-        pool = np.asarray(
-            [c for c in fits if extra == widths.step[c] or widths._reachable(extra - int(widths.step[c]))]
-            if len({int(s) for s in widths.step[allowed]}) > 1
-            else fits
-        )
+    for k in range(len(raw)):
+        if extra == 0:
+            break
+        pool = allowed
+        if mixed:  # only what leaves a rest that can still be reached
+            rest = {int(s): extra - int(s) for s in np.unique(widths.step[allowed])}
+            good = [s for s, r in rest.items() if r == 0 or (r > 0 and widths._reachable(r))]
+            pool = allowed[np.isin(widths.step[allowed], good)]
+        c = int(pool[int(raw[k]) % len(pool)])
         if mapping == "balanced":
-            c = int(allowed[order[at % len(order)]])
-            at += 1
+            c = int(order[k % len(order)])
             if c not in pool:
                 continue
-        else:
-            c = int(pool[int(raw[at % len(raw)]) % len(pool)])
-            at += 1
         chosen.append(c)
         extra -= int(widths.step[c])
     return Units.copies(chosen, kind)

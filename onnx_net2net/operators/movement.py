@@ -264,6 +264,8 @@ def _split(site: Site) -> list[Block]:
         n = _size(site.out_dims(k)[axis])
         blocks.append(Block(((0, axis),), ((k, axis),), np.arange(start, start + n)))
         start += n
+    if start != before[axis]:
+        raise LookupError(f"parts of {start} together, of an axis of {before[axis]}")
     return blocks
 
 

@@ -34,7 +34,7 @@ def compare(sides: Sides, facts: Sequence[Facts]) -> Layer:
     for k, mine in enumerate(facts):
         if k and mine is facts[0]:
             continue
-        registry.teaching = True
+        registry.look_at_teacher()
         before = Evaluation(sides.teacher, mine, teacher, registry).run()
         registry.teaching = False
         types = {n: mine.types[n] for n in sides.student.model.inputs if n in mine.types}

@@ -57,6 +57,11 @@ class Registry:
     compared: set[int] = field(default_factory=set)
     rounding: float = 0.0
 
+    def look_at_teacher(self) -> None:
+        """Start over with the teacher at other input sizes; rows and sums stay known."""
+        self.teaching = True
+        self.splits.clear()
+
     def name_rows(self, node: str, tag: int, mine: Rows, apart: bool) -> Labels:
         """A label for each row of a contraction; equal forms of one tag get equal labels."""
         self.contractions.add(mine.name)
@@ -142,10 +147,9 @@ class Registry:
             if other.elements.shape == elements.shape and np.array_equal(other.elements, elements):
                 return other.axes
         if not self.teaching:
-            for other in known:
-                found = _as_split(elements, other)
-                if found is not None:
-                    return found
+            found = [f for f in (_as_split(elements, other) for other in known) if f is not None]
+            if found:
+                return max(found, key=lambda f: f[0])[1]
         made = Split(elements, _own_axes(tag, len(known), elements))
         known.append(made)
         return made.axes
@@ -163,8 +167,11 @@ def _own_axes(tag: int, nth: int, elements: Labels) -> tuple[Labels, ...]:
     return tuple(found)
 
 
-def _as_split(elements: Labels, teacher: Split) -> tuple[Labels, ...] | None:
-    """Labels that make the student's block a re-indexing of the teacher's; None if it is none."""
+def _as_split(elements: Labels, teacher: Split) -> tuple[int, tuple[Labels, ...]] | None:
+    """Labels that make the student's block a re-indexing of the teacher's; None if it is none.
+
+    With them, how many elements are the teacher's.
+    """
     flat = teacher.elements.reshape(-1)
     order = np.argsort(flat, kind="stable")
     at = np.minimum(np.searchsorted(flat[order], elements.reshape(-1)), len(flat) - 1)
@@ -188,7 +195,7 @@ def _as_split(elements: Labels, teacher: Split) -> tuple[Labels, ...] | None:
         slices = np.moveaxis(elements, k, 0)
         fresh = np.array([digest(s) for s in slices], np.uint64) if not live[k].all() else 0
         found.append(np.where(live[k], teacher.axes[k][np.maximum(m, 0)], mix(fresh)))
-    return tuple(found)
+    return int(matter.sum()), tuple(found)
 
 
 __all__ = ["Loss", "Registry", "Split"]

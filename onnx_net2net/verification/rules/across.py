@@ -72,8 +72,9 @@ def _channel_norm(at: At) -> Sequence[Term]:
     if any(c is None for c in params) or at.node.attr("training_mode", 0):
         raise UnknownError("its parameters are not constant")
     name = at.name()
-    if at.node.op == "InstanceNormalization":
-        name = key(name, [digest(v) for v in x.axes[2:]])
+    if at.node.op == "InstanceNormalization" and len(x.axes) > 2:
+        # what stands in a channel, in whatever order
+        name = _multiset(at, x, range(2, len(x.axes)), key(name, x.tag), True)
     # zero stays zero without a shift: no offset, and no mean to subtract
     return [parameters(x, name, [c for c in params if c is not None], 1, (1, 2))]
 

@@ -109,7 +109,7 @@ def product(axes: Sequence[Labels]) -> Labels:
     return np.where(zero.reshape(-1), ZERO, found)
 
 
-@rules("Conv ConvTranspose")
+@rules("Conv ConvTranspose com.microsoft.FusedConv")
 def _convolution(at: At) -> Sequence[Term]:
     x, weight, bias = at.args[0], at.const(1), at.const(2)
     if not isinstance(x, Value) or weight is None:
@@ -125,10 +125,13 @@ def _convolution(at: At) -> Sequence[Term]:
     )
     channels = contracted(at, x, weight, shaping, [1], tag, bias, groups)
     places = [positions(d) for d in out[2:]]
-    return [Value(tag, (no_zero(x.axes[0]), channels, *places))]
+    found = Value(tag, (no_zero(x.axes[0]), channels, *places))
+    if at.has(3):  # a fused convolution adds another tensor before its activation
+        found = combine(key("fused sum"), [found, at.value(3)], "")
+    return [found]
 
 
-@rules("Gemm")
+@rules("Gemm com.microsoft.FusedGemm")
 def _gemm(at: At) -> Sequence[Term]:
     flips = [int(at.node.attr("transA", 0)), int(at.node.attr("transB", 0))]
     alpha, beta = float(at.node.attr("alpha", 1.0)), float(at.node.attr("beta", 1.0))
@@ -143,9 +146,12 @@ def _gemm(at: At) -> Sequence[Term]:
     mine, theirs = inner[1 - slot], inner[slot]
     if x.scale is not None and x.scale[0] != mine:
         x = x.settled()
-    tag = key("linear", x.tag, mine, slot)
+    fused = sorted((k, v) for k, v in at.attributes.items() if k.startswith("activation"))
+    tag = key("linear", x.tag, mine, slot, *fused)
     shaping = Shaping((1 - theirs,), (theirs,), factor=alpha)
     vector = bias if bias is not None and _is_vector(bias, slot) else None
+    if fused and vector is not bias:
+        raise UnknownError("a fused activation behind a bias of two axes")
     rows = contracted(at, x, weight, shaping, [mine], tag, vector, bias_factor=beta)
     other = no_zero(x.axes[1 - mine])
     found = Value(tag, (other, rows) if slot else (rows, other))
@@ -171,19 +177,49 @@ def _matmul(at: At) -> Sequence[Term]:
         raise UnknownError("a product of constants")
     rank = len(x.axes)
     shape = weight.shape
-    if rank < 2 or len(shape) < 2 or len(shape) > rank or any(d != 1 for d in shape[:-2]):
-        raise UnknownError("a batch of weights")
+    if rank < 2 or len(shape) < 2 or len(shape) > rank:
+        raise UnknownError("a vector, or a weight of higher rank than the data")
     mine = rank - 1 if slot else rank - 2
     theirs = len(shape) - (2 if slot else 1)
+    outs = len(shape) - (1 if slot else 2)
     if x.scale is not None and x.scale[0] != mine:
         x = x.settled()
+    if any(d != 1 for d in shape[:-2]):
+        return [_batched(at, x, weight, mine, outs, theirs)]
     tag = key("linear", x.tag, mine, slot)
-    outs = len(shape) - (1 if slot else 2)
     shaping = Shaping((outs,), (theirs,))
     rows = contracted(at, x, weight, shaping, [mine], tag)
     labels = [no_zero(v) for v in x.axes]
     labels[mine] = rows
     return [Value(tag, tuple(labels))]
+
+
+def _batched(at: At, x: Value, weight: Const, mine: int, outs: int, theirs: int) -> Value:
+    """A weight for each position of some batch axes: rows of groups that share nothing."""
+    lead = len(x.axes) - len(weight.shape)
+    batch = [k for k, d in enumerate(weight.shape[:-2]) if d != 1]
+    sizes = [weight.shape[k] for k in batch]
+    inner, scale = flattened(x, [mine])
+    own = [x.axes[lead + k] for k in batch]
+    wide = [np.repeat(v, d) if len(v) == 1 else v for v, d in zip(own, sizes, strict=True)]
+    if [len(v) for v in wide] != sizes:
+        raise UnknownError("operands do not fit")
+    places = product(wide)
+    labels = np.stack([np.where(inner == ZERO, ZERO, mix(inner, int(p))) for p in places])
+    rows = Rows(
+        weight, Shaping((*batch, outs), (theirs,)), labels,
+        None if scale is None else np.broadcast_to(scale, labels.shape), None,
+    )  # fmt: skip
+    tag = key("batched", x.tag, mine, outs - len(weight.shape), batch)
+    apart = at.registry.is_shared(at.node, [k for k, a in enumerate(at.args) if a is weight])
+    names = at.registry.name_rows(at.node.name, tag, rows, apart)
+    count = weight.shape[outs]
+    split = at.registry.split(key("rows", tag), names.reshape(*sizes, count))
+    found = [no_zero(v) for v in x.axes]
+    found[mine] = split[-1]
+    for k, labels_of in zip(batch, split[:-1], strict=True):
+        found[lead + k] = labels_of
+    return Value(tag, tuple(found))
 
 
 def _matmul_letters(a: int, b: int) -> tuple[list[str], list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 
 from onnx_net2net.verification.ids import (
     ZERO,
@@ -25,7 +26,7 @@ _ZERO = {
     "first": "Abs Asin Asinh Atan Atanh Cast Ceil Celu Dropout Elu Erf Floor Gelu "
     "HardSwish LeakyRelu Mish Neg PRelu Relu Round Selu Sign Sin Sinh Softsign Sqrt Swish Tan "
     "Tanh ThresholdedRelu com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu",
-    "all": "Add Sub Sum Mean Max Min",
+    "all": "Add Sub Sum Mean Max Min com.microsoft.BiasGelu",
     "any": "Mul",
     "": "Acos Acosh And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Clip Cos Cosh Div "
     "Equal Exp Greater GreaterOrEqual HardSigmoid IsInf IsNaN Less LessOrEqual Log Mod Not Or Pow "
@@ -53,6 +54,10 @@ def _identity(at: At) -> Sequence[Term]:
 
 @rules("CastLike")
 def _cast_like(at: At) -> Sequence[Term]:
+    c = at.args[0]
+    if isinstance(c, Const):
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(at.kinds[0]))
+        return [Const(key("cast", c.key, dtype.name), c.shape, dtype, lambda: c.array().astype(dtype))]
     return [combine(key(at.name(), at.kinds), [at.value()], "first")]
 
 

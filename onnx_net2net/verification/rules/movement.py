@@ -263,7 +263,7 @@ def _concat(at: At) -> Sequence[Term]:
     parts = []
     for k, term in enumerate(terms):
         if isinstance(term, Const):
-            parts.append(_joined_constant(term, axis, labels))
+            parts.append(_joined_constant(term, k, axis, labels))
             continue
         own = values[k].axes[axis]
         parts.append(np.where(own == ZERO, ZERO, mix(values[k].tag, own)))
@@ -273,9 +273,15 @@ def _concat(at: At) -> Sequence[Term]:
     return [Value(key("concat", axis, rank, modes), tuple(labels))]
 
 
-def _joined_constant(c: Const, axis: int, labels: Sequence[Labels]) -> Labels:
-    """Labels of a constant's positions along the axis that it is joined on."""
+def _joined_constant(c: Const, nth: int, axis: int, labels: list[Labels]) -> Labels:
+    """Labels of the positions of a constant, the `nth` operand, along the joined axis.
+
+    Where it also differs along an axis that has labels, those take part (in place).
+    """
     array = c.array()
+    if not array.size:
+        return np.full(array.shape[axis], ZERO)
+    differs = []
     for a in range(array.ndim):
         if a == axis or array.shape[a] == 1:
             continue
@@ -283,5 +289,10 @@ def _joined_constant(c: Const, axis: int, labels: Sequence[Labels]) -> Labels:
         if bool((array == first).all()):
             array = first
         elif not is_positions(labels[a]):
-            raise UnknownError("a constant differs along another axis that has labels")
+            differs.append(a)
+    if len(differs) > 1:
+        raise UnknownError("a constant differs along two axes that have labels")
+    for a in differs:
+        labels[a] = mix(labels[a], row_digests(np.moveaxis(array, a, 0)))
+        return mix(key("joined", nth, str(c.dtype)), positions(array.shape[axis]))
     return row_digests(np.moveaxis(array, axis, 0), "joined", str(c.dtype))

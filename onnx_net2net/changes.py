@@ -1,0 +1,78 @@
+"""What a growth step changes: constants, operands, attributes, inserted nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnx_net2net.layout import Layout
+from onnx_net2net.mapping import Units
+from onnx_net2net.operators import Array
+from onnx_net2net.sizes import Operand
+from onnx_net2net.spaces import Space
+
+Use = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one use of a constant becomes.
+
+    `source`: dimension -> student position -> teacher position; `unit`: likewise, the new
+    unit at each position (-1: original). `split`: the dimensions whose copies share the
+    weight; `grouped`: one whose rows' groups read it in their own order (see `Layout`).
+    `weight`: it makes a layer's output, so free units are drawn at random.
+    `keeps`: zero units keep the copied values (scales, variances).
+    """
+
+    source: dict[int, Array]
+    unit: dict[int, Array]
+    split: tuple[int, ...] = ()
+    grouped: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    weight: bool = False
+    keeps: bool = False
+
+    def same(self, other: Change | None) -> bool:
+        """Whether both make the same array."""
+        return (
+            other is not None
+            and (self.split, self.weight, self.keeps) == (other.split, other.weight, other.keeps)
+            and self.source.keys() == other.source.keys()
+            and all(np.array_equal(v, other.source[d]) for d, v in self.source.items())
+            and all(np.array_equal(v, other.unit[d]) for d, v in self.unit.items())
+            and self.grouped.keys() == other.grouped.keys()
+            and all(np.array_equal(v[0], other.grouped[d][0]) for d, v in self.grouped.items())
+        )
+
+
+@dataclass(frozen=True)
+class Division:
+    """A Mul in front of a node's input, where no weight can take the division."""
+
+    node: int
+    slot: int
+    dim: int
+    rank: int
+    source: Array
+    unit: Array
+    dtype: int
+
+
+@dataclass
+class Growth:
+    """Everything that one step changes.
+
+    `constants`: (leaf, use) -> change; `parted`: leaves whose uses get different arrays;
+    `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
+    value; `divisions`: nodes to insert; `layout`: where the copies land.
+    """
+
+    space: Space
+    units: Units
+    layout: Layout
+    constants: dict[tuple[str, Use], Change] = field(default_factory=dict)
+    parted: set[str] = field(default_factory=set)
+    operands: list[Operand] = field(default_factory=list)
+    attributes: dict[tuple[int, str], int] = field(default_factory=dict)
+    divisions: list[Division] = field(default_factory=list)

@@ -1,0 +1,62 @@
+"""Graphs that no runtime runs: better said at once than found out as a strange refusal later."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnx_net2net.errors import ModelError
+from onnx_net2net.factors import misfit
+from onnx_net2net.model import Model, Node
+from onnx_net2net.operators import TABLE
+from onnx_net2net.shapes import Facts, Inference
+
+_HINT = "export the model again or run onnx.checker on it"
+
+
+def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> None:
+    """Look at every node's attributes and operands, and at sizes that no input can mend.
+
+    Raises:
+        ModelError: a node that onnxruntime would refuse, too.
+    """
+    if "" not in model.opsets and any("." not in node.op for node in model.nodes):
+        raise ModelError(f"the model does not say which opset it is written in; {_HINT}")
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.proto.ir_version
+    context.opset_imports = model.opsets
+    for node in model.nodes:
+        _check_node(model, node, context)
+    if all(f.failed for f in facts):
+        _check_failed(model, inference)
+    for node in model.nodes:
+        _check_sizes(node, facts)
+
+
+def _check_node(model: Model, node: Node, context: object) -> None:
+    domain, _, op = node.op.rpartition(".")
+    known = onnx.defs.has(op, node.version, domain) and (domain, op) not in model.functions
+    if not known or node.bodies or any(a.HasField("t") for a in node.proto.attribute):
+        return
+    try:
+        onnx.checker.check_node(node.proto, context)
+    except onnx.checker.ValidationError as why:
+        first = str(why).splitlines()[0]
+        raise ModelError(f"node '{node.name}' is not valid: {first}; {_HINT}") from None
+
+
+def _check_failed(model: Model, inference: Inference) -> None:
+    """Nodes that fit no size: those that onnx rejects with all symbols open as well."""
+    declared = {name: model.infos[name].type for name in model.inputs}
+    found = inference.run(declared).failed
+    if found:
+        name, _, why = found[0].partition(": ")
+        raise ModelError(f"node '{name}' is not valid: {why.splitlines()[0]}; {_HINT}")
+
+
+def _check_sizes(node: Node, facts: tuple[Facts, Facts]) -> None:
+    row = TABLE.get(node.op)
+    if row is None or row.notation is None:
+        return
+    found = [misfit(row, f.site(node)) for f in facts]
+    if found[0] and found[0] == found[1]:
+        raise ModelError(f"the operands of node '{node.name}' do not fit: {found[0]}; {_HINT}")
