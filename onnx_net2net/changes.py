@@ -22,6 +22,7 @@ class Change:
     `source`: dimension -> student position -> teacher position; `unit`: likewise, the new
     unit at each position (-1: original). `split`: the dimensions whose copies share the
     weight; `grouped`: one whose rows' groups read it in their own order (see `Layout`).
+    `offset`: the zero point of integer weights; only what lies above it is divided.
     `weight`: it makes a layer's output, so free units are drawn at random.
     `keeps`: zero units keep the copied values (scales, variances).
     """
@@ -30,6 +31,7 @@ class Change:
     unit: dict[int, Array]
     split: tuple[int, ...] = ()
     grouped: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    offset: int = 0
     weight: bool = False
     keeps: bool = False
 
@@ -37,7 +39,8 @@ class Change:
         """Whether both make the same array."""
         return (
             other is not None
-            and (self.split, self.weight, self.keeps) == (other.split, other.weight, other.keeps)
+            and (self.split, self.offset, self.weight, self.keeps)
+            == (other.split, other.offset, other.weight, other.keeps)
             and self.source.keys() == other.source.keys()
             and all(np.array_equal(v, other.source[d]) for d, v in self.source.items())
             and all(np.array_equal(v, other.unit[d]) for d, v in self.unit.items())

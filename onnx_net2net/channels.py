@@ -105,6 +105,8 @@ def _nearest(analysis: Analysis, tensor: str, dims: list[int]) -> tuple[int, Nod
         if (name, dim, origin) in seen:
             continue
         seen.add((name, dim, origin))
+        for target in _branches(analysis, name):
+            heapq.heappush(queue, (cost + 1, origin, target, dim))
         for node, entry, f in _factors_of(analysis, name, dim):
             for other in f.at:
                 if other == entry:
@@ -137,6 +139,15 @@ def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node,
         for f in fs:
             if f.role != "size" and (slot, dim) in f.at:
                 yield node, (slot, dim), f
+
+
+def _branches(analysis: Analysis, name: str) -> list[str]:
+    """What the branches of an If return for one of its outputs."""
+    node = analysis.model.producer.get(name)
+    if node is None or node.op != "If":
+        return []
+    k = node.outputs.index(name)
+    return [analysis.model.scopes[s].outputs[k] for s in node.bodies.values()]
 
 
 def _whole(f: Factor, entry: Entry) -> bool:

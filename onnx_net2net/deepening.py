@@ -168,7 +168,7 @@ def _plan(
 
 def _window(point: Point, choice: Choice) -> int:
     """The paper's new layer has a window where the layer before it has one."""
-    shape = point.channels.node.attr("kernel_shape") or [1]
+    shape = point.layer.attr("kernel_shape") or [1]
     convolved = point.axis == 1 and 3 <= (point.rank or 0) <= 5 and point.dtype != np.float64
     return 3 if choice.kind == "identity" and convolved and max(shape) > 1 else 1
 

@@ -6,6 +6,7 @@ structure of "which input position reaches which output position".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -149,22 +150,35 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
 
 
 def misfit(row: Rule, site: Site) -> str:
-    """Two sizes of one index that no broadcast reconciles, in words; "" if all fit."""
+    """Two sizes of one index that no broadcast reconciles, in words; "" if all fit.
+
+    Raises:
+        LookupError: a shape that is not known, or of a rank that the notation does not take.
+    """
     if row.notation is None:
         return ""
     text = row.notation if isinstance(row.notation, str) else row.notation(site)
-    sizes = dict(row.sizes(site)) if row.sizes else {}
-    seen: dict[str, tuple[int, int]] = {}
+    known = dict(row.sizes(site)) if row.sizes else {}
+    products: list[tuple[int, str, int]] = []
+    ranks: dict[int, int] = {}
     for slot, axes in enumerate(parse(text)[0]):
         shape = site.shapes[slot] if site.has(slot) else None
         if shape is None:
             continue
+        if axes and axes[-1] == "*":  # a kernel has as many spatial axes as the image
+            rank = ranks.setdefault(len(axes), len(shape))
+            if rank != len(shape):
+                return f"operand {slot} has {len(shape)} axes where {rank} are expected"
         for word, d in zip(_aligned(axes, len(shape)), shape, strict=True):
-            if d is None or d == 1 or word[0] in "*~1":
-                continue
-            other, known = seen.setdefault(word, (slot, sizes.get(word, d)))
-            if known != d:
-                return f"operand {slot} has {d} where operand {other} has {known}"
+            if " " in word:
+                products += [(slot, word, d)] if d else []
+            elif d not in (None, 1) and word[0] not in "*~1" and known.setdefault(word, d) != d:
+                return f"operand {slot} has {d} where {known[word]} is expected"
+    for slot, word, d in products:
+        if all(n in known for n in word.split()):
+            wanted = math.prod(known[n] for n in word.split())
+            if d not in (1, wanted):
+                return f"operand {slot} has {d} where {wanted} is expected"
     return ""
 
 
@@ -180,7 +194,7 @@ def result_shape(row: Rule, site: Site) -> Shape | None:
         if not site.has(slot):
             continue
         shape = site.dims(slot)
-        if axes == results[0] and "..." not in axes:
+        if axes == results[0] and "*" in axes:
             return shape
         for k, word in enumerate(_aligned(axes, len(shape))):
             words[slot, k], dims[slot, k] = word, shape[k]

@@ -72,7 +72,7 @@ class Graft:
         Args:
             role: what it is called in its module: `weight`, `bias`, `bn.weight`, ...
         """
-        name = self.fresh(f"{self._parameters}{role}")
+        name = self.fresh(self._parameters + role.replace(".", self._parameters[-1]))
         typed = np.ascontiguousarray(np.asarray(array).astype(self.point.dtype))
         self.tensors.append(onnx.numpy_helper.from_array(typed, name))
         return name
@@ -163,7 +163,7 @@ def _stems(analysis: Analysis, point: Point, taken: set[str]) -> tuple[str, str,
     `/layer1/conv2/Conv` with `layer1.conv2.weight` gives `/layer1/conv2_deeper` and
     `layer1.conv2_deeper.`; `Conv_12` gives `Conv_12_deeper`.
     """
-    node = point.channels.node
+    node = point.layer
     name = node.proto.name or point.name
     head, _, _ = name.rpartition("/")
     path = bool(head)

@@ -22,7 +22,7 @@ from onnx_net2net.model import Node
 from onnx_net2net.operators import TABLE, Array, Site
 from onnx_net2net.proof import factors_commute, joint_commutes, movement_commutes
 from onnx_net2net.sizes import Sizes, follow
-from onnx_net2net.spaces import Axis, Instance, Space
+from onnx_net2net.spaces import Axis, Instance, Space, axis_of
 from onnx_net2net.wires import Weaver
 
 
@@ -134,7 +134,7 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
             reader = analysis.model.nodes[use[0]]
             keeps = Row.ZERO in kinds and use[1] in TABLE[reader.op].zero_keeps
             weight = Row.FREE in kinds and use[1] in analysis.weights(reader)
-            change = constant[tensor, use] = Change({}, {}, (), {}, weight, keeps)
+            change = constant[tensor, use] = Change({}, {}, weight=weight, keeps=keeps)
         change.source[dim] = source
         change.unit[dim] = growth.layout.unit[tensor, use, dim]
         if (tensor, use, dim) in growth.layout.grouped:
@@ -150,13 +150,13 @@ def _splits(analysis: Analysis, growth: Growth) -> Refusal | None:
             if f.role != "sum" or tag is not None:
                 continue
             entries = [e for e in f.at if e[0] >= 0]
-            axis = next((a for e in entries if (a := _absorbs(analysis, growth, node, e))), None)
-            if axis is not None:
-                leaf, use, dim = axis
+            found = next((a for e in entries if (a := _absorbs(analysis, growth, node, e))), None)
+            if found is not None:
+                (leaf, use, dim), offset = found
                 assert use is not None
                 change = growth.constants[leaf, use]
                 growth.constants[leaf, use] = replace(
-                    change, split=tuple(sorted({*change.split, dim}))
+                    change, split=tuple(sorted({*change.split, dim})), offset=offset
                 )
                 continue
             refusal = _divide(analysis, growth, node, entries[-1])
@@ -165,20 +165,38 @@ def _splits(analysis: Analysis, growth: Growth) -> Refusal | None:
     return None
 
 
-def _absorbs(analysis: Analysis, growth: Growth, node: Node, entry: Entry) -> Axis | None:
+def _absorbs(
+    analysis: Analysis, growth: Growth, node: Node, entry: Entry
+) -> tuple[Axis, int] | None:
     tensor = node.inputs[entry[0]]
     if tensor not in analysis.model.constant:
         return None
     use = (node.index, entry[0])
-    return _leaf_axis(analysis, growth, (tensor, use, entry[1]))
+    offset = _zero_point(analysis, node, entry[0])
+    if offset is None:
+        return None
+    return _leaf_axis(analysis, growth, (tensor, use, entry[1]), offset)
 
 
-def _leaf_axis(analysis: Analysis, growth: Growth, axis: Axis) -> Axis | None:
+def _zero_point(analysis: Analysis, node: Node, slot: int) -> int | None:
+    """Zero point of a quantised operand: 0 where it has none, None where it has several."""
+    at = TABLE[node.op].offsets.get(slot)
+    if at is None or at >= len(node.inputs) or not node.inputs[at]:
+        return 0
+    values = analysis.first.values.get(node.inputs[at])
+    if values is None or not values.size or (values != values.flat[0]).any():
+        return None
+    return int(values.flat[0])
+
+
+def _leaf_axis(
+    analysis: Analysis, growth: Growth, axis: Axis, offset: int
+) -> tuple[Axis, int] | None:
     """Follow an axis of a computed constant up to the leaf, through linear nodes only."""
     tensor, use, dim = axis
     leaf = analysis.model.leaves.get(tensor)
     if leaf is not None:
-        return axis if growth.constants.get((tensor, use or (0, 0))) else None
+        return (axis, offset) if growth.constants.get((tensor, use or (0, 0))) else None
     node = analysis.model.producer.get(tensor)
     if node is None or not TABLE[node.op].linear:
         return None
@@ -186,7 +204,10 @@ def _leaf_axis(analysis: Analysis, growth: Growth, axis: Axis) -> Axis | None:
     for f in growth.space.passages.get((node.index, use), []):
         for e in f.at if entry in f.at else ():
             if e[0] >= 0:
-                found = _leaf_axis(analysis, growth, (node.inputs[e[0]], use, e[1]))
+                zero = _zero_point(analysis, node, e[0])
+                if zero is None:
+                    continue
+                found = _leaf_axis(analysis, growth, (node.inputs[e[0]], use, e[1]), offset + zero)
                 if found is not None:
                     return found
     return None
@@ -295,9 +316,21 @@ def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> Refusa
                 if not joint_commutes(site, student, growth.layout.joint):
                     return _misaligned(node)
                 continue
-            if not movement_commutes(site, student, sources):
+            new = _not_copies(analysis, growth, instance, sources)
+            if not movement_commutes(site, student, sources, new):
                 return _misaligned(node)
     return None
+
+
+def _not_copies(
+    analysis: Analysis, growth: Growth, instance: Instance, sources: dict[Entry, Array]
+) -> dict[Entry, Array]:
+    """The positions of zero and free units on a node's axes; empty where all are copies."""
+    other = np.array([k is not Row.COPY for k in growth.units.kind] + [False])
+    if not other.any():
+        return {}
+    axes = {e: axis_of(analysis, instance, e) for e in sources}
+    return {e: other[growth.layout.unit[a]] for e, a in axes.items()}
 
 
 def _moves(site: Site) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net import validity
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.files import read
@@ -206,4 +207,5 @@ def inspect(
     from onnx_net2net.naming import find
 
     analysis = Analysis(read(model), shapes)
+    validity.check(analysis.model, analysis.inference, analysis.facts)
     return report(analysis, find(analysis, node) if node is not None else None)

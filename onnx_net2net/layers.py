@@ -1,7 +1,7 @@
 """Linear layers and normalizations in the form that a tensor's layout asks for.
 
-Channels first: Conv of matching rank. Channels last: MatMul and bias. [N, C]: Gemm. Channels
-second to last: MatMul from the left. Any other axis: between two Transposes.
+Channels first: Conv of matching rank. Channels last: MatMul and bias, or Gemm beside a Gemm.
+Channels second to last: MatMul from the left. Any other axis: between two Transposes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form | 
         return Form("right", 0)
     rank = rank or 0
     first = _permutation(rank, axis, 1)
-    if rank == 2 and not windowed:
+    # MatMul also fits where a Squeeze without axes drops a batch of one
+    gemm = axis == 1 and "Gemm" in point.channels.node.op
+    if rank == 2 and not windowed and (gemm or normalized):
         return Form("gemm", rank, first)
     if 3 <= rank <= 5 and (windowed or normalized):
         return Form("conv", rank, first)

@@ -140,15 +140,46 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
     return result
 
 
+def integer_shares(w: Array, copies: int, how: str, offset: int, *key: Any) -> Array:
+    """Divide integer weights above their zero point, exactly.
+
+    Args:
+        offset: the zero point; the shares of w are parts of w - offset, plus offset.
+
+    Returns:
+        Array of shape (copies, *w.shape) and w's dtype, every share within its range.
+
+    >>> s = integer_shares(np.array([100, -7], np.int8), 3, "zero-sum", 0, 0)
+    >>> s.astype(int).sum(0).tolist()
+    [100, -7]
+    """
+    whole = w.astype(np.int64) - offset
+    info = np.iinfo(w.dtype)
+    parts = np.zeros((copies, *w.shape), np.int64)
+    if how == "one-hot":
+        parts[0] = whole
+    else:
+        parts[:-1] = np.sign(whole) * (np.abs(whole) // copies)
+        room = min(info.max - offset, offset - info.min) // copies - 1
+        reach = min(room, int(np.abs(whole).mean()) if whole.size else 0)
+        if how == "zero-sum" and reach > 0:
+            raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)
+            unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+            parts[:-1] += np.rint(unit * reach).astype(np.int64)
+        parts[-1] = whole - parts[:-1].sum(0)
+    return (parts + offset).astype(w.dtype)
+
+
 def divided(
-    w: Array, source: Array, axis: int, how: str, live: Array | None = None, *key: Any
+    w: Array, source: Array, axis: int, how: str, live: Array | None, offset: int, *key: Any
 ) -> Array:
     """Re-index an axis and divide each entry among the copies of its source.
 
     Args:
         w: weights.
         source: student position -> teacher position.
-        live: student positions that take part; the others get zeros.
+        live: student positions that take part (None: all); the others get zeros.
+        offset: what stands for zero in integer weights.
 
     Returns:
         The student's weights: summing the copies gives `w` exactly.
@@ -156,7 +187,7 @@ def divided(
     flat = np.moveaxis(w, axis, 0)
     out = flat[source].copy()
     live = np.ones(len(source), bool) if live is None else live
-    out[~live] = np.zeros((), w.dtype)
+    out[~live] = np.asarray(offset, w.dtype)
     counts = np.bincount(source[live], minlength=flat.shape[0])
     order = np.argsort(source[live], kind="stable")
     at = np.flatnonzero(live)[order]
@@ -164,7 +195,10 @@ def divided(
     for r in np.unique(counts[counts > 1]):
         of = np.flatnonzero(counts == r)
         positions = at[start[of][:, None] + np.arange(r)]  # [k, r]
-        parts = shares(flat[of], int(r), how, *key, int(r))
+        if w.dtype.kind in "iu":
+            parts = integer_shares(flat[of], int(r), how, offset, *key, int(r))
+        else:
+            parts = shares(flat[of], int(r), how, *key, int(r))
         for j in range(int(r)):
             out[positions[:, j]] = parts[j]
     return np.ascontiguousarray(np.moveaxis(out, 0, axis))

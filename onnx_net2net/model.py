@@ -103,7 +103,7 @@ class Model:
     """Nodes in running order (a subgraph's before its owner), leaves, producers, readers.
 
     Raises:
-        ModelError: a name that nothing defines, a cycle, or a graph without nodes' inputs.
+        ModelError: a name that nothing defines or two nodes do, or a cycle.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -155,9 +155,13 @@ class Model:
         inputs = tuple(define(i.name) for i in graph.input)
         for t in graph.sparse_initializer:
             define(t.values.name)
+        made: set[str] = set()
         for n in graph.node:
             for o in n.output:
+                if o in made:
+                    raise ModelError(f"tensor '{o}' is made twice; export the model again")
                 if o:
+                    made.add(o)
                     define(o)
         also = {i.name: (*path, "input", k) for k, i in enumerate(graph.input)}
         for k, t in enumerate(graph.initializer):
@@ -234,7 +238,7 @@ class Model:
         def needs(n: Node) -> Iterator[Node]:
             for t in (*n.inputs, *n.captured):
                 m = makers.get(t)
-                if m is not None and m is not n:
+                if m is not None:
                     yield m
             for s in n.bodies.values():
                 yield from inside.get(s, ())
@@ -252,7 +256,7 @@ class Model:
                 for m in todo:
                     seen = state.get(id(m), 0)
                     if seen == 1:
-                        raise ModelError(f"the graph has a cycle through node '{m.name}'")
+                        raise ModelError(f"the graph has a cycle through node '{m.name}'; export it again")
                     if seen == 0:
                         state[id(m)] = 1
                         stack.append((m, needs(m)))

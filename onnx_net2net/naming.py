@@ -89,7 +89,7 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
         raise _several(name, [n.name for n in matches])
     names = [n.name for n in pool]
     like = nearest(name, names + [n.outputs[0] for n in pool] + _parts(pool))
-    known = f"; did you mean {', '.join(like)}?" if like else ""
+    known = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists what is there"
     raise AmbiguousError(f"no node, tensor or parameter is named '{name}'{known}", like or names)
 
 

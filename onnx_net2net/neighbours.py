@@ -64,7 +64,7 @@ def _branch(analysis: Analysis, end: str) -> Block | None:
             continue
         nodes = _between(analysis, start, other)
         silenced = _projections(analysis, other, {n.index for n in nodes or ()})
-        if nodes and silenced and _copies_well(analysis, nodes):
+        if nodes and silenced and _copies_well(analysis, nodes, start):
             return Block(start, (*nodes, add), silenced)
     return None
 
@@ -92,10 +92,10 @@ def _between(analysis: Analysis, start: str, end: str) -> list[Node] | None:
     return [seen[k] for k in sorted(seen) if reached.intersection(seen[k].inputs)]
 
 
-def _copies_well(analysis: Analysis, nodes: list[Node]) -> bool:
+def _copies_well(analysis: Analysis, nodes: list[Node], start: str) -> bool:
     model = analysis.model
     outputs = {t for s in model.scopes.values() for t in s.outputs}
-    caches = {t for t in model.inputs if analysis.first.dtype(t) in FLOATS}
+    caches = {t for t in model.inputs if analysis.first.dtype(t) in FLOATS} - {start}
     return any(n.op in _NORMS for n in nodes) and not any(
         n.bodies
         or n.scope != nodes[0].scope

@@ -25,6 +25,7 @@ class Point:
     `tensor` is its id, `name` the name in its own graph; `readers` are what will read the
     new layer instead: (node, input slot); `keeps_name`: a graph output (or a body's) is
     among them, so the new layer writes `name` and the producer another one.
+    `layer`: the nearest layer before, else after; new layers are named for it.
     `passed`: layers that stand between the named node and the tensor.
     """
 
@@ -32,6 +33,7 @@ class Point:
     name: str
     scope: str
     channels: Channels
+    layer: Node
     dtype: np.dtype
     readers: tuple[tuple[Node, int], ...]
     keeps_name: bool
@@ -65,8 +67,8 @@ def place(
         only_into: the one consumer that the new layer feeds; all if None.
 
     Raises:
-        ValueError: neither or both are given; `only_into` does not read the tensor.
-        AmbiguousError: a name that fits nothing or several things.
+        ValueError: neither or both are given.
+        AmbiguousError: a name that fits nothing or several things, or no reader.
         RefusalError: no layer can stand there.
     """
     if (after is None) == (before is None):
@@ -84,11 +86,31 @@ def place(
         consumer = find(analysis, only_into, [n for n, _ in readers])
         readers, returned = tuple(r for r in readers if r[0] is consumer), False
         if not readers:
-            raise ValueError(f"'{consumer.name}' does not read '{tensor}'")
+            names = [n.name for n, _ in analysis.model.readers.get(tensor, ())]
+            raise AmbiguousError(f"'{consumer.name}' does not read '{tensor}'", names)
     name = tensor[len(scope) + 1 :] if scope else tensor
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(analysis.first.dtype(tensor)))
     keeps = returned and producer is not None
-    return Point(tensor, name, scope, found, dtype, readers, keeps, passed)
+    return Point(
+        tensor,
+        name,
+        scope,
+        found,
+        _layer(analysis, tensor) or found.node,
+        dtype,
+        readers,
+        keeps,
+        passed,
+    )
+
+
+def _layer(analysis: Analysis, tensor: str) -> Node | None:
+    """The layer that made a tensor, looked for along first inputs."""
+    node = analysis.model.producer.get(tensor)
+    while node is not None and not analysis.weights(node):
+        live = [t for t in node.inputs if t and t not in analysis.model.constant]
+        node = analysis.model.producer.get(live[0]) if live else None
+    return node
 
 
 def _after(analysis: Analysis, name: str) -> tuple[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from onnx_net2net import validity
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import NotEquivalentError, Refusal
 from onnx_net2net.files import Source, read
@@ -120,6 +121,7 @@ def plan(
     """
     source = read(teacher)
     analysis = Analysis(source, shapes)
+    validity.check(analysis.model, analysis.inference, analysis.facts)
     before = parameters(analysis)
     if isinstance(steps, str):
         if steps != "everywhere":

@@ -54,9 +54,9 @@ def _commutes(
         return all(np.array_equal(first, s) for s, _ in ins + outs)
     into = _flat([s for s, _ in ins], [n for _, n in ins])
     out = _flat([s for s, _ in outs], [n for _, n in outs])
-    before = _any([new.get(e, np.zeros(len(s), bool)) for e, (s, _) in zip(block.ins, ins)])
+    before = _any([new.get(e, np.zeros(len(s), bool)) for e, (s, _) in zip(block.ins, ins, strict=True)])
     after = _any(
-        [new.get((-1 - e[0], e[1]), np.zeros(len(s), bool)) for e, (s, _) in zip(block.outs, outs)]
+        [new.get((-1 - e[0], e[1]), np.zeros(len(s), bool)) for e, (s, _) in zip(block.outs, outs, strict=True)]
     )
     if block.contiguous:
         return np.array_equal(into, out) and (not new or np.array_equal(before, after))

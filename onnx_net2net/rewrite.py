@@ -49,22 +49,24 @@ def grown_array(
                 array[at] = 0
     for dim in change.split:
         if dim in change.grouped:
-            array = _by_group(array, dim, change.grouped[dim], kinds, how, seed, name)
+            array = _by_group(array, dim, change.grouped[dim], kinds, how, change.offset, seed, name)
             continue
         live = np.array([u < 0 or kinds[u] is Row.COPY for u in change.unit[dim]])
-        array = divided(array, change.source[dim], dim, how, live, seed, "split", name, dim)
+        array = divided(
+            array, change.source[dim], dim, how, live, change.offset, seed, "split", name, dim
+        )
     return np.ascontiguousarray(array)
 
 
 def _by_group(
     array: Array, dim: int, maps: tuple[Array, Array], kinds: tuple[Row, ...], how: str,
-    seed: int, name: str,
+    offset: int, seed: int, name: str,
 ) -> Array:  # fmt: skip
     """Divide a grouped convolution's weight: each group of rows (axis 0) has its own map."""
     parts = []
     for k, rows in enumerate(np.split(array, len(maps[0]))):
         live = np.array([u < 0 or kinds[u] is Row.COPY for u in maps[1][k]])
-        parts.append(divided(rows, maps[0][k], dim, how, live, seed, "split", name, dim, k))
+        parts.append(divided(rows, maps[0][k], dim, how, live, offset, seed, "split", name, dim, k))
     return np.concatenate(parts)
 
 
@@ -317,7 +319,7 @@ def _division(draft: _Draft, growth: Growth, d: Division, how: str, seed: int) -
     live = np.array([u < 0 or kinds[u] is Row.COPY for u in d.unit])
     ones = np.ones(int(d.source.max()) + 1, dtype)
     key = (seed, "division", node.name, d.slot)
-    factor = divided(ones, d.source, 0, "even" if how == "zero-sum" else how, live, *key)
+    factor = divided(ones, d.source, 0, "even" if how == "zero-sum" else how, live, 0, *key)
     shape = [1] * d.rank
     shape[d.dim] = len(factor)
     scale = draft.constant(factor.reshape(shape), f"{node.name}_shares")

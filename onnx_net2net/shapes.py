@@ -158,6 +158,10 @@ class Inference:
             if not t:
                 continue
             types[local] = facts.types.get(t) or TypeProto()
+            if row.like and types[local].HasField("tensor_type"):  # its twin takes floats
+                types[local] = tensor_type(TensorProto.FLOAT, shape_of(types[local]))
+            if row.like:  # quantised operands, which the operator that it is like does not take
+                types[local] = tensor_type(TensorProto.FLOAT, shape_of(types[local]))
             v = facts.values.get(t)
             if v is not None and v.size <= 4096 and v.dtype != object:
                 data[local] = onnx.numpy_helper.from_array(np.asarray(v))
@@ -169,7 +173,12 @@ class Inference:
         except Exception as why:  # the C++ bindings raise several unrelated types
             facts.failed.append(f"{node.name}: {why}")
             return {}
+        if row.like:
+            kept = facts.dtype(node.inputs[0])
+            found = {o: tensor_type(kept, shape_of(t)) for o, t in found.items()}
         first = found.get(node.proto.output[0]) if node.proto.output else None
+        if row.like and first is not None and first.HasField("tensor_type"):
+            first.tensor_type.elem_type = facts.dtype(node.inputs[0])
         kind = first.WhichOneof("value") if first is not None else None
         if first is None or kind is None or (kind == "tensor_type" and shape_of(first) is None):
             return found | _from_notation(node, row, facts)

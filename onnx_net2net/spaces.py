@@ -199,10 +199,11 @@ class _Closure:
             known.append(f)
         for entry, index in f.at.items():
             new = np.where(index >= 0, phi[index], -1)
-            self.set(_axis(self.analysis, instance, entry), new)
+            self.set(axis_of(self.analysis, instance, entry), new)
 
 
-def _axis(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
+def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
+    """The axis that a node has at an entry; a constant's is that of one use."""
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     slot, dim = entry
     tensor = node.inputs[slot] if slot >= 0 else node.outputs[-1 - slot]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +120,15 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
     raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
 
 
+def _free_memory() -> float:
+    """Bytes that can be had, page cache included; infinite where the system does not say."""
+    with suppress(OSError), open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024.0
+    return math.inf
+
+
 def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
     dims: dict[tuple[str, object], int] = {}
     for tensor, use, _ in space.labels:
@@ -129,14 +138,10 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
         4.0 * math.prod(analysis.model.leaves[tensor].shape) * ratio**count
         for (tensor, _), count in dims.items()
     )
-    free = (
-        os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if hasattr(os, "sysconf")
-        else math.inf
-    )
+    free = _free_memory()
     if need > free:
         raise MemoryError(
-            f"the changed weights would need {need / 2**30:,.1f} GiB, "
+            f"the changed weights would need {need / 2**30:,.4g} GiB, "
             f"{free / 2**30:,.1f} GiB are free; choose a smaller width"
         )
 

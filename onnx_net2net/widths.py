@@ -49,6 +49,9 @@ class Widths:
         steps = {int(s) for s in self.step if s > 0}
         if len(steps) <= 1:
             return bool(steps) and extra % next(iter(steps)) == 0
+        common, largest = math.gcd(*steps), max(steps)
+        if extra >= largest**2:  # above Frobenius' bound
+            return extra % common == 0
         reach = np.zeros(extra + 1, bool)
         reach[0] = True
         for s in sorted(steps):
@@ -60,9 +63,9 @@ class Widths:
     def at_least(self, width: int, multiple_of: int = 1) -> int:
         """The smallest legal width that is not below `width`."""
         span = int(self.step.sum()) if self.uniform else int(self.step.max(initial=1))
-        w = max(width, self.today + 1)
-        for candidate in range(w, w + span * multiple_of * 2 + 1):
-            if candidate % multiple_of == 0 and self.legal(candidate):
+        first = -(-max(width, self.today + 1) // multiple_of) * multiple_of
+        for candidate in range(first, first + multiple_of * (2 * span + 1), multiple_of):
+            if self.legal(candidate):
                 return candidate
         raise ValueError(f"no legal width near {width} is a multiple of {multiple_of}")
 

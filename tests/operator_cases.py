@@ -187,7 +187,12 @@ case("MeanVarianceNormalization", "ppmm > ppmm", x(2, 6, 3, 3), axes=[2, 3], ops
 # reductions
 _SAME = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare"
 _POSITIVE = x(2, 4, 5, low=0.5)
-for _op, _r in (("ReduceSum", "s"), ("ReduceMean", "m"), ("ReduceMax ReduceMin", "x"), (_SAME, "-")):
+for _op, _r in (
+    ("ReduceSum", "s"),
+    ("ReduceMean", "m"),
+    ("ReduceMax ReduceMin", "x"),
+    (_SAME, "-"),
+):
     case(_op, f"p{_r}p > p-p", _POSITIVE, opset=11, axes=[1])
     case(_op, f"{_r * 3} > ---", _POSITIVE, opset=11)
     case(_op, f"p{_r}{_r} > p", _POSITIVE, opset=11, axes=[-1, 1], keepdims=0)
@@ -278,4 +283,3 @@ case("CenterCropPad", "-- - > --", x(4, 6), c([2, 8]))
 # every index of movement rows that the notation stands in for
 case("Gather", "-p pp > ppp", x(4, 5), x(2, 3, **_I))
 case("Gather", "p-p p > ppp", w(2, 4, 5), x(3, **_I), axis=1)
-

@@ -131,7 +131,10 @@ def _student(
         source, new = g.along(f.at[slot, dim], f.size)
         if (slot, dim) == split:
             live = ~new if kind != "copy" else None
-            arrays[slot] = divided(array, source, dim, "zero-sum", live, "oracle", slot)
+            at = row.offsets.get(slot, len(given))
+            zero = given[at] if at < len(given) else None
+            offset = int(zero.flat[0]) if zero is not None else 0
+            arrays[slot] = divided(array, source, dim, "zero-sum", live, offset, "oracle", slot)
             continue
         array = np.take(array, source, axis=dim)
         kept = case.operands[slot].constant and (  # type: ignore[union-attr]
@@ -156,7 +159,9 @@ def check_factor(case: Case, f: Factor, seed: int = 0) -> int:
     """Execute one claim of a row; returns how many students were run."""
     row, rng, done = TABLE[case.op], np.random.default_rng(seed), 0
     inputs = [e for e in f.at if e[0] >= 0]
-    splits: list[Entry | None] = list(inputs) if f.role == "sum" else [None]
+    whole = {k for k, a in enumerate(case.arrays) if a is not None and a.dtype.kind in "iu"}
+    absorb = [e for e in inputs if e[0] not in whole - row.offsets.keys()]
+    splits: list[Entry | None] = list(absorb) if f.role == "sum" else [None]
     for g in growths(f, rng):
         sources = {e: g.along(index, f.size)[0] for e, index in f.at.items()}
         given, attributes = rewritten(case, sources)
@@ -200,6 +205,11 @@ def check(case: Case) -> int:
     said = letters(case, fs)
     if said != case.roles:
         raise WrongError(f"{case}: '{said}', expected '{case.roles}'")
+    return execute(case, fs)
+
+
+def execute(case: Case, fs: list[Factor]) -> int:
+    """Execute all claims; returns how many students were run."""
     return sum(check_factor(case, f) for f in fs if f.role not in ("across", "size"))
 
 
@@ -218,7 +228,18 @@ def check_shapes(case: Case) -> None:
         found: list[Any] = [np.asarray(r) for r in row.fold(case.node, case.arrays)]
     for got, want in zip(found, case.teacher, strict=False):
         if not close(got, want):
-            raise WrongError(f"{case}: folds to {got.dtype}{got.shape}, not {want.dtype}{want.shape}")
+            raise WrongError(
+                f"{case}: folds to {got.dtype}{got.shape}, not {want.dtype}{want.shape}"
+            )
 
 
-__all__ = ["Sources", "WrongError", "check", "check_factor", "check_shapes", "close", "rewritten"]
+__all__ = [
+    "Sources",
+    "WrongError",
+    "check",
+    "check_factor",
+    "check_shapes",
+    "close",
+    "execute",
+    "rewritten",
+]

@@ -182,4 +182,15 @@ def letters(case: Case, factors: list[Factor]) -> str:
     return f"{' '.join(ins)} > {' '.join(outs)}"
 
 
-__all__ = ["LETTERS", "OPTIONS", "Case", "Operand", "TensorProto", "c", "has_kernel", "letters", "w", "x"]
+__all__ = [
+    "LETTERS",
+    "OPTIONS",
+    "Case",
+    "Operand",
+    "TensorProto",
+    "c",
+    "has_kernel",
+    "letters",
+    "w",
+    "x",
+]

@@ -73,7 +73,7 @@ def test_rows_hold_what_they_claim(activation: Activation) -> None:
     row, y = activation.row, activation(GRID)
     legal = row.identity(activation.values)
     if legal is not None:
-        inside = GRID[(GRID >= legal[0]) & (GRID <= legal[1])]
+        inside = GRID[(legal[0] <= GRID) & (legal[1] >= GRID)]
         assert len(inside)
         np.testing.assert_allclose(activation(inside / row.scale), inside, rtol=1e-6)
     assert y.min() >= activation.lowest
@@ -149,7 +149,7 @@ CHAINS: dict[str, tuple[str, dict[str, float]]] = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_exported_chains_are_recognised(name: str) -> None:
     text, constants = CHAINS[name]
-    model = chain(text, **{k: v for k, v in constants.items()})
+    model = chain(text, **constants)
     for t in model.graph.initializer:  # bounds of Clip are scalars
         if t.name in ("zero", "six"):
             del t.dims[:]

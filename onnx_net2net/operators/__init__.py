@@ -12,6 +12,7 @@ from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
     linear,
     movement,
     normalization,
+    quantized,
     positional,
     reduction,
     sizes,

@@ -169,6 +169,7 @@ class Rule:
             `zero_keeps`.
         partial: operands for which not every number gives one (logarithm, divisor).
         linear: input 0 enters linearly, so a division may be done before this node.
+        offsets: input with quantised weights -> input with their zero point.
         like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
         sized: reads nothing but its input's size.
         random: draws at run time, so copies would differ.
@@ -185,6 +186,7 @@ class Rule:
     zero_keeps: tuple[int, ...] = ()
     partial: Operands | Callable[[Site], Operands] = ()
     linear: bool = False
+    offsets: Mapping[int, int] = field(default_factory=dict)
     like: str = ""
     sized: bool = False
     random: bool = False

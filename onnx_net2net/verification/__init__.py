@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onnx_net2net import validity
 from onnx_net2net.probes import probe
-from onnx_net2net.shapes import Inference
-from onnx_net2net.verification import inputs as feeds
+from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification import certificate, interface, runtime, sensitivity
+from onnx_net2net.verification import inputs as feeds
 from onnx_net2net.verification.sessions import ProviderError
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status, Verdict, conclude
@@ -68,7 +69,7 @@ def verify(
     if found[0].status is Status.FAILED:
         return conclude(tuple(found))
     own = feeds.given(inputs, sides.teacher.model)
-    facts = probe(sides.teacher.model, Inference(sides.teacher.model, sides.teacher.source), shapes)
+    facts, _ = (_facts(side, shapes) for side in (sides.teacher, sides.student))
     found.append(_timed(lambda: certificate.compare(sides, facts)))
     if layers == "certificate":
         return conclude(tuple(found))
@@ -88,6 +89,14 @@ def verify(
     if save_inputs is not None and seen[0].wrong is not None:
         saved = feeds.save(seen[0].wrong, Path(save_inputs))
     return conclude(tuple(found), saved)
+
+
+def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[Facts, Facts]:
+    """Shapes of a model at two sizes; raises ModelError for one that no runtime runs."""
+    inference = Inference(side.model, side.source)
+    facts = probe(side.model, inference, shapes)
+    validity.check(side.model, inference, facts)
+    return facts
 
 
 def _timed(check: Callable[[], Layer]) -> Layer:

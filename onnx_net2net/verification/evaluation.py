@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ import onnx
 
 from onnx_net2net.model import Leaf, Node
 from onnx_net2net.operators import Shape
+from onnx_net2net.payload import MARKER
 from onnx_net2net.shapes import Facts
 from onnx_net2net.verification.constants import Constants
 from onnx_net2net.verification.ids import (
@@ -71,24 +71,25 @@ class Evaluation:
         found = self.constants.leaf(leaf)
         if found is not None:
             return found
-        # strings and sparse values: as stored, attributes of their node included
-        proto = leaf.tensor.SerializeToString(deterministic=True) if leaf.tensor else leaf.name
-        return Value(key("stored", proto), None)
+        # strings and sparse values: as stored
+        message: Any = self.side.source.proto
+        for step in leaf.path:
+            message = message[step] if isinstance(step, int) else getattr(message, step)
+        return Value(self._stored(message), None)
+
+    def _stored(self, message: Any) -> int:
+        """A name for a message; where its payload was cut out, one that nothing else has."""
+        data = message.SerializeToString(deterministic=True)
+        return key("stored", data, id(self) if MARKER.encode() in data else None)
 
     def _formal(self, name: str) -> Value:
         """An input of a body: what it stands for is settled where the body's owner is."""
-        for depth, scope in enumerate(self._scopes(name)):
+        for scope in self.side.model.scopes.values():
             if name in scope.inputs:
-                k = scope.inputs.index(name)
+                k, depth = scope.inputs.index(name), scope.name.count("/")
                 shape = self.facts.shapes.get(name)
-                tag = key("formal", scope.name.count("/"), depth, k, self.facts.dtype(name), shape)
-                return Value(tag, _trivial(shape))
+                return Value(key("formal", depth, k, self.facts.dtype(name), shape), _trivial(shape))
         return Value(key("unknown", name, id(self)), None)
-
-    def _scopes(self, name: str) -> list[Any]:
-        scope = name.rpartition(":")[0]
-        found = self.side.model.scopes.get(scope)
-        return [found] if found is not None else list(self.side.model.scopes.values())
 
     def _step(self, node: Node) -> None:
         outs = [o for o in node.outputs if o]
@@ -192,7 +193,7 @@ class Evaluation:
             elif a.type == onnx.AttributeProto.TENSORS:
                 found[a.name] = [self._held(t) for t in a.tensors]
             elif a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                found[a.name] = a.SerializeToString(deterministic=True)
+                found[a.name] = self._stored(a)
             else:
                 value = onnx.helper.get_attribute_value(a)
                 listed = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
@@ -225,7 +226,3 @@ def _since(node: Node, side: Side) -> int:
         return version
     return int(onnx.defs.get_schema(op, version, domain).since_version)
 
-
-def same_types(mine: Facts, names: Mapping[str, Any]) -> dict[str, onnx.TypeProto]:
-    """The input types of one evaluation, for another model with the same inputs."""
-    return {n: mine.types[n] for n in names if n in mine.types}

@@ -22,6 +22,7 @@ Labels = npt.NDArray[np.uint64]
 ZERO = np.uint64(2**64 - 1)
 """The label of a position at which everything is zero, whatever the tag and other labels."""
 _SMALL = 1 << 16
+_FEW_WORDS = 8
 
 
 class UnknownError(Exception):
@@ -48,15 +49,24 @@ def digest(array: Array) -> int:
 def row_digests(array: Array, *salt: Any) -> Labels:
     """A label for each row (axis 0) from its bits; rows that are all zero are ZERO."""
     rows = np.ascontiguousarray(array.reshape(len(array), -1))
+    start = key(str(array.dtype), rows.shape[1], salt)
     data = rows.view(np.uint8).reshape(len(rows), -1)
-    prefix = repr((str(array.dtype), salt)).encode()
-    found = np.empty(len(rows), np.uint64)
-    for k, row in enumerate(data):
-        state = hashlib.blake2b(prefix, digest_size=8)
-        state.update(row.data)
-        found[k] = int.from_bytes(state.digest(), "little") >> 1
+    if data.shape[1] <= 8 * _FEW_WORDS:
+        words = np.zeros((len(rows), 8 * -(-data.shape[1] // 8)), np.uint8)
+        words[:, : data.shape[1]] = data
+        found = np.broadcast_to(mix(start, *words.view(np.uint64).T), len(rows)).copy()
+    else:
+        prefix = start.to_bytes(8, "little")
+        digests = b"".join(_hashed(prefix, row) for row in data)
+        found = np.frombuffer(digests, np.uint64) >> np.uint64(1)
     found[~rows.astype(bool).any(1)] = ZERO
     return found
+
+
+def _hashed(prefix: bytes, row: Array) -> bytes:
+    state = hashlib.blake2b(prefix, digest_size=8)
+    state.update(row.data)
+    return state.digest()
 
 
 def constant_label(value: Any) -> np.uint64:

@@ -21,13 +21,26 @@ from onnx_net2net.verification.ids import row_digests as _row_digests
 _PROJECTIONS = 3
 _NEIGHBOURS = 3
 _CHUNK = 1 << 22
-# four unit roundoffs of the weights' type: the rounding of shares, not more
+_SAMPLE = 16
+# four unit roundoffs of the type: the rounding of shares, not more
 _TOLERANCES = {"float64": 2.0**-51, "float32": 2.0**-22, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 
 
 def tolerance(dtype: np.dtype[Any]) -> float:
     """How far a sum of shares may be off, relative to the shares; 0 for integers."""
     return _TOLERANCES.get(dtype.name, 0.0)
+
+
+def are_scaled(student: Rows, rows: Array, teacher: Rows) -> bool:
+    """Whether rows are multiples of rows of the teacher's, which a later layer may undo."""
+    mine, theirs = _unit(student.projected[rows[:_SAMPLE]]), _unit(teacher.projected)
+    distance = np.abs(mine[:, None, :] - theirs[None, :, :]).max(-1)
+    return bool((distance.min(1) < 1e-6).all())
+
+
+def _unit(directions: Array) -> Array:
+    length = np.sqrt((directions**2).sum(1, keepdims=True)) * np.sign(directions[:, :1])
+    return np.divide(directions, length, where=length != 0, out=np.zeros_like(directions))
 
 
 @dataclass(eq=False)
@@ -223,7 +236,10 @@ def _candidates(mine: Array, theirs: Array) -> Array:
 
 
 def compare(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
-    """How far each pair of rows differs, relative to the shares of each weight; 0: exactly equal.
+    """How far each pair of rows differs, 0 where they are exactly equal.
+
+    A sum may be off by the rounding of its shares; but shares larger than the teacher's row,
+    which cancel, are no excuse.
 
     Args:
         mine: rows of the student.
@@ -258,7 +274,7 @@ def _single(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
         a = a * student.scale[gs]
     if teacher.scale is not None:
         b = b * teacher.scale[gt]
-    off = _relative(a - b, np.abs(a))
+    off = _relative(a - b, np.minimum(np.abs(a), np.abs(b).max(1, keepdims=True)))
     off[student.labels[gs, 0] != teacher.labels[gt, 0]] = np.inf
     return np.maximum(off, _bias_off(student, mine, teacher, theirs))
 
@@ -270,13 +286,16 @@ def _grouped(
     union = union[union != ZERO]
     a = student.wide(mine, gs)
     b = teacher.wide(theirs, gt)
-    difference = _summed(a, student.labels[gs], union) - _summed(b, teacher.labels[gt], union)
+    wanted = _summed(b, teacher.labels[gt], union)
+    difference = _summed(a, student.labels[gs], union) - wanted
     off = np.zeros(len(mine))
     unequal = difference.reshape(len(mine), -1).any(1)
     if unequal.any():
-        size = _summed(np.abs(a[unequal]), student.labels[gs], union)
-        flat = len(size), -1
-        off[unequal] = _relative(difference[unequal].reshape(flat), size.reshape(flat))
+        shares = _summed(np.abs(a[unequal]), student.labels[gs], union)
+        flat = len(shares), -1
+        most = np.abs(wanted[unequal]).reshape(flat).max(1, keepdims=True)
+        size = np.minimum(shares.reshape(flat), most)
+        off[unequal] = _relative(difference[unequal].reshape(flat), size)
     return off
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.ids import Labels, UnknownError, digest, key, mix, positions
-from onnx_net2net.verification.linear import Rows, match, name_rows
+from onnx_net2net.verification.linear import Rows, are_scaled, match, name_rows
 
-_SUM_TOLERANCE = 2.0**-22
+_ACCURACY = 2.0**-50
 _LARGEST_TABLE = 1 << 22
 
 
@@ -93,7 +93,6 @@ class Registry:
         best, loss = None, None
         for theirs, names in known:
             found = match(mine, theirs, names)
-            theirs.release()
             self.rounding = max(self.rounding, found.rounding)
             if best is None:
                 best, lost, nearest = found.labels, found.lost, found.nearest
@@ -101,10 +100,13 @@ class Registry:
                 best[lost] = found.labels[lost]
                 lost = np.intersect1d(lost, found.lost)
             if not len(lost):
+                theirs.release()
                 break
             known_inputs = np.isin(mine.labels, theirs.labels).all()
             missing = not np.isin(names, best).all()
-            loss = Loss(node, lost.tolist(), nearest, bool(known_inputs and missing))
+            certain = bool(known_inputs and missing) and not are_scaled(mine, lost, theirs)
+            loss = Loss(node, lost.tolist(), nearest, certain)
+            theirs.release()
         if best is None:
             best = mix(key("unseen row", mine.name), positions(mine.count))
             return self._released(mine, best, None)
@@ -115,17 +117,22 @@ class Registry:
         mine.release()
         return labels, loss
 
-    def name_sum(self, tag: int, kinds: Labels, weights: Array) -> int:
-        """A name for a weighted set of labels; weights that differ by rounding are one."""
+    def name_sum(self, tag: int, kinds: Labels, weights: Array, within: float = 0.0) -> int:
+        """A name for a weighted set of labels; weights that differ by rounding are one.
+
+        Args:
+            within: how far the weights may be off, relative to the largest.
+        """
         live = weights != 0
         kinds, weights = kinds[live], weights[live]
         slot = key("sum", tag, digest(kinds))
         known = self.sums.setdefault(slot, [])
         for k, other in enumerate(known):
-            off = np.abs(other - weights).max(initial=0.0)
-            if off <= _SUM_TOLERANCE * np.abs(other).max(initial=0.0):
-                if off:
-                    self.rounding = max(self.rounding, float(off))
+            largest = float(np.abs(other).max(initial=0.0)) or 1.0
+            off = float(np.abs(other - weights).max(initial=0.0)) / largest
+            if off <= max(within, _ACCURACY):
+                # float64's own rounding of the sums is none of the student's
+                self.rounding = max(self.rounding, off if off > _ACCURACY else 0.0)
                 return key(slot, k)
         known.append(weights)
         return key(slot, len(known) - 1)

@@ -302,9 +302,7 @@ def _behind_jumps(model: Model) -> set[int]:
     jumpy = set[str]()
     for node in model.nodes:
         reads = (*node.inputs, *node.captured)
-        if node.op in _JUMPS and any(t and t not in model.constant for t in reads):
-            jumpy.update(node.outputs)
-        elif any(t in jumpy for t in reads):
+        if (node.op in _JUMPS and any(t and t not in model.constant for t in reads)) or any(t in jumpy for t in reads):
             jumpy.update(node.outputs)
     return {k for k, o in enumerate(model.outputs) if o in jumpy}
 

@@ -43,7 +43,7 @@ def _resize(at: At) -> Sequence[Term]:
     scales = None if given is None else given.array().reshape(-1)
     if scales is None and at.node.attr("scales") is not None:
         scales = np.asarray(at.node.attr("scales"))
-    factor = {a: 1.0 for a in range(rank)}
+    factor = dict.fromkeys(range(rank), 1.0)
     if scales is not None and len(scales):
         factor |= {a: float(s) for a, s in zip(axes, scales, strict=True)}
     else:
@@ -84,7 +84,8 @@ def _multiset(at: At, x: Value, axes: Sequence[int], tag: int, shares: bool) -> 
     labels, scale = flattened(x, axes)
     weights = np.ones(len(labels)) if scale is None else scale
     unique, totals = summed(labels, weights)
-    return at.registry.name_sum(tag, unique, totals / len(labels) if shares else totals)
+    totals = totals / len(labels) if shares else totals
+    return at.registry.name_sum(tag, unique, totals, at.rounding if scale is not None else 0.0)
 
 
 _MEAN = frozenset(["ReduceMean"])

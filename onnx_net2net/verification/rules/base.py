@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 
 from onnx_net2net.model import Node
 from onnx_net2net.operators import Array, Shape
@@ -24,6 +25,7 @@ from onnx_net2net.verification.ids import (
     positions,
     row_digests,
 )
+from onnx_net2net.verification.linear import tolerance
 from onnx_net2net.verification.registry import Registry
 
 
@@ -54,6 +56,14 @@ class At:
     def has(self, slot: int) -> bool:
         """Whether input `slot` is present."""
         return slot < len(self.args) and self.args[slot] is not None
+
+    @property
+    def rounding(self) -> float:
+        """How far sums in the type of the output may be off."""
+        try:
+            return tolerance(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.kinds[0])))
+        except (IndexError, KeyError, TypeError):
+            return 0.0
 
     def value(self, slot: int = 0) -> Value:
         """An operand as a Value without factors."""

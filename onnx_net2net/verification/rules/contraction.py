@@ -291,7 +291,7 @@ def _pairs(
     weights = weights if sb is None else weights * sb
     pairs = np.where((la == ZERO) | (lb == ZERO), ZERO, mix(la, lb))
     tag = key("pairs", a.tag, b.tag, left, right, result)
-    form = at.registry.name_sum(tag, *summed(pairs, weights))
+    form = at.registry.name_sum(tag, *summed(pairs, weights), within=at.rounding)
     labels, modes = [], []
     for c in result:
         both = [v.axes[names.index(c)] for v, names in ((a, left), (b, right)) if c in names]

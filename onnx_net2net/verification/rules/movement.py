@@ -15,7 +15,6 @@ from onnx_net2net.verification.ids import (
     Term,
     UnknownError,
     Value,
-    constant_label,
     digest,
     is_positions,
     key,
@@ -155,13 +154,16 @@ def _pad(at: At) -> Sequence[Term]:
             where[a] = np.pad(index, grow, constant_values=-1)
         else:
             where[a] = np.pad(index, grow, mode=mode)  # type: ignore[call-overload]
-    return [picked(x, where, constant_label(value))]
+    # the label holds the tag: what was padded before may have gone through other operators since
+    made = np.uint64(key("padding", float(value), x.tag)) if value else ZERO
+    return [picked(x, where, made)]
 
 
 @rules("Tile")
 def _tile(at: At) -> Sequence[Term]:
     x, times = at.value(), at.ints(1) or []
-    return [picked(x, {k: np.tile(np.arange(d), t) for k, (d, t) in enumerate(zip(x.shape, times, strict=True))})]
+    sizes = enumerate(zip(x.shape, times, strict=True))
+    return [picked(x, {k: np.tile(np.arange(d), t) for k, (d, t) in sizes})]
 
 
 @rules("Expand")
@@ -182,7 +184,7 @@ def _depth_to_space(at: At) -> Sequence[Term]:
         apart, perm = (n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3)
     else:
         apart, perm = (n, b, b, c // b**2, h, w), (0, 3, 4, 1, 5, 2)
-    x = transposed(_fully(x, apart, at), perm)
+    x = transposed(reshaped(x, apart, at.registry), perm)
     return [reshaped(x, (n, c // b**2, h * b, w * b), at.registry)]
 
 
@@ -190,12 +192,9 @@ def _depth_to_space(at: At) -> Sequence[Term]:
 def _space_to_depth(at: At) -> Sequence[Term]:
     x, b = at.value(), int(at.node.attr("blocksize", 1))
     n, c, h, w = x.shape
-    x = transposed(_fully(x, (n, c, h // b, b, w // b, b), at), (0, 3, 5, 1, 2, 4))
+    x = reshaped(x, (n, c, h // b, b, w // b, b), at.registry)
+    x = transposed(x, (0, 3, 5, 1, 2, 4))
     return [reshaped(x, (n, c * b * b, h // b, w // b), at.registry)]
-
-
-def _fully(x: Value, shape: Sequence[int], at: At) -> Value:
-    return reshaped(x, shape, at.registry)
 
 
 @rules("Gather")

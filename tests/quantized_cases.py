@@ -1,0 +1,82 @@
+"""Cases for quantised rows; see `operator_cases`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from operator_cases import case
+from single_node import Operand, c, w, x
+
+
+def u(*shape: int) -> Operand:
+    """Quantised data."""
+    return x(*shape, low=0, high=255, dtype="u1")
+
+
+def q(*shape: int, low: int = -60, high: int = 60, dtype: Any = "i1") -> Operand:
+    """A quantised weight."""
+    return w(*shape, low=low, high=high, dtype=dtype)
+
+
+def s(*values: float) -> Operand:
+    """A scale."""
+    return c(values[0] if len(values) == 1 else list(values), dtype="f4")
+
+
+def z(*values: int, dtype: Any = "u1") -> Operand:
+    """A zero point."""
+    return c(values[0] if len(values) == 1 else list(values), dtype=dtype)
+
+
+_S4, _Z4 = s(0.02, 0.01, 0.03, 0.04), z(0, 0, 0, 0, dtype="i1")
+_X, _Y = (s(0.02), z(128)), (s(0.3), z(100))
+
+case("QuantizeLinear", "ppp . . > ppp", x(2, 4, 3), s(0.02), z(7))
+case("QuantizeLinear", "ppp p p > ppp", x(2, 4, 3), _S4, _Z4, axis=1)
+case("QuantizeLinear", "pp . > pp", x(2, 4), s(0.02), opset=10)
+case("QuantizeLinear", "", x(2, 4), w(2, 2), opset=21, block_size=2, refuses="block-wise")
+case("DequantizeLinear", "ppp . . > ppp", u(2, 4, 3), s(0.02), z(7))
+case("DequantizeLinear", "ppp p p > ppp", q(2, 3, 4), _S4, _Z4, axis=2)
+case("DequantizeLinear", "ppp p _ > ppp", q(2, 3, 4), _S4, None, axis=-1)
+case("DequantizeLinear", "p . > p", q(4, low=-999, high=999, dtype="i4"), s(0.02), opset=10)
+case("DynamicQuantizeLinear", "xxx > xxx . .", x(2, 4, 3), outputs=3)
+
+case("QLinearConv", "ps-- . . ps-- . . . . > pp--", u(2, 6, 5, 5), *_X, q(4, 6, 3, 3), s(0.02),
+     z(0, dtype="i1"), *_Y)  # fmt: skip
+case("QLinearConv", "ps-- . . ps-- p p . . p > pp--", u(2, 6, 5, 5), *_X, q(4, 6, 3, 3), _S4, _Z4,
+     *_Y, q(4, low=-999, high=999, dtype="i4"))  # fmt: skip
+case("QLinearConv", "p(ps)-- . . ps-- p p . . > pp--", u(2, 6, 5, 5), *_X, q(4, 3, 3, 3), _S4,
+     _Z4, *_Y, group=2)  # fmt: skip
+case("QLinearConv", "ps-- . . ps-- . . . . > pp--", u(2, 6, 5, 5), *_X,
+     q(4, 6, 3, 3, low=60, high=200, dtype="u1"), s(0.02), z(130), *_Y)  # fmt: skip
+case("ConvInteger", "ps-- ps-- . . > pp--", u(2, 6, 5, 5), q(4, 6, 3, 3, low=60, high=200, dtype="u1"),
+     z(128), z(130))  # fmt: skip
+case("ConvInteger", "ps-- ps-- > pp--", u(2, 6, 5, 5), q(4, 6, 3, 3))
+case(
+    "QLinearMatMul", "ps . . sp . . . . > pp", u(2, 6), *_X, q(6, 4), s(0.02), z(0, dtype="i1"), *_Y
+)
+case("QLinearMatMul", "pps . . sp p p . . > ppp", u(3, 2, 6), *_X, q(6, 4), _S4, _Z4, *_Y)
+case(
+    "MatMulInteger",
+    "ps sp . . > pp",
+    u(2, 6),
+    q(6, 4, low=60, high=200, dtype="u1"),
+    z(128),
+    z(130),
+)
+case("MatMulInteger", "ps sp _ p > pp", u(2, 6), q(6, 4), None, _Z4)
+case("com.microsoft.QGemm", "ps . . sp . . p . . > pp", u(2, 6), *_X, q(6, 4), s(0.02),
+     z(0, dtype="i1"), q(4, dtype="i4"), *_Y)  # fmt: skip
+case("com.microsoft.QGemm", "ps . . ps p p p . . > pp", u(2, 6), *_X, q(4, 6), _S4, _Z4,
+     q(4, dtype="i4"), *_Y, transB=1)  # fmt: skip
+case("com.microsoft.QLinearAdd com.microsoft.QLinearMul", "ppp . . ppp . . . . > ppp", u(2, 4, 3),
+     *_X, u(2, 4, 3), *_X, *_Y)  # fmt: skip
+case("com.microsoft.QLinearAdd com.microsoft.QLinearMul", "ppp . . p- . . . . > ppp", u(2, 4, 3),
+     *_X, q(4, 1, low=0, high=200, dtype="u1"), *_X, *_Y)  # fmt: skip
+case("com.microsoft.QLinearSigmoid", "ppp . . . . > ppp", u(2, 4, 3), *_X, *_Y)
+case("com.microsoft.QLinearLeakyRelu", "ppp . . . . > ppp", u(2, 4, 3), *_X, *_Y, alpha=0.1)
+case("com.microsoft.QLinearGlobalAveragePool", "pp-- . . . . > pp--", u(2, 4, 3, 3), *_X, *_Y)
+case("com.microsoft.QLinearGlobalAveragePool", "", u(2, 3, 3, 4), *_X, *_Y, channels_last=1,
+     refuses="channels last")  # fmt: skip
+case("com.microsoft.QLinearAveragePool", "pp-- . . . . > pp--", u(2, 4, 6, 6), *_X, *_Y,
+     kernel_shape=[2, 2])  # fmt: skip

@@ -1,0 +1,215 @@
+"""The operator table against execution: every row, every factor, every kind of row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import movement_oracle
+import quantized_cases  # noqa: F401  adds to CASES
+from movement_cases import MOVEMENTS
+from onnx_net2net.errors import Refusal
+from onnx_net2net.model import Node
+from onnx_net2net.operators import TABLE, Block, Rule, Site, rule
+from operator_cases import CASES
+from oracle import WrongError, check, check_shapes, execute
+from single_node import Case, has_kernel
+
+ALL = {op: CASES.get(op, []) + MOVEMENTS.get(op, []) for op in {**CASES, **MOVEMENTS}}
+
+
+def test_every_row_has_a_case_and_every_case_a_row() -> None:
+    assert set(ALL) == set(TABLE)
+    moved = {op for op, row in TABLE.items() if row.movement is not None}
+    assert set(MOVEMENTS) == moved
+
+
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_row(op: str) -> None:
+    assert sum(check(case) for case in CASES[op]) > 0 or not _claims(op)
+
+
+def _claims(op: str) -> bool:
+    return any(set(c.roles) & set("psmx") for c in CASES[op])
+
+
+@pytest.mark.parametrize("op", sorted(MOVEMENTS))
+def test_movement(op: str) -> None:
+    for case in MOVEMENTS[op]:
+        movement_oracle.check(case)
+
+
+@pytest.mark.parametrize("op", sorted(ALL))
+def test_shapes_and_folding(op: str) -> None:
+    for case in ALL[op]:
+        if op in MOVEMENTS or not case.refuses:
+            check_shapes(case)
+
+
+def test_most_rows_are_run_in_onnxruntime() -> None:
+    cases = [c for op in ALL for c in ALL[op] if op in MOVEMENTS or not c.refuses]
+    without = {c.op for c in cases if not has_kernel(c)}
+    assert without <= {"Relu", "Conv"}  # in bfloat16, in float64
+
+
+def test_a_row_needs_a_new_name() -> None:
+    with pytest.raises(ValueError, match="has a row already"):
+        rule("Conv")
+
+
+# Rows made wrong on purpose: the oracle must fail on each.
+
+
+def _fails(op: str, row: Rule, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether execution (not the roles that the cases list) shows that a row is wrong."""
+    monkeypatch.setitem(TABLE, op, row)
+    for case in (replace(c) for c in ALL[op]):
+        fs = case.analysis.factors(case.node)
+        if isinstance(fs, Refusal):
+            continue
+        try:
+            movement_oracle.check(case) if row.movement else execute(case, fs)
+        except WrongError:
+            return True
+    return False
+
+
+_OTHER = {
+    "across": ("parallel",), "mean": ("parallel", "max"), "sum": ("parallel",),
+    "max": ("sum", "mean"),
+}  # fmt: skip
+_WRONG_ROLES = [
+    (op, name, other)
+    for op, row in sorted(TABLE.items())
+    for name, role in row.roles.items()
+    for other in _OTHER[role]
+    if row.movement is None and name in "xrmc*" and (role, other) != ("max", "mean")
+]
+
+
+@pytest.mark.parametrize(("op", "name", "role"), _WRONG_ROLES)
+def test_a_wrong_role_is_found(
+    op: str, name: str, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(TABLE[op], roles={**TABLE[op].roles, name: role})
+    assert _fails(op, row, monkeypatch)
+
+
+_NOTATIONS = [
+    ("Softmax", "... -> ..."),
+    ("LayerNormalization", "a b c, c, c -> a b c"),
+    ("GroupNormalization", "n (g c) *, g, g -> n (g c) *"),
+    ("GroupNormalization", "n (g c) *, (g c), (g c) -> n (g c) *"),
+    ("Gemm", "m k, k n, m n -> m n"),
+    ("Gemm", "m k, n k, m n -> m n"),
+    ("Gemm", "k m, k n, m n -> m n"),
+    ("Conv", "n (g i) *, (o g) i *, (g o) -> n (g o) *"),
+    ("Conv", "n (i g) *, (g o) i *, (g o) -> n (g o) *"),
+    ("Conv", "n (g i) *, (g o) i *, o -> n (g o) *"),
+    ("Conv", "n i *, o i *, o -> n o *"),
+    ("ConvTranspose", "n (g i) *, o (g i) *, (g o) -> n (g o) *"),
+    ("BatchNormalization", "n c ..., c, c, c -> n c ..."),
+    ("PRelu", "..., ~ -> ..."),
+    ("MatMul", "... m k, ... n k -> ... m n"),
+    ("DepthToSpace", "n (c p q) h w -> n c (h p) (w q)"),
+    ("DepthToSpace", "n (p q c) h w -> n c (h p) (w q)"),
+    ("SpaceToDepth", "n c (h p) (w q) -> n (c p q) h w"),
+    ("ReduceSum", "... -> ..."),
+    ("ScatterND", "x a b, ~ -> x a b"),
+    ("Resize", "... -> ..."),
+    ("RoiAlign", "x c *, r * -> r c *"),
+    ("Trilu", "..., ~ -> ..."),
+    ("QLinearMatMul", "m k, ~, ~, k n -> m n"),
+]
+
+
+@pytest.mark.parametrize(("op", "notation"), _NOTATIONS)
+def test_a_wrong_notation_is_found(op: str, notation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _fails(op, replace(TABLE[op], notation=notation), monkeypatch)
+
+
+def _reversed_offsets(site: Site) -> Sequence[Block]:
+    blocks = list(TABLE_CONCAT(site))
+    if len(site.shapes) < 2:
+        return blocks
+    tables = [np.roll(b.table, len(b.table) // 2) if not b.aligned else b.table for b in blocks]
+    return [replace(b, table=t) for b, t in zip(blocks, tables, strict=True)]
+
+
+TABLE_CONCAT: Callable[[Site], Sequence[Block]] = TABLE["Concat"].movement  # type: ignore[assignment]
+
+
+def _shifted(op: str) -> Callable[[Site], Sequence[Block]]:
+    """Every position comes from its neighbour's source."""
+    movement = TABLE[op].movement
+    assert movement is not None
+    return lambda s: [
+        b if b.aligned else replace(b, table=np.roll(b.table, 1), contiguous=False)
+        for b in movement(s)
+    ]
+
+
+_FIELDS: list[tuple[str, dict[str, Any]]] = [
+    ("Conv", {"attributes": {}}),
+    ("Conv", {"sizes": lambda s: {"g": 1}}),
+    ("GroupNormalization", {"attributes": {}}),
+    ("DepthToSpace", {"sizes": lambda s: {"p": 1, "q": 1}}),
+    ("Sigmoid", {"zero": ()}),
+    ("Add", {"zero": ()}),
+    ("Div", {"zero_keeps": ()}),
+    ("BatchNormalization", {"zero": ()}),
+    ("Clip", {"zero": ()}),
+    ("Where", {"zero": (1,)}),
+    ("Log", {"partial": ()}),
+    ("Div", {"partial": ()}),
+    ("Pow", {"partial": ()}),
+    ("Concat", {"movement": _reversed_offsets}),
+    *((op, {"movement": _shifted(op)}) for op in sorted(MOVEMENTS) if op != "ConstantOfShape"),
+    *((op, {"slots": ()}) for op in sorted(MOVEMENTS) if TABLE[op].slots),
+    ("Slice", {"slots": TABLE["Slice"].slots[:1]}),
+    ("Slice", {"slots": TABLE["Slice"].slots[1:]}),
+    ("Pad", {"zero": ()}),
+    ("Resize", {"slots": ()}),
+]
+
+
+@pytest.mark.parametrize(("op", "fields"), _FIELDS)
+def test_a_wrong_field_is_found(
+    op: str, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _fails(op, replace(TABLE[op], **fields), monkeypatch)
+
+
+def _folds_wrongly(case: Case, fold: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setitem(TABLE, case.op, replace(TABLE[case.op], fold=fold))
+    try:
+        check_shapes(replace(case))
+    except WrongError:
+        return True
+    return False
+
+
+def _first(node: Node, args: list[Any]) -> list[Any]:
+    return [args[0]]
+
+
+@pytest.mark.parametrize(
+    ("op", "fold"),
+    [
+        ("Div", lambda node, args: [args[0] // args[1]]),
+        ("Mod", lambda node, args: [np.mod(args[0], args[1])]),
+        ("Cast", _first),
+        ("Squeeze", _first),
+        ("Gather", _first),
+        ("Slice", lambda node, args: [args[0][..., 1:3]]),
+        ("ReduceMax", lambda node, args: [np.max(args[0], keepdims=True)]),
+        ("Shape", lambda node, args: [np.asarray(args[0].shape)]),
+        ("Range", lambda node, args: [np.arange(args[0], args[1])]),
+    ],
+)
+def test_a_wrong_fold_is_found(op: str, fold: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert any(_folds_wrongly(c, fold, monkeypatch) for c in ALL[op] if not c.refuses)
