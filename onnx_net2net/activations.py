@@ -114,10 +114,6 @@ def _sigmoid(x: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
-def _softplus(x: Array) -> Array:
-    return np.logaddexp(0.0, x)
-
-
 _erf: Any = np.vectorize(math.erf, otypes=[np.float64])
 _ROOT = math.sqrt(2.0 / math.pi)
 
@@ -236,15 +232,16 @@ TABLE: dict[str, Row] = {
         defaults={"alpha": 1.0},
     ),
     "Mish": Row(
-        lambda x, p: x * np.tanh(_softplus(x)),
+        lambda x, p: x * np.tanh(np.logaddexp(0, x)),
         lambda c, x, p: c.node("Mul", [x, c.node("Tanh", [c.node("Softplus", [x])])]),
         lowest=lambda p: -0.309,
     ),
     "Softplus": Row(
-        lambda x, p: _softplus(x), _native("Softplus"), odd=lambda p: 1.0, lowest=lambda p: 0.0
+        lambda x, p: np.logaddexp(0, x), _native("Softplus"),
+        odd=lambda p: 1.0, lowest=lambda p: 0.0,
     ),
     "LogSigmoid": Row(
-        lambda x, p: -_softplus(-x),
+        lambda x, p: -np.logaddexp(0, -x),
         lambda c, x, p: c.node("Neg", [c.node("Softplus", [c.node("Neg", [x])])]),
         odd=lambda p: 1.0,
     ),
@@ -264,7 +261,7 @@ _ALIASES = {
     "silu": Activation("Swish"),
     "quickgelu": Activation("Swish", {"alpha": 1.702}),
     "relu6": Activation("Clip", {"min": 0.0, "max": 6.0}),
-    "geluTanh".lower(): Activation("Gelu", {"approximate": "tanh"}),
+    "gelutanh": Activation("Gelu", {"approximate": "tanh"}),
     "fastgelu": Activation("Gelu", {"approximate": "tanh"}),
     **{name.lower(): Activation(name) for name in TABLE},
 }

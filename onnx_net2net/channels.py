@@ -19,6 +19,7 @@ from onnx_net2net.model import Node
 from onnx_net2net.operators import TABLE
 
 _PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000
+_LINEAR = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
         )  # fmt: skip
     fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
     found = _nearest(analysis, tensor, fixed)
+    if found is None and (told := _unranked(analysis, tensor)) is not None:
+        axis = told.axis % len(shape)
+        return Channels(axis, told.size, told.node, len(shape))
     if found is None:
         return Refusal(
             Reason.NO_AXIS, tensor, None, "no weights make or read one of its axes",
@@ -62,28 +66,42 @@ def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
 
 
 def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
-    """What the weights that make a tensor of unknown shape say about it."""
-    node = analysis.model.producer.get(tensor)
-    for _ in range(_MOST_STEPS):
-        if node is None:
-            return None
-        live = [t for t in node.inputs if t and t not in analysis.model.constant]
-        shapes = [analysis.first.shapes.get(t) or () for t in node.inputs]
-        if node.op in ("Conv", "Gemm", "MatMul"):
-            if len(live) != 1 or live[0] != node.inputs[0] or len(shapes[1]) < 2:
-                return None
-            if node.op == "Conv":
-                return Channels(1, shapes[1][0] or 0, node, len(shapes[1]))
-            size = shapes[1][0 if node.attr("transB", 0) else -1] or 0
-            plain = node.op == "Gemm" or len(shapes[1]) == 2
-            rank = 2 if node.op == "Gemm" else None
-            return Channels(1 if rank else -1, size, node, rank) if plain and size else None
+    """What the weights around a tensor of unknown shape say about it."""
+    model = analysis.model
+    for reader, slot in model.readers.get(tensor, ()):
+        told = _told(analysis, reader, 0) if slot == 0 else None
+        if told is not None:
+            return told
+    node = model.producer.get(tensor)
+    while node is not None:
+        if node.op in _LINEAR:
+            return _told(analysis, node, 1)
+        live = [t for t in node.inputs if t and t not in model.constant]
+        fixed = [analysis.first.shapes.get(t) for t in node.inputs if t in model.constant]
+        vectors = all(s is not None and sum((d or 0) > 1 for d in s) < 2 for s in fixed)
         row = TABLE.get(node.op)
-        single = row is not None and row.notation in ("... -> ...", "..., ... -> ...")
-        if not single or len(live) != 1 or any(len(s) > 1 for s in shapes if s):
+        passes = row is not None and row.notation in ("... -> ...", "..., ... -> ...")
+        if len(live) != 1 or not vectors or not (passes or "Softmax" in node.op):
             return None
-        node = analysis.model.producer.get(live[0])
+        node = model.producer.get(live[0])
     return None
+
+
+def _told(analysis: Analysis, node: Node, side: int) -> Channels | None:
+    """The channels on the input (0) or output (1) side of a layer with constant weights."""
+    if node.op not in _LINEAR or len(node.inputs) < 2:
+        return None
+    shape = analysis.first.shapes.get(node.inputs[1])
+    if node.inputs[1] not in analysis.model.constant or shape is None or node.attr("transA", 0):
+        return None
+    if node.op == "Conv":
+        size = shape[0] if side else (shape[1] or 0) * int(node.attr("group", 1))
+        return Channels(1, size or 0, node, len(shape))
+    if len(shape) != 2:
+        return None
+    size = shape[side - 1 if node.attr("transB", 0) else side]
+    gemm = node.op == "Gemm"
+    return Channels(1 if gemm else -1, size or 0, node, 2 if gemm else None)
 
 
 def _static(analysis: Analysis, tensor: str, dim: int) -> bool:

@@ -132,7 +132,7 @@ def _shift(
         raise ValueError("kind shift is Relu(h + b) - b; leave the activation out")
     if values.low == -math.inf:
         raise _refused(point, "its values have no lower bound", _works(values))
-    lift = max(0.0, -values.low)
+    lift = max(0.0, -values.low) * (1 + 2.0**-6)  # enough when rounded to bfloat16
     return Choice("shift", Activation("Relu"), f"values here are {values}; b = {lift:g}", lift)
 
 

@@ -56,7 +56,9 @@ def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: boo
 @click.option("--node", "nodes", multiple=True, help="Layer to widen; may repeat, with --width.")
 @click.option("--space", "spaces", multiple=True, help="Instead: a space as `inspect` names it.")
 @click.option("--width", "widths", type=int, multiple=True, help="Length of its output axis.")
-@click.option("--ratio", "ratios", type=float, multiple=True, help="Or at least this times today's.")
+@click.option(
+    "--ratio", "ratios", type=float, multiple=True, help="Or at least this times today's."
+)
 @growing
 def widen(model: str, **options: Any) -> None:
     """Net2WiderNet: widen a layer of MODEL and everything coupled to it.
@@ -162,11 +164,20 @@ def default_output(model: str, suffix: str) -> Path:
 @click.argument("student", type=click.Path())
 @click.option("--inputs", type=click.Path(), help="Your own data, data.npz: input name -> array.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="N",
-              help="How many random inputs.")
 @click.option(
-    "--layers", type=click.Choice(["auto", "certificate", "full"]), default="auto",
-    show_default=True, help="Which checks to run.",
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many random inputs.",
+)
+@click.option(
+    "--layers",
+    type=click.Choice(["auto", "certificate", "full"]),
+    default="auto",
+    show_default=True,
+    help="Which checks to run.",
 )
 @click.option("--save-inputs", type=click.Path(), help="Where they differ, write the inputs here.")
 @shaping

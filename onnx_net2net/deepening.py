@@ -28,11 +28,13 @@ _MOST_HIDDEN = 1 << 24
 class Placed:
     """Where the new layers stand: behind `tensor`, in front of `readers`.
 
-    `passed`: nodes between the layer that was named and the tensor. `output`: the tensor
-    leaves the model, so it keeps its name.
+    `producer`: the node that writes the tensor, "" for a graph input. `passed`: nodes
+    between the layer that was named and the tensor. `output`: the tensor leaves the model,
+    so it keeps its name.
     """
 
     tensor: str
+    producer: str
     readers: tuple[str, ...]
     passed: tuple[str, ...]
     output: bool
@@ -125,8 +127,9 @@ def deepen(
         plan = replace(plan, form=form)
     graft, patch = _built(analysis, point, choice, plan, count)
     if calibrate is not None:
-        if not batchnorm:
-            raise ValueError("calibrate is data for a BatchNormalization; give batchnorm too")
+        if not batchnorm or point.scope:
+            what = "needs batchnorm" if not batchnorm else "does not reach into subgraphs"
+            raise ValueError(f"calibration {what}")
         statistics = measure(analysis.source, analysis.model, patch, graft.normalised, calibrate)
         plan = replace(plan, statistics=statistics)
         graft, patch = _built(analysis, point, choice, plan, count)
@@ -201,7 +204,11 @@ def _deepening(
     warnings: list[str], preserving: bool,
 ) -> Deepening:  # fmt: skip
     readers = tuple(dict.fromkeys(n.name for n, _ in point.readers))
-    placed = Placed(point.tensor, readers, point.passed, point.keeps_name, point.axis, point.size)
+    maker = graft.analysis.model.producer.get(point.tensor)
+    placed = Placed(
+        point.tensor, maker.name if maker is not None else "", readers, point.passed,
+        point.keeps_name, point.axis, point.size,
+    )  # fmt: skip
     nodes = tuple(n.name for n in graft.nodes)
     parameters = tuple(t.name for t in graft.tensors)
     return Deepening(

@@ -115,17 +115,21 @@ def _deliberate(error: ValueError) -> bool:
 def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
     """The JSON object of a failed command.
 
-    Our messages say what is wrong and, after the last semicolon, what to do about it.
+    Our messages say what is wrong and, after the last semicolon or on a second line, what to
+    do about it.
     """
     axis = getattr(error, "axis", None)
-    reason, _, hint = message.splitlines()[0].rpartition("; ")
+    first, *more = message.splitlines()
+    reason, _, hint = first.rpartition("; ")
+    if not reason:
+        reason, hint = first, " ".join(line.strip() for line in more)
     found: dict[str, Any] = {
         "kind": kind,
         "message": message,
         "node": getattr(error, "node", None) or None,
         "axis": list(axis) if axis else None,
-        "reason": getattr(error, "reason", None) or reason or hint,
-        "hint": getattr(error, "hint", None) or (hint if reason else None),
+        "reason": getattr(error, "reason", None) or reason,
+        "hint": getattr(error, "hint", None) or hint or None,
     }
     if hasattr(error, "candidates"):
         found["candidates"] = list(error.candidates)

@@ -171,10 +171,11 @@ def _stems(analysis: Analysis, point: Point, taken: set[str]) -> tuple[str, str,
     weights = [node.inputs[s] for s in analysis.weights(node)]
     weight = next((w for w in weights if w in analysis.model.leaves), "")
     inner, dot, _ = weight.rpartition(".")
-    if not (dot and "::" not in weight and "/" not in weight):
-        inner = _dotted(module) if path and name.startswith("/") else module
+    dotted = bool(dot) and "::" not in weight and "/" not in weight
+    if not dotted:
+        inner = _dotted(module) if name.startswith("/") else module
     inner = _SUFFIX.sub("", inner)
-    joint = "/" if path and not name.startswith("/") else "." if path or dot else "_"
+    joint = "." if dotted or name.startswith("/") else "/" if path else "_"
     for k in range(1, len(taken) + 2):
         suffix = "_deeper" + (str(k) if k > 1 else "")
         stems = (module + suffix, inner + suffix)

@@ -126,7 +126,7 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
         parts[0] = whole
     else:
         parts[:-1] = (2 * whole + copies) // (2 * copies)
-        if how == "zero-sum" and copies > 1:
+        if how == "zero-sum" and copies > 1 and nonzero.any():
             room = max((1 << form.precision) // copies - 2, 0)
             reach = np.minimum(np.ldexp(1.0, np.minimum(typical + 1 - ulp, 60)), room)
             raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)

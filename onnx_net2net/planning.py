@@ -14,6 +14,7 @@ from onnx_net2net import validity
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import NotEquivalentError, Refusal
 from onnx_net2net.files import Source, read
+from onnx_net2net.forms import inlined
 from onnx_net2net.growth import grow
 from onnx_net2net.inspection import parameters
 from onnx_net2net.patch import Pieces, apply
@@ -47,6 +48,13 @@ class Plan:
             for name, (before, after) in getattr(step, "tensors", {}).items():
                 found[name] = (found[name][0] if name in found else before, after)
         return found
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of teacher and student, external data included; raises ModelError without it."""
+        found = (self.source, self.pieces)
+        before, after = (inlined(f.rope, f.directory).size for f in found)
+        return before, after
 
     @property
     def mapping(self) -> dict[str, list[dict[str, object]]]:
@@ -149,10 +157,12 @@ def _warnings(step: Widened) -> list[str]:
     found = []
     if step.parted:
         names = ", ".join(step.parted[:3]) + (", ..." if len(step.parted) > 3 else "")
+        many = len(step.parted) > 1
         found.append(
-            f"{len(step.parted)} shared constants got a copy of their own, because not all of "
-            f"their readers grow: {names}"
-        )
+            (f"{len(step.parted)} shared constants get copies of their own" if many else
+             "1 shared constant gets a copy of its own")
+            + f", because not all that read {'them' if many else 'it'} grow: {names}"
+        )  # fmt: skip
     return found
 
 
@@ -243,9 +253,4 @@ def widen(
     return made.apply(output, force=force, verify=verify)
 
 
-def sizes(plan_: Plan) -> tuple[int, int]:
-    """Bytes of teacher and student."""
-    return plan_.source.size, len(plan_.pieces)
-
-
-__all__ = ["Plan", "plan", "sizes", "widen"]
+__all__ = ["Plan", "plan", "widen"]

@@ -73,6 +73,7 @@ class _Closure:
         self.uniform: str | None = None
         self.choices: list[str] = []
         self.todo: list[Axis] = []
+        self._table: Array | None = None
 
     def copy(self) -> _Closure:
         other = _Closure(self.analysis)
@@ -86,6 +87,7 @@ class _Closure:
 
     def fresh(self, count: int) -> Array:
         start = len(self.parent)
+        self._table = None
         self.parent += range(start, start + count)
         return np.arange(start, start + count)
 
@@ -97,11 +99,13 @@ class _Closure:
 
     def resolved(self, labels: Array) -> Array:
         """Labels with merged classes replaced by their representative."""
-        table = np.array([self.root(c) for c in range(len(self.parent))] + [-1])
-        return table[labels]
+        if self._table is None:
+            self._table = np.array([self.root(c) for c in range(len(self.parent))] + [-1])
+        return self._table[labels]
 
     def merge(self, a: Array, b: Array) -> None:
         """Make classes equal, position by position."""
+        self._table = None
         for x, y in {(int(x), int(y)) for x, y in zip(a, b, strict=True)}:
             rx, ry = self.root(x), self.root(y)
             self.parent[max(rx, ry)] = min(rx, ry)
@@ -326,8 +330,9 @@ def _finished(state: _Closure, seed: Axis) -> Space:
     """Classes renumbered in the order in which they stand on the seed axis."""
     roots = [state.root(c) for c in range(len(state.parent))]
     order = list(dict.fromkeys([roots[c] for c in state.labels[seed] if c >= 0] + roots))
-    live = {int(c) for v in state.labels.values() for c in np.unique(v) if c >= 0}
-    index = {r: k for k, r in enumerate(o for o in order if o in {roots[c] for c in live})}
+    seen = np.unique(np.concatenate(list(state.labels.values())))
+    live = {roots[c] for c in seen.tolist() if c >= 0}
+    index = {r: k for k, r in enumerate(o for o in order if o in live)}
     table = np.array([index.get(r, -1) for r in roots] + [-1])
     labels = {axis: table[v] for axis, v in state.labels.items()}
     return Space(seed, len(index), labels, state.taken, state.uniform, state.choices)

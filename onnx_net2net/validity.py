@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 
 from onnx_net2net.errors import ModelError
@@ -38,7 +40,7 @@ def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> Non
         _check_sizes(node, facts)
 
 
-def _check_node(model: Model, node: Node, context: object) -> None:
+def _check_node(model: Model, node: Node, context: Any) -> None:
     domain, _, op = node.op.rpartition(".")
     known = onnx.defs.has(op, node.version, domain) and (domain, op) not in model.functions
     if not known or node.bodies or any(a.HasField("t") for a in node.proto.attribute):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,9 @@ def wrong(case: Case, fs: list[Factor], rng: np.random.Generator) -> Iterator[di
         yield {e: s for e, s in sources.items() if e != entry}
 
 
-def _student(case: Case, arrays: list[Array | None], attributes: dict, sources: Sources) -> Site:
+def _student(
+    case: Case, arrays: list[Array | None], attributes: dict[str, Any], sources: Sources
+) -> Site:
     """The node as it is in the student."""
     node = replace(case.node)
     node.__dict__["attributes"] = attributes
@@ -134,7 +137,11 @@ def agree(case: Case, sources: Sources, growth: Placed | None = None) -> bool:
 
 
 def _zeros_pass(
-    case: Case, arrays: list[Array | None], attributes: dict, growth: Placed, want: list[Array]
+    case: Case,
+    arrays: list[Array | None],
+    attributes: dict[str, Any],
+    growth: Placed,
+    want: list[Array],
 ) -> bool:
     """Whether zero rows come out where the copies do."""
 

@@ -219,8 +219,8 @@ case("GlobalAveragePool", "pp- > pp-", x(2, 3, 6))
 case("GridSample", "pp-- p--- > pp--", x(2, 3, 6, 6), x(2, 4, 5, 2, low=-1, high=1), opset=16)
 case("RoiAlign", "-p-- p- p > pp--", x(2, 3, 6, 6), w(4, 4, low=1, high=4), c([0, 1, 0, 1]),
      output_height=2, output_width=2)  # fmt: skip
-case("MaxRoiPool", "-p-- p- > pp--", x(2, 3, 6, 6), c([[0, 1, 1, 4, 4], [1, 0, 0, 5, 3]], dtype="f4"),
-     pooled_shape=[2, 2])  # fmt: skip
+case("MaxRoiPool", "-p-- p- > pp--", x(2, 3, 6, 6),
+     c([[0, 1, 1, 4, 4], [1, 0, 0, 5, 3]], dtype="f4"), pooled_shape=[2, 2])  # fmt: skip
 _UP = c([1, 1, 2, 2], dtype="f4")
 _ROI = c([], dtype="f4")
 case("Upsample", "pp-- - > pp--", x(2, 3, 4, 4), _UP, opset=9)
@@ -243,7 +243,7 @@ case("DepthToSpace", "pppp > pppp", x(2, 12, 3, 2), blocksize=2, opset=1)
 case("SpaceToDepth", "pppp > pppp", x(2, 3, 4, 6), blocksize=2)
 
 # positions known at run time
-_I = {"low": 0, "high": 3, "dtype": "i8"}
+_I: Any = {"low": 0, "high": 3, "dtype": "i8"}
 case("GatherElements", "p-p p-p > p-p", x(2, 4, 5), w(2, 3, 5, **_I), axis=1)
 case("GatherElements", "-- -- > --", x(4, 5), w(2, 3, **_I))
 case("ScatterElements", "-p -p -p > -p", x(4, 5), c([[0, 1, 2, 3, 0]]), x(1, 5))

@@ -18,7 +18,6 @@ from onnx_net2net.mapping import divided
 from onnx_net2net.operators import TABLE, Array, Grown, Rule
 from single_node import Case, letters
 
-
 Sources = Mapping[Entry, Array]
 
 

@@ -49,8 +49,8 @@ case("QLinearConv", "p(ps)-- . . ps-- p p . . > pp--", u(2, 6, 5, 5), *_X, q(4, 
      _Z4, *_Y, group=2)  # fmt: skip
 case("QLinearConv", "ps-- . . ps-- . . . . > pp--", u(2, 6, 5, 5), *_X,
      q(4, 6, 3, 3, low=60, high=200, dtype="u1"), s(0.02), z(130), *_Y)  # fmt: skip
-case("ConvInteger", "ps-- ps-- . . > pp--", u(2, 6, 5, 5), q(4, 6, 3, 3, low=60, high=200, dtype="u1"),
-     z(128), z(130))  # fmt: skip
+case("ConvInteger", "ps-- ps-- . . > pp--", u(2, 6, 5, 5),
+     q(4, 6, 3, 3, low=60, high=200, dtype="u1"), z(128), z(130))  # fmt: skip
 case("ConvInteger", "ps-- ps-- > pp--", u(2, 6, 5, 5), q(4, 6, 3, 3))
 case(
     "QLinearMatMul", "ps . . sp . . . . > pp", u(2, 6), *_X, q(6, 4), s(0.02), z(0, dtype="i1"), *_Y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import ml_dtypes
@@ -144,7 +144,7 @@ class Case:
         return session.run(None, feeds)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _runs(model: bytes) -> bool:
     try:
         ort.InferenceSession(model, OPTIONS, providers=["CPUExecutionProvider"])

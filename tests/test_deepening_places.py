@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from coverage_models import cases, fill, skeleton
 from onnx_net2net import growth, mapping, patch, rewrite, spaces
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.deepening import Deepening, deepen
@@ -134,7 +134,8 @@ def test_an_output_that_is_also_read_inside() -> None:
 def test_before_the_first_layer_and_before_any_other() -> None:
     for how in ({"before": "conv"}, {"before": "x"}, {"after": "x"}):
         student, made = deepened(BRANCHES, **how)
-        assert (made.placed.tensor, made.placed.channels) == ("x", 3)
+        placed = made.placed
+        assert (placed.tensor, placed.producer, placed.channels) == ("x", "", 3)
         same(BRANCHES, student, X)
     assert deepened(BRANCHES, before="one")[1].placed.tensor == "a"
     with pytest.raises(AmbiguousError) as several:
@@ -210,6 +211,45 @@ def test_transposed_and_odd_axes() -> None:
                 student, made = deepened(model, **how)
                 assert made.placed.axis == axis
                 same(model, student, feed)
+
+
+@pytest.mark.parametrize("kind", ["linear", "residual"])
+def test_weights_tell_the_axis_where_no_shape_is_known(kind: str) -> None:
+    scaler = helper.make_node(
+        "Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.5] * 4, scale=[2.0] * 4
+    )
+    layers = [
+        helper.make_node("MatMul", ["s", "w"], ["h"]),
+        helper.make_node("Relu", ["h"], ["a"]),
+        helper.make_node("MatMul", ["a", "v"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    weights = [numpy_helper.from_array(array(4, 6), "w"), numpy_helper.from_array(array(6, 3), "v")]
+    graph = helper.make_graph([scaler, *layers], "g", [x], [y], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    source = read(model)
+    for name, size in (("s", 4), ("h", 6), ("a", 6), ("y", 3)):
+        made = deepen(Analysis(source), after=name, kind=kind)
+        assert made.placed.channels == size
+        assert made.placed.axis in (-1, 1)
+        same(model, patch.apply(source, made.patch).to_proto(), {"x": array(2, 4)})
+
+
+def test_a_squeeze_without_axes_may_change_the_rank() -> None:
+    model = written(
+        "g (float[n,4,1] x) => (float[m,k] y) {"
+        " h = MatMul (w, x) s = Squeeze (h) a = Relu (s) y = MatMul (a, v) }",
+        w=array(4, 4), v=array(4, 3),
+    )  # fmt: skip
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    source = read(model)
+    for kind in ("linear", "residual", "auto"):
+        made = deepen(Analysis(source), after="a", kind=kind)
+        student = patch.apply(source, made.patch).to_proto()
+        for batch in (1, 3):
+            same(model, student, {"x": array(batch, 4, 1)})
 
 
 STREAM = written(
@@ -360,12 +400,14 @@ def test_random_sequences_of_widening_and_deepening_stay_equivalent(seed: int) -
 
 
 @pytest.mark.skipif(not (SHARED / "zoo").exists(), reason="no models beside the checkout")
-@pytest.mark.parametrize("name", ["hf_llama__dyn18", "hand_cnn_bn__ts17qdq", "hand_ctrl_if__ts17"])
+@pytest.mark.parametrize(
+    "name", ["hf_llama__dyn18", "hand_cnn_bn__ts17qdq", "hand_ctrl_loop__ts17"]
+)
 def test_places_in_models_of_the_zoo(name: str) -> None:
-    path = SHARED / "zoo" / "skel" / f"{name}.onnx.xz"
-    if not path.exists():
-        pytest.skip(f"no {name}")
-    analysis = Analysis(read(lzma.decompress(path.read_bytes())))
+    case = next(c for c in cases([SHARED / "zoo"]) if c.name == name)
+    model = skeleton(case)
+    fill(case, model)
+    analysis = Analysis(read(model))
     layers = [n for n in analysis.layers() if not n.scope][:3]
     for node in layers:
         made = deepen(analysis, after=node.outputs[0], kind="linear")

@@ -123,7 +123,7 @@ _NOTATIONS = [
     ("Resize", "... -> ..."),
     ("RoiAlign", "x c *, r * -> r c *"),
     ("Trilu", "..., ~ -> ..."),
-    ("QLinearMatMul", "m k, ~, ~, k n -> m n"),
+    ("QLinearMatMul", "... m k, ~, ~, k n -> ... m n"),
 ]
 
 

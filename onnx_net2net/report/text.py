@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +15,38 @@ from onnx_net2net.errors import Reason
 from onnx_net2net.inspection import Report
 from onnx_net2net.planning import Plan
 
+_MOST = 24  # constants that a plan lists
+
 
 def show(content: Any, as_json: bool) -> None:
     """Print to stdout: a JSON object on one line, or text."""
-    sys.stdout.write((json.dumps(content) if as_json else str(content).rstrip()) + "\n")
+    print(json.dumps(content) if as_json else str(content).rstrip())
 
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    sys.stderr.write(f"warning: {text}\n")
+    print(f"warning: {text}", file=sys.stderr)
 
 
-def table(rows: list[list[str]], numbers: set[int] = frozenset()) -> str:  # type: ignore[assignment]
-    """Rows as aligned columns that fit the terminal; the first column is cut in the middle.
+def count(n: int, what: str, plural: str = "") -> str:
+    """A number and what is counted.
+
+    >>> count(1, "layer"), count(3, "layer")
+    ('1 layer', '3 layers')
+    """
+    return f"{n} {what if n == 1 else plural or what + 's'}"
+
+
+def columns() -> int:
+    """How wide the terminal is; 80 where there is none."""
+    return max(shutil.get_terminal_size((80, 24)).columns, 60)
+
+
+def table(rows: Sequence[Sequence[str]], numbers: AbstractSet[int] = frozenset()) -> str:
+    """Rows as aligned columns that fit the terminal.
+
+    Names that are too long for the first column get a line of their own, for they must be
+    there to be copied; the last column is wrapped unless it is a number.
 
     >>> print(table([["conv1", "64"], ["fc", "10"]], {1}))
       conv1  64
@@ -32,17 +54,28 @@ def table(rows: list[list[str]], numbers: set[int] = frozenset()) -> str:  # typ
     """
     if not rows:
         return ""
-    room = max(shutil.get_terminal_size((80, 24)).columns, 60) - 2
+    room, last = columns() - 2, len(rows[0]) - 1
     widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
-    rest = sum(widths[1:]) + 2 * (len(widths) - 1)
-    widths[0] = min(widths[0], max(room - rest, 20))
+    wrapped = last > 0 and last not in numbers
+    rest = sum(widths[1:last] if wrapped else widths[1:]) + 2 * last
+    widths[0] = min(widths[0], max(room - rest - (min(widths[last], 40) if wrapped else 0), 20))
+    if wrapped:
+        widths[last] = max(room - rest - widths[0], 20)
     lines = []
-    for r in rows:
-        cells = [shortened(r[0], widths[0]), *r[1:]]
+    for row in rows:
+        cells = list(row)
+        if len(cells[0]) > widths[0]:
+            lines.append("  " + shortened(cells[0], room))
+            cells[0] = ""
+        tail = textwrap.wrap(cells[last], widths[last]) if wrapped else []
+        cells[last] = tail[0] if tail else cells[last]
         done = [
-            c.rjust(widths[k]) if k in numbers else c.ljust(widths[k]) for k, c in enumerate(cells)
+            c.rjust(w) if k in numbers else c.ljust(w)
+            for k, (c, w) in enumerate(zip(cells, widths, strict=True))
         ]
-        lines.append(("  " + "  ".join(done)).rstrip()[: room + 2])
+        lines.append(("  " + "  ".join(done)).rstrip())
+        margin = 2 + sum(widths[:last]) + 2 * last
+        lines += [" " * margin + line for line in tail[1:]]
     return "\n".join(lines)
 
 
@@ -50,7 +83,7 @@ def shortened(text: str, width: int) -> str:
     """Text cut in the middle.
 
     >>> shortened("/layer1/layer1.0/conv1/Conv", 15)
-    '/layer1...1/Conv'[:15]
+    '/layer...1/Conv'
     """
     if len(text) <= width:
         return text
@@ -58,36 +91,56 @@ def shortened(text: str, width: int) -> str:
     return text[:head] + "..." + text[len(text) - (width - 3 - head) :]
 
 
+def listed(start: str, names: Iterable[str], most: int = 8) -> str:
+    """`start` and names, wrapped; what is beyond `most` is only counted.
+
+    >>> print(listed("read by: ", ["conv2", "conv3"]))
+      read by: conv2, conv3
+    """
+    names = list(names)
+    text = start + ", ".join(n.replace(" ", "\0") for n in names[:most])
+    if len(names) > most:
+        text += f" and {len(names) - most} more"
+    return paragraph(text).replace("\0", " ")
+
+
+def paragraph(text: str) -> str:
+    """Text wrapped and indented; names are not broken."""
+    return textwrap.fill(
+        text, columns(), initial_indent="  ", subsequent_indent="    ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
 def inspection(report: Report, name: str) -> str:
     """What `inspect` prints."""
-    inputs = ", ".join(
-        f"{n} [{'x'.join('?' if d is None else str(d) for d in s)}]" for n, s in report.inputs.items()
-    )
+    inputs = [
+        f"{n} [{'x'.join('?' if d is None else str(d) for d in s)}]"
+        for n, s in report.inputs.items()
+    ]
+    sizes = f"{count(report.nodes, 'node')}, {count(report.layers, 'layer')}"
     lines = [
-        f"{name}: {report.nodes} nodes, {report.layers} layers, {report.parameters:,} parameters",
-        f"inputs: {inputs}",
-        f"outputs: {', '.join(report.outputs)}",
+        f"{name}: {sizes}, {report.parameters:,} parameters",
+        listed("inputs: ", inputs),
+        listed("outputs: ", report.outputs),
         "",
     ]
     if report.spaces:
-        lines.append(f"{len(report.spaces)} widths can grow:")
+        lines.append(f"{count(len(report.spaces), 'width')} can grow:")
         rows = [["space", "width", "step", "layers", "parameters"]]
         rows += [
             [s.name, str(s.width), f"+{s.step}", str(len(s.nodes)), f"{s.parameters:,}"]
             for s in report.spaces
         ]
-        lines += [table(rows, {1, 2, 3, 4})]
-        equal = [s for s in report.spaces if s.uniform]
+        lines.append(table(rows, {1, 2, 3, 4}))
+        equal = [f"{s.name} ({s.uniform})" for s in report.spaces if s.uniform]
         if equal:
-            lines.append(
-                "whole multiples only: " + ", ".join(f"{s.name} ({s.uniform})" for s in equal[:4])
-                + (", ..." if len(equal) > 4 else "")
-            )  # fmt: skip
+            lines.append(listed("whole multiples only: ", equal))
     else:
         lines.append("no width can grow")
     if report.blocked:
-        lines += ["", f"{len(report.blocked)} layers cannot grow:"]
-        lines += [table([[b.node, _why(b.refusal)] for b in report.blocked])]
+        lines += ["", f"{count(len(report.blocked), 'layer')} cannot grow:"]
+        lines.append(table([[b.node, _why(b.refusal)] for b in report.blocked]))
     return "\n".join(lines)
 
 
@@ -103,7 +156,9 @@ def _dims(shape: tuple[int, ...]) -> str:
 
 def grown(plan: Plan, verb: str, output: Path | None, verdict: Any, as_json: bool) -> Any:
     """What a growing command says: text, or a JSON-able dict."""
-    return _grown_json(plan, verb, output, verdict) if as_json else _grown_text(plan, output, verdict)
+    return (
+        _grown_json(plan, verb, output, verdict) if as_json else _grown_text(plan, output, verdict)
+    )
 
 
 def _grown_json(plan: Plan, verb: str, output: Path | None, verdict: Any) -> dict[str, Any]:
@@ -126,7 +181,7 @@ def _grown_json(plan: Plan, verb: str, output: Path | None, verdict: Any) -> dic
         ],
         "tensors": {n: {"before": list(a), "after": list(b)} for n, (a, b) in plan.changes.items()},
         "parameters": {"before": plan.parameters[0], "after": plan.parameters[1]},
-        "bytes": {"before": plan.source.size, "after": len(plan.pieces)},
+        "bytes": dict(zip(("before", "after"), plan.sizes, strict=True)),
         "warnings": plan.warnings,
         "verdict": verdict.to_json() if verdict is not None else None,
     }
@@ -138,32 +193,25 @@ def _grown_text(plan: Plan, output: Path | None, verdict: Any) -> str:
         before, after = s.width
         lines.append(f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')")
         if s.uniform:
-            lines.append(f"  every unit is copied equally often, as '{s.uniform}' averages over them")
-        others = [n for n in s.along]
-        if len(others) > 1:
-            lines.append(f"  these {len(others)} layers share this width: {_listed(others)}")
+            why = f"as '{s.uniform}' averages over them"
+            lines.append(paragraph(f"every unit is copied equally often, {why}"))
+        if len(s.along) > 1:
+            lines.append(listed(f"these {len(s.along)} layers share one width: ", s.along))
         if s.readers:
-            lines.append(f"  read by: {_listed(s.readers)}")
+            lines.append(listed("read by: ", s.readers))
         if s.inserted:
-            lines.append(f"  {s.inserted} Mul inserted where no weight can take the division")
+            where = "where no weight can take the division"
+            lines.append(f"  {count(s.inserted, 'Mul')} inserted {where}")
     rows = [["constant", "before", "after"]]
-    rows += [[n, _dims(a), _dims(b)] for n, (a, b) in list(plan.changes.items())[:24]]
+    rows += [[n, _dims(a), _dims(b)] for n, (a, b) in list(plan.changes.items())[:_MOST]]
     lines.append(table(rows, {1, 2}))
-    if len(plan.changes) > 24:
-        lines.append(f"  ... and {len(plan.changes) - 24} more (--json lists all)")
+    if len(plan.changes) > _MOST:
+        lines.append(f"  ... and {len(plan.changes) - _MOST} more (--json lists all)")
     a, b = plan.parameters
     lines.append(f"parameters {a:,} -> {b:,} ({(b - a) / max(a, 1):+.1%})")
-    size = (plan.source.size, len(plan.pieces))
-    lines.append(f"file {size[0]:,} -> {size[1]:,} bytes")
+    a, b = plan.sizes
+    lines.append(f"file {a:,} -> {b:,} bytes")
     if verdict is not None:
         lines.append(str(verdict))
-    if output is not None:
-        lines.append(f"wrote {output}")
-    else:
-        lines.append("planned only; nothing was written")
+    lines.append(f"wrote {output}" if output else "planned only; nothing was written")
     return "\n".join(lines)
-
-
-def _listed(names: Any, most: int = 4) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

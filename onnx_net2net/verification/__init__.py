@@ -17,6 +17,7 @@ from onnx_net2net.probes import probe
 from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification import certificate, interface, runtime, sensitivity
 from onnx_net2net.verification import inputs as feeds
+from onnx_net2net.verification.judgement import Seen
 from onnx_net2net.verification.sessions import ProviderError
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status, Verdict, conclude
@@ -74,7 +75,7 @@ def verify(
     if layers == "certificate":
         return conclude(tuple(found))
     plan = runtime.Plan(provider, seeds, layers == "full", own, facts)
-    seen: list[runtime.Seen] = []
+    seen: list[Seen] = []
 
     def run() -> Layer:
         layer, what = runtime.compare(sides, plan)

@@ -88,7 +88,8 @@ class Evaluation:
             if name in scope.inputs:
                 k, depth = scope.inputs.index(name), scope.name.count("/")
                 shape = self.facts.shapes.get(name)
-                return Value(key("formal", depth, k, self.facts.dtype(name), shape), _trivial(shape))
+                tag = key("formal", depth, k, self.facts.dtype(name), shape)
+                return Value(tag, _trivial(shape))
         return Value(key("unknown", name, id(self)), None)
 
     def _step(self, node: Node) -> None:
@@ -225,4 +226,3 @@ def _since(node: Node, side: Side) -> int:
     if not onnx.defs.has(op, version, domain):
         return version
     return int(onnx.defs.get_schema(op, version, domain).since_version)
-

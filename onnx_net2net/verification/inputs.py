@@ -99,9 +99,7 @@ def _size(facts: Facts, name: str) -> tuple[int, ...]:
     return tuple(d for d in shape if d is not None)
 
 
-def random_feed(
-    model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[str, int]
-) -> Feed:
+def random_feed(model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[str, int]) -> Feed:
     """Random inputs of one kind (`normal` or `uniform`) that every machine draws alike.
 
     Raises:
@@ -180,7 +178,9 @@ def _plain(values: Mapping[str, Array]) -> dict[str, Any]:
     return {k.replace("/", "__SLASH__"): np.asarray(v) for k, v in values.items()}
 
 
-def schedule(seeds: int, places: Iterable[Sizes], thorough: bool) -> Iterator[tuple[Sizes, str, int]]:
+def schedule(
+    seeds: int, places: Iterable[Sizes], thorough: bool
+) -> Iterator[tuple[Sizes, str, int]]:
     """(sizes, kind, seed): every kind and seed at the first size, one of each elsewhere."""
     kinds = ("normal", "uniform")
     for k, at in enumerate(places):

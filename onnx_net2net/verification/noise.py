@@ -35,8 +35,10 @@ def nudged(side: Side, names: Iterable[str], draw: int) -> dict[str, Array]:
         infinity = np.array(np.inf, array.dtype)
         moved = np.nextafter(array, np.where(up, infinity, -infinity))
         # zero stands for "no connection"; a subnormal there would only cost time
-        keep = (array == 0) | ~np.isfinite(array.astype(np.float64)) | ~np.isfinite(
-            moved.astype(np.float64)
+        keep = (
+            (array == 0)
+            | ~np.isfinite(array.astype(np.float64))
+            | ~np.isfinite(moved.astype(np.float64))
         )
         found[name] = np.where(keep, array, moved).astype(array.dtype)
     return found

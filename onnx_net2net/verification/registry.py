@@ -11,7 +11,8 @@ import numpy as np
 from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.ids import Labels, UnknownError, digest, key, mix, positions
-from onnx_net2net.verification.linear import Rows, are_scaled, match, name_rows
+from onnx_net2net.verification.linear import Rows
+from onnx_net2net.verification.matching import are_scaled, match, name_rows
 
 _ACCURACY = 2.0**-50
 _LARGEST_TABLE = 1 << 22

@@ -8,8 +8,9 @@ import numpy as np
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.operators import Array
+from onnx_net2net.verification.judgement import Seen
 from onnx_net2net.verification.noise import deviation, is_float
-from onnx_net2net.verification.runtime import Seen, flat
+from onnx_net2net.verification.runtime import flat
 from onnx_net2net.verification.sessions import Session
 from onnx_net2net.verification.sides import Sides
 from onnx_net2net.verification.verdict import Layer, Status

@@ -73,11 +73,11 @@ def _put(proto: ModelProto, leaf: Leaf, array: Array) -> None:
         message = message[step] if isinstance(step, int) else getattr(message, step)
     if isinstance(message, TensorProto):
         name = message.name
-        message.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        message.CopyFrom(onnx.numpy_helper.from_array(np.asarray(array), name))
         return
     del message.attribute[:]
     message.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(
-        onnx.numpy_helper.from_array(np.ascontiguousarray(array))
+        onnx.numpy_helper.from_array(np.asarray(array))
     )
 
 

@@ -19,8 +19,8 @@ from onnx_net2net.verification.ids import (
     positions,
 )
 from onnx_net2net.verification.rules.base import At, attach, no_zero, passing, rules
-from onnx_net2net.verification.rules.contraction import flattened, product, summed
 from onnx_net2net.verification.rules.elementwise import parameters
+from onnx_net2net.verification.rules.pairs import flattened, product, summed
 
 
 @rules("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
@@ -196,9 +196,7 @@ def _group_norm(at: At) -> Sequence[Term]:
         raise UnknownError("its parameters are not constant")
     name = key(at.name("num_groups"), x.tag, [digest(v) for v in x.axes[2:]])
     channels = x.axes[1].reshape(groups, -1)
-    forms = [
-        at.registry.name_sum(name, *summed(g, np.full(len(g), 1 / len(g)))) for g in channels
-    ]
+    forms = [at.registry.name_sum(name, *summed(g, np.full(len(g), 1 / len(g)))) for g in channels]
     by_channel = np.repeat(np.array(forms, np.uint64), channels.shape[1])
     x = Value(name, x.axes).relabelled(1, mix(no_zero(x.axes[1]), by_channel))
     if scale.size != len(by_channel):  # one parameter a group before opset 21

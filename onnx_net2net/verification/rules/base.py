@@ -115,7 +115,7 @@ def rules(names: str) -> Callable[[Rule], Rule]:
 def no_zero(labels: Labels) -> Labels:
     """Labels for an operator that does not map zero to zero."""
     at = labels == ZERO
-    return np.where(at, mix(ZERO), labels) if at.any() else labels
+    return np.where(at, mix(int(ZERO)), labels) if at.any() else labels
 
 
 def passing(

@@ -1,4 +1,4 @@
-"""Contractions: with a constant they are rows of linear forms, else sums over pairs."""
+"""Contractions with a constant: the output's channels are rows of linear forms."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from onnx_net2net.verification.ids import (
 from onnx_net2net.verification.linear import Rows
 from onnx_net2net.verification.rules.base import At, no_zero, rules
 from onnx_net2net.verification.rules.elementwise import combine
+from onnx_net2net.verification.rules.pairs import flattened, matmul_letters, pairs, product
 
 
 @dataclass(frozen=True)
@@ -84,31 +85,6 @@ def contracted(
     return at.registry.name_rows(at.node.name, tag, rows, apart)
 
 
-def flattened(x: Value, axes: Sequence[int]) -> tuple[Labels, Array | None]:
-    """Labels and factors over several axes, the last one running fastest."""
-    labels = product([x.axes[a] for a in axes])
-    if x.scale is None or x.scale[0] not in axes:
-        return labels, None
-    shape = [1] * len(axes)
-    shape[list(axes).index(x.scale[0])] = -1
-    sizes = [len(x.axes[a]) for a in axes]
-    return labels, np.broadcast_to(x.scale[1].reshape(shape), sizes).reshape(-1)
-
-
-def product(axes: Sequence[Labels]) -> Labels:
-    """Labels of the positions of several axes taken as one."""
-    if len(axes) == 1:
-        return axes[0]
-    sizes = [len(x) for x in axes]
-    grids = [
-        np.broadcast_to(x.reshape([-1 if j == k else 1 for j in range(len(axes))]), sizes)
-        for k, x in enumerate(axes)
-    ]
-    zero = np.logical_or.reduce([g == ZERO for g in grids])
-    found = mix(*[np.ascontiguousarray(g).reshape(-1) for g in grids])
-    return np.where(zero.reshape(-1), ZERO, found)
-
-
 @rules("Conv ConvTranspose com.microsoft.FusedConv")
 def _convolution(at: At) -> Sequence[Term]:
     x, weight, bias = at.args[0], at.const(1), at.const(2)
@@ -120,9 +96,7 @@ def _convolution(at: At) -> Sequence[Term]:
     shaping = Shaping((1,), (0,), True) if transposed else Shaping((0,), (1,))
     groups = int(at.node.attr("group", 1))
     spatial, out = x.axes[2:], at.out()
-    tag = key(
-        at.name("group"), x.tag, [digest(v) for v in spatial], weight.shape[2:], out[2:]
-    )
+    tag = key(at.name("group"), x.tag, [digest(v) for v in spatial], weight.shape[2:], out[2:])
     channels = contracted(at, x, weight, shaping, [1], tag, bias, groups)
     places = [positions(d) for d in out[2:]]
     found = Value(tag, (no_zero(x.axes[0]), channels, *places))
@@ -170,7 +144,7 @@ def _is_vector(bias: Const, slot: int) -> bool:
 def _matmul(at: At) -> Sequence[Term]:
     a, b = at.args[0], at.args[1]
     if isinstance(a, Value) and isinstance(b, Value):
-        return [_pairs(at, a, b, *_matmul_letters(len(a.axes), len(b.axes)))]
+        return [pairs(at, a, b, *matmul_letters(len(a.axes), len(b.axes)))]
     slot = 1 if isinstance(b, Const) else 0
     x, weight = (a, b) if slot else (b, a)
     if not isinstance(x, Value) or not isinstance(weight, Const):
@@ -222,15 +196,6 @@ def _batched(at: At, x: Value, weight: Const, mine: int, outs: int, theirs: int)
     return Value(tag, tuple(found))
 
 
-def _matmul_letters(a: int, b: int) -> tuple[list[str], list[str], list[str]]:
-    """Letters of the axes; batch axes are named from the right."""
-    batch = [f"b{k}" for k in range(max(a, b, 2) - 3, -1, -1)]
-    left = ["k"] if a == 1 else [*batch[len(batch) - (a - 2) :], "m", "k"]
-    right = ["k"] if b == 1 else [*batch[len(batch) - (b - 2) :], "k", "n"]
-    out = [*batch, *["m"] * (a > 1), *["n"] * (b > 1)]
-    return left, right, [x for x in out if x in left or x in right]
-
-
 @rules("Einsum")
 def _einsum(at: At) -> Sequence[Term]:
     equation = str(at.node.attr("equation", "")).replace(" ", "")
@@ -242,7 +207,7 @@ def _einsum(at: At) -> Sequence[Term]:
         raise UnknownError("a repeated index")
     a, b = at.args
     if isinstance(a, Value) and isinstance(b, Value):
-        return [_pairs(at, a, b, letters[0], letters[1], list(result))]
+        return [pairs(at, a, b, letters[0], letters[1], list(result))]
     slot = 1 if isinstance(b, Const) else 0
     x, weight = (a, b) if slot else (b, a)
     mine, theirs = (letters[0], letters[1]) if slot else (letters[1], letters[0])
@@ -258,9 +223,7 @@ def _einsum(at: At) -> Sequence[Term]:
         x = x.settled()
     tag = key("einsum", equation, slot, x.tag)
     axes = [mine.index(c) for c in inner]
-    shaping = Shaping(
-        tuple(theirs.index(c) for c in free), tuple(theirs.index(c) for c in inner)
-    )
+    shaping = Shaping(tuple(theirs.index(c) for c in free), tuple(theirs.index(c) for c in inner))
     rows = contracted(at, x, weight, shaping, axes, tag)
     labels: dict[str, Labels] = {c: no_zero(x.axes[k]) for k, c in enumerate(mine)}
     if len(free) == 1:
@@ -272,41 +235,3 @@ def _einsum(at: At) -> Sequence[Term]:
     else:
         tag = key(tag, "row", int(rows[0]))
     return [Value(tag, tuple(labels[c] for c in result))]
-
-
-def _pairs(
-    at: At, a: Value, b: Value, left: list[str], right: list[str], result: list[str]
-) -> Value:
-    """A contraction of two tensors that both depend on the inputs."""
-    inner = [c for c in left if c in right and c not in result]
-    if any(c not in result and c not in inner for c in (*left, *right)):
-        raise UnknownError("an index is summed in one operand alone")
-    a = a if a.scale is None or left[a.scale[0]] in inner else a.settled()
-    b = b if b.scale is None or right[b.scale[0]] in inner else b.settled()
-    la, sa = flattened(a, [left.index(c) for c in inner]) if inner else (positions(1), None)
-    lb, sb = flattened(b, [right.index(c) for c in inner]) if inner else (positions(1), None)
-    if len(la) != len(lb):
-        raise UnknownError("operands do not fit")
-    weights = np.ones(len(la)) if sa is None else sa.astype(np.float64)
-    weights = weights if sb is None else weights * sb
-    pairs = np.where((la == ZERO) | (lb == ZERO), ZERO, mix(la, lb))
-    tag = key("pairs", a.tag, b.tag, left, right, result)
-    form = at.registry.name_sum(tag, *summed(pairs, weights), within=at.rounding)
-    labels, modes = [], []
-    for c in result:
-        both = [v.axes[names.index(c)] for v, names in ((a, left), (b, right)) if c in names]
-        longest = max(len(v) for v in both)
-        single = [int(v[0]) for v in both if len(v) < longest]
-        both = [v for v in both if len(v) == longest]
-        same = all(np.array_equal(v, both[0]) for v in both[1:])
-        modes.append((len(both), same, single))
-        labels.append(no_zero(both[0] if same else mix(*both)))
-    return Value(key(tag, form, modes), tuple(labels))
-
-
-def summed(kinds: Labels, weights: Array) -> tuple[Labels, Array]:
-    """The distinct labels, ZERO left out, and the weights added up for each."""
-    unique, inverse = np.unique(kinds, return_inverse=True)
-    totals = np.bincount(inverse.reshape(-1), weights, len(unique))
-    live = unique != ZERO
-    return unique[live], totals[live]

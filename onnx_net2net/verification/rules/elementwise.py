@@ -57,7 +57,8 @@ def _cast_like(at: At) -> Sequence[Term]:
     c = at.args[0]
     if isinstance(c, Const):
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(at.kinds[0]))
-        return [Const(key("cast", c.key, dtype.name), c.shape, dtype, lambda: c.array().astype(dtype))]
+        name = key("cast", c.key, dtype.name)
+        return [Const(name, c.shape, dtype, lambda: c.array().astype(dtype))]
     return [combine(key(at.name(), at.kinds), [at.value()], "first")]
 
 
@@ -82,11 +83,10 @@ def _scaled(x: Value, c: Const) -> Value | None:
     if len(x.axes[axis]) != c.size or is_positions(x.axes[axis]):
         return None
     factors = c.array().reshape(-1).astype(np.float64)
-    if x.scale is not None:
-        if x.scale[0] != axis:
-            x = x.settled()
-        else:
-            factors = factors * x.scale[1]
+    if x.scale is not None and x.scale[0] == axis:
+        factors = factors * x.scale[1]
+    elif x.scale is not None:
+        x = x.settled()
     return Value(x.tag, x.labels, (axis, factors))
 
 

@@ -24,7 +24,7 @@ from onnx_net2net.verification.ids import (
 )
 from onnx_net2net.verification.registry import Registry
 from onnx_net2net.verification.rules.base import At, no_zero, rules
-from onnx_net2net.verification.rules.contraction import product
+from onnx_net2net.verification.rules.pairs import product
 
 _FAR = 2**31 - 1
 

@@ -1,0 +1,66 @@
+"""Random movements between random layers: a student is refused or equal, never wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onnx_net2net.analysis import Analysis
+from onnx_net2net.errors import RefusalError
+from onnx_net2net.files import read
+from onnx_net2net.inspection import spaces
+from onnx_net2net.mapping import Row
+from onnx_net2net.patch import apply
+from onnx_net2net.widening import widen_step
+from random_graphs import Builder, Pick
+from same_function import Teacher
+
+
+def compare(model: onnx.ModelProto, pick: Pick) -> tuple[int, int]:
+    """Grow every space; how many students were equal and how many refused."""
+    teacher, equal, refused = Teacher(model), 0, 0
+    analysis = Analysis(read(model))
+    for _, _, nodes in spaces(analysis)[0]:
+        how: dict[str, Any] = {
+            "ratio": pick([1.2, 1.5, 2.0]), "mapping": pick(["random", "balanced"]),
+            "split": pick(["zero-sum", "even"]), "seed": pick(range(4)),
+            "rows": pick([Row.COPY, Row.COPY, Row.COPY, Row.FREE, Row.ZERO]),
+        }  # fmt: skip
+        try:
+            step = widen_step(analysis, node=nodes[0].name, **how)
+        except (RefusalError, ValueError):
+            refused += 1
+            continue
+        student = apply(analysis.source, step.patch).to_proto()
+        onnx.checker.check_model(student, full_check=True)
+        assert teacher.deviation(student) < 1e-5, (nodes[0].name, how)
+        equal += 1
+    return equal, refused
+
+
+@settings(
+    derandomize=True, max_examples=250, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(st.data())
+def test_refused_or_equal(data: st.DataObject) -> None:
+    def pick(options: Sequence[Any]) -> Any:
+        return data.draw(st.sampled_from(options))
+
+    compare(Builder(pick).model(pick(range(1, 9))), pick)
+
+
+def test_most_grow() -> None:
+    """Were all refused, the test above would say nothing."""
+    equal = refused = 0
+    for seed in range(60):
+        pick = random.Random(seed).choice
+        found = compare(Builder(pick).model(pick(range(1, 7))), pick)
+        equal, refused = equal + found[0], refused + found[1]
+    assert equal > 2 * refused
+    assert equal > 50
