@@ -17,6 +17,7 @@ from onnx_net2net.failures import DONE, INCONCLUSIVE, NOT_EQUIVALENT, run
 from onnx_net2net.options import growing, shaping, speaking
 
 NAME = "onnx-net2net"
+PATH = click.Path(readable=False)  # what cannot be read is bad input, not bad usage
 
 
 @click.group(
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 @cli.command(short_help="What can grow, how wide it is, and what blocks the rest.")
-@click.argument("model", type=click.Path())
+@click.argument("model", type=PATH)
 @click.option("--node", help="Report on one layer: node, tensor, parameter or part of its path.")
 @shaping
 @speaking
@@ -52,7 +53,7 @@ def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: boo
 
 
 @cli.command(short_help="Widen a layer and everything coupled to it (Net2WiderNet).")
-@click.argument("model", type=click.Path())
+@click.argument("model", type=PATH)
 @click.option("--node", "nodes", multiple=True, help="Layer to widen; may repeat, with --width.")
 @click.option("--space", "spaces", multiple=True, help="Instead: a space as `inspect` names it.")
 @click.option("--width", "widths", type=int, multiple=True, help="Length of its output axis.")
@@ -160,9 +161,9 @@ def default_output(model: str, suffix: str) -> Path:
 
 
 @cli.command(short_help="Tell whether two models are the same function.")
-@click.argument("teacher", type=click.Path())
-@click.argument("student", type=click.Path())
-@click.option("--inputs", type=click.Path(), help="Your own data, data.npz: input name -> array.")
+@click.argument("teacher", type=PATH)
+@click.argument("student", type=PATH)
+@click.option("--inputs", type=PATH, help="Your own data, data.npz: input name -> array.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--seeds",
@@ -179,7 +180,7 @@ def default_output(model: str, suffix: str) -> Path:
     show_default=True,
     help="Which checks to run.",
 )
-@click.option("--save-inputs", type=click.Path(), help="Where they differ, write the inputs here.")
+@click.option("--save-inputs", type=PATH, help="Where they differ, write the inputs here.")
 @shaping
 @speaking
 def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: Any) -> int:

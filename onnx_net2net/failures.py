@@ -53,6 +53,14 @@ def explain(error: BaseException) -> tuple[str, int, str]:
     >>> explain(FileExistsError("'a.onnx' exists"))[1]
     2
     """
+    try:
+        kind, code, message = _explained(error)
+        return kind, code, str(message)
+    except Exception:  # an exception that cannot even say what it is
+        return "internal error", INTERNAL, _report(type(error).__name__)
+
+
+def _explained(error: BaseException) -> tuple[str, int, str]:
     if isinstance(error, click.exceptions.Exit) and not error.exit_code:
         return "done", DONE, ""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -60,7 +68,7 @@ def explain(error: BaseException) -> tuple[str, int, str]:
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         more = f"\n  {context.command_path} --help says more" if context else ""
-        return "usage", USAGE, error.format_message() + more
+        return "usage", USAGE, f"{error.format_message()}{more}"
     from onnx_net2net.errors import ModelError, NotEquivalentError, RefusalError
 
     if isinstance(error, RefusalError):
@@ -80,11 +88,13 @@ def explain(error: BaseException) -> tuple[str, int, str]:
     if isinstance(error, ValueError) and _deliberate(error):
         return "usage", USAGE, str(error)
     first = (str(error).strip().splitlines() or [""])[0]
+    name = type(error).__name__
+    return "internal error", INTERNAL, _report(f"{name}: {first}" if first else name)
+
+
+def _report(what: str) -> str:
     return (
-        "internal error",
-        INTERNAL,
-        f"internal error: {type(error).__name__}{first and ': '}{first}\n"
-        "  please report it with the command and what --debug prints",
+        f"internal error: {what}\n  please report it with the command and what --debug prints"
     )
 
 
@@ -119,7 +129,7 @@ def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
     do about it.
     """
     axis = getattr(error, "axis", None)
-    first, *more = message.splitlines()
+    first, *more = message.splitlines() or [""]
     reason, _, hint = first.rpartition("; ")
     if not reason:
         reason, hint = first, " ".join(line.strip() for line in more)

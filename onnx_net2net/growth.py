@@ -146,23 +146,37 @@ def _splits(analysis: Analysis, growth: Growth) -> Refusal | None:
     """Find, for every contraction, the constant that divides among the copies."""
     for (index, tag), carried in growth.space.passages.items():
         node = analysis.model.nodes[index]
-        for f in carried:
-            if f.role != "sum" or tag is not None:
+        for f in carried if tag is None else ():
+            fed_back = [e for e in TABLE[node.op].divides if e in f.at]
+            for entry in fed_back:
+                if _absorbed(analysis, growth, node, [entry]):
+                    continue
+                return Refusal(
+                    Reason.UNSPLITTABLE, node.name, (node.inputs[entry[0]], entry[1]), node.op,
+                    "the weights that read the state are computed at run time",
+                )  # fmt: skip
+            if f.role != "sum":
                 continue
             entries = [e for e in f.at if e[0] >= 0]
-            found = next((a for e in entries if (a := _absorbs(analysis, growth, node, e))), None)
-            if found is not None:
-                (leaf, use, dim), offset = found
-                assert use is not None
-                change = growth.constants[leaf, use]
-                growth.constants[leaf, use] = replace(
-                    change, split=tuple(sorted({*change.split, dim})), offset=offset
-                )
+            if _absorbed(analysis, growth, node, entries):
                 continue
             refusal = _divide(analysis, growth, node, entries[-1])
             if refusal is not None:
                 return refusal
     return None
+
+
+def _absorbed(analysis: Analysis, growth: Growth, node: Node, entries: list[Entry]) -> bool:
+    """Let the first constant that can divide among the copies do so."""
+    found = next((a for e in entries if (a := _absorbs(analysis, growth, node, e))), None)
+    if found is None:
+        return False
+    (leaf, use, dim), offset = found
+    assert use is not None
+    change = growth.constants[leaf, use]
+    split = tuple(sorted({*change.split, dim}))
+    growth.constants[leaf, use] = replace(change, split=split, offset=offset)
+    return True
 
 
 def _absorbs(

@@ -65,7 +65,7 @@ growing = _stack(
     click.option("--multiple-of", type=click.IntRange(1), default=1, metavar="N",
                  help="Round widths up to a multiple of N."),
     click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bytes."),
-    click.option("-o", "--output", type=click.Path(), help="File to write."),
+    click.option("-o", "--output", type=click.Path(readable=False), help="File to write."),
     click.option("--force", is_flag=True, help="Replace an existing output."),
     click.option("--plan", "plan_only", is_flag=True, help="Say what would change; write nothing."),
     click.option("--verify", type=click.Choice(["auto", "certificate", "full", "off"]),

@@ -98,9 +98,10 @@ def target(
     if width <= widths.today:
         raise ValueError(f"'{name}' has width {widths.today} today; give a larger one than {width}")
     if not widths.legal(width):
-        near = " or ".join(str(w) for w in widths.near(width))
+        near = widths.near(width)
+        nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' or '.join(map(str, near))}"
         raise ValueError(
-            f"'{name}' (width {widths.today}) cannot get width {width}; the nearest are {near}"
+            f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}"
         )
     return width
 
@@ -174,7 +175,7 @@ def read_mapping(path: str) -> list[int]:
     """
     try:
         data = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as why:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
         raise ValueError(f"mapping '{path}' cannot be read as JSON: {why}") from None
     data = data.get("mapping") if isinstance(data, dict) else data
     if not isinstance(data, list) or not all(type(g) is int for g in data):

@@ -13,6 +13,7 @@ from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
     movement,
     normalization,
     quantized,
+    recurrent,
     positional,
     reduction,
     sizes,

@@ -169,6 +169,8 @@ class Rule:
             `zero_keeps`.
         partial: operands for which not every number gives one (logarithm, divisor).
         linear: input 0 enters linearly, so a division may be done before this node.
+        divides: (input, dimension) pairs that pass a name on and contract it as well (the
+            state that a recurrent layer feeds back to itself).
         offsets: input with quantised weights -> input with their zero point.
         like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
         sized: reads nothing but its input's size.
@@ -187,6 +189,7 @@ class Rule:
     partial: Operands | Callable[[Site], Operands] = ()
     linear: bool = False
     offsets: Mapping[int, int] = field(default_factory=dict)
+    divides: tuple[tuple[int, int], ...] = ()
     like: str = ""
     sized: bool = False
     random: bool = False

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnx_net2net import validity
-from onnx_net2net.probes import probe
+from onnx_net2net.probes import probe, symbols
 from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification import certificate, interface, runtime, sensitivity
 from onnx_net2net.verification import inputs as feeds
@@ -98,6 +98,14 @@ def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[Fa
     facts = probe(side.model, inference, shapes)
     validity.check(side.model, inference, facts)
     return facts
+
+
+def _sizes(
+    teacher: Side, own: Sequence[feeds.Feed], shapes: Mapping[str, tuple[int, ...]] | None
+) -> dict[str, tuple[int, ...]]:
+    """Sizes that are given; an input that declares none has those of the user's data."""
+    undeclared = [n for n, shape in symbols(teacher.model).items() if shape is None]
+    return {n: own[0].values[n].shape for n in undeclared if own} | dict(shapes or {})
 
 
 def _timed(check: Callable[[], Layer]) -> Layer:

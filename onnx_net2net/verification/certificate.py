@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import ModelError
 from onnx_net2net.model import Node
 from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification.constants import Constants
@@ -41,7 +42,11 @@ def compare(sides: Sides, facts: Sequence[Facts]) -> Layer:
         before = Evaluation(sides.teacher, mine, teacher, registry).run()
         registry.teaching = False
         types = {n: mine.types[n] for n in sides.student.model.inputs if n in mine.types}
-        after = Evaluation(sides.student, inference.run(types), student, registry).run()
+        try:
+            sizes = inference.run(types)
+        except ModelError as why:
+            return Layer("certificate", Status.UNDECIDED, f"the student's shapes: {why}")
+        after = Evaluation(sides.student, sizes, student, registry).run()
         wrong = [
             (o, theirs)
             for o, theirs in zip(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import ModelError
 from onnx_net2net.model import Model
 from onnx_net2net.operators import Array
 from onnx_net2net.shapes import Facts
@@ -80,8 +79,8 @@ def _compared(sides: Sides, plan: Plan, seen: Seen) -> tuple[Status, str, dict[s
             ) from None
         rows.append((feed, before, after))
         seen.feeds.append((feed, before))
-        if ghosts:
-            moved = flat(ghosts[k % len(ghosts)].run(feed.values))
+        moved = _moved(ghosts, k, feed)
+        if moved is not None:
             seen.floors = floors([(before, moved)], seen.floors)
             jumping |= _flipped(before, moved)
         for i, a in enumerate(before):
@@ -89,9 +88,9 @@ def _compared(sides: Sides, plan: Plan, seen: Seen) -> tuple[Status, str, dict[s
                 seen.scales[i] = max(seen.scales.get(i, 0.0), magnitude(a))
         if time.monotonic() - started > _PATIENCE and len(rows) > 1:
             break
-    if not ghosts:
-        seen.floors = floors([(b, b) for _, b, _ in rows], {})
-    return judged(rows, seen, jumping, bool(ghosts))
+    known = bool(seen.floors)
+    seen.floors = floors([(b, b) for _, b, _ in rows], seen.floors)
+    return judged(rows, seen, jumping, known)
 
 
 def _fits_memory(sides: Sides) -> None:
@@ -135,8 +134,15 @@ def _ghosts(sides: Sides, provider: str) -> list[Session]:
         ]
     except ProviderError:
         raise
-    except (ModelError, MemoryError):
+    except Exception:  # too large, or a nudge that onnxruntime rejects: no floor is known
         return []
+
+
+def _moved(ghosts: Sequence[Session], k: int, feed: Feed) -> list[Array] | None:
+    try:
+        return flat(ghosts[k % len(ghosts)].run(feed.values)) if ghosts else None
+    except Exception:  # as above
+        return None
 
 
 def _teacher_runs(sides: Sides, plan: Plan, teacher: Session) -> Iterator[tuple[Feed, list[Array]]]:

@@ -45,6 +45,18 @@ def elementwise(at: At) -> Sequence[Term]:
     return [found, *(Value(key(found.tag, "output", k), found.labels) for k in others)]
 
 
+@rules("QuantizeLinear DequantizeLinear")
+def _quantize(at: At) -> Sequence[Term]:
+    """A step and a zero point for the tensor, or for each position of one axis."""
+    x, steps = at.value(), [c for c in (at.const(1), at.const(2) if at.has(2) else None) if c]
+    if at.node.attr("block_size", 0):
+        raise UnknownError("blocks of scales")
+    if all(c.size == 1 for c in steps):
+        return [combine(at.name("axis"), [x, *steps], "")]
+    axis = int(at.node.attr("axis", 1)) % len(x.axes)
+    return [parameters(x, at.name("axis"), steps, axis, ())]
+
+
 @rules("Identity")
 def _identity(at: At) -> Sequence[Term]:
     term = at.args[0]
