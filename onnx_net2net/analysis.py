@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.factors import Entry, Factor, dropped, factors
@@ -24,11 +25,20 @@ class Analysis:
     def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self.source = source
         self.model = Model(source.proto)
-        self.inference = Inference(self.model, source)
-        self.facts: tuple[Facts, Facts] = probe(self.model, self.inference, shapes)
+        self._shapes = shapes
         self._factors: dict[int, list[Factor] | Refusal] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
         self._cones: dict[tuple[int, int], frozenset[str]] = {}
+
+    @cached_property
+    def inference(self) -> Inference:
+        """What computes shapes."""
+        return Inference(self.model, self.source)
+
+    @cached_property
+    def facts(self) -> tuple[Facts, Facts]:
+        """Shapes and small values at two sizes of the inputs."""
+        return probe(self.model, self.inference, self._shapes)
 
     @property
     def first(self) -> Facts:

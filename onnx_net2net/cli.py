@@ -70,13 +70,10 @@ def widen(model: str, **options: Any) -> None:
     """
     steps = _steps(options)
     split = "even" if options["paper"] else options["split"]
-    from onnx_net2net.files import read
     from onnx_net2net.planning import plan
 
-    teacher = read(model)
-    target = _target(teacher, model, ".widened", options)
-    made = plan(teacher, steps, split=split, seed=options["seed"], shapes=options["shapes"])
-    _deliver(made, target, "widen", options)
+    made = plan(model, steps, split=split, seed=options["seed"], shapes=options["shapes"])
+    _deliver(made, _target(made.source, model, ".widened", options), "widen", options)
 
 
 def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,7 +112,7 @@ def _count(n: int, one: str, many: str = "") -> str:
 
 
 def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> Path | None:
-    """Where to write, None if nothing is to be written; fails before any work is done."""
+    """Where to write, None if nothing is to be written; fails before the student is checked."""
     if options["plan_only"]:
         return None
     from onnx_net2net.patch import check_target

@@ -93,9 +93,7 @@ def _explained(error: BaseException) -> tuple[str, int, str]:
 
 
 def _report(what: str) -> str:
-    return (
-        f"internal error: {what}\n  please report it with the command and what --debug prints"
-    )
+    return f"internal error: {what}\n  please report it with the command and what --debug prints"
 
 
 def _explain_os(error: OSError) -> tuple[str, int, str]:
@@ -128,7 +126,8 @@ def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
     Our messages say what is wrong and, after the last semicolon or on a second line, what to
     do about it.
     """
-    axis = getattr(error, "axis", None)
+    from onnx_net2net.errors import AmbiguousError, NotEquivalentError, RefusalError
+
     first, *more = message.splitlines() or [""]
     reason, _, hint = first.rpartition("; ")
     if not reason:
@@ -136,14 +135,18 @@ def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kind": kind,
         "message": message,
-        "node": getattr(error, "node", None) or None,
-        "axis": list(axis) if axis else None,
-        "reason": getattr(error, "reason", None) or reason,
-        "hint": getattr(error, "hint", None) or hint or None,
+        "node": None,
+        "axis": None,
+        "reason": reason,
+        "hint": hint or None,
     }
-    if hasattr(error, "candidates"):
+    if isinstance(error, RefusalError):
+        found["node"] = error.node or None
+        found["axis"] = list(error.axis) if error.axis else None
+        found["reason"], found["hint"] = error.reason, error.hint or None
+    elif isinstance(error, AmbiguousError):
         found["candidates"] = list(error.candidates)
-    if hasattr(error, "verdict"):
+    elif isinstance(error, NotEquivalentError):
         found["verdict"] = error.verdict.to_json()
     return {"schema": "onnx-net2net/error/1", "error": found}
 

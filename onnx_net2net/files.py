@@ -78,6 +78,33 @@ class Source:
             raise ModelError(f"tensor '{tensor.name}' holds strings, which have no raw form")
         return onnx.numpy_helper.from_array(self.array(tensor)).raw_data
 
+    def same(
+        self, tensor: TensorProto, other: Source, twin: TensorProto, whole: bool = False
+    ) -> bool:
+        """Whether a tensor of this model and one of another hold the same bits.
+
+        Both are read in small parts, or not at all where they are one part of one file.
+
+        Args:
+            whole: read both in any case.
+
+        Raises:
+            ModelError: one of them is broken.
+        """
+        if tensor.data_type != twin.data_type or list(tensor.dims) != list(twin.dims):
+            return False
+        one, two = self._raw_form(tensor), other._raw_form(twin)
+        if one is not None and two is not None and one.size == two.size:
+            return one.equals(two, whole)
+        return self.raw(tensor) == other.raw(twin)
+
+    def _raw_form(self, tensor: TensorProto) -> Rope | None:
+        """The bytes that the tensor would have as `raw_data`, where it is stored so."""
+        stored = self._stored(tensor)
+        if stored is not None:
+            return stored.rope if stored.field in payload.AS_RAW else None
+        return Rope([memory(tensor.raw_data)]) if tensor.HasField("raw_data") else None
+
     def _stored(self, tensor: TensorProto) -> payload.Stored | None:
         if payload.is_cut(tensor):
             return payload.unmark(tensor, self.rope)[1]

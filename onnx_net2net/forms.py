@@ -18,11 +18,6 @@ _PAGE = 4096  # onnxruntime maps a tensor into memory where it starts on a page
 _LINE = 64
 _BIG = 1 << 20
 _LOCATION = TensorProto.DATA_LOCATION_FIELD_NUMBER
-_AS_RAW = {  # fields whose bytes are the same as raw data
-    payload.RAW,
-    TensorProto.FLOAT_DATA_FIELD_NUMBER,
-    TensorProto.DOUBLE_DATA_FIELD_NUMBER,
-}
 
 
 def inlined(rope: Rope, directory: Path | None) -> Rope:
@@ -55,7 +50,7 @@ def externalised(rope: Rope, directory: Path | None, location: str) -> tuple[Rop
             tensor = _inside(tensor)
         else:
             peeled = payload.peel(rope, start, end)
-            if peeled is None or peeled.field not in _AS_RAW:
+            if peeled is None or peeled.field not in payload.AS_RAW:
                 return None
             tensor = peeled.tensor
             stored = Stored(peeled.field, Rope(rope.slice(peeled.start, peeled.end)))

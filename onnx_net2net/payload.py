@@ -28,6 +28,9 @@ _HOLDING = frozenset(
     TensorProto.DESCRIPTOR.fields_by_name[name].number
     for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 )
+AS_RAW = frozenset(  # fields whose bytes are the same as raw data
+    (RAW, TensorProto.FLOAT_DATA_FIELD_NUMBER, TensorProto.DOUBLE_DATA_FIELD_NUMBER)
+)
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _BITS |= {"FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 _ML_DTYPES = {

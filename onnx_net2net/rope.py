@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from .errors import ModelError
 
 _BLOCK = 1 << 14  # what a small read takes along, for the next one
+_CHUNK = 1 << 20  # what is compared at a time
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,19 @@ class File:
     path: Path
     size: int
     modified_ns: int
+    place: tuple[int, int]  # device and number, the same under every name of the file
 
     @classmethod
     def at(cls, path: Path) -> File:
         """The file at `path` as it is now; raises OSError."""
         status = path.stat()
-        return cls(path, status.st_size, status.st_mtime_ns)
+        place = status.st_dev, status.st_ino
+        return cls(path, status.st_size, status.st_mtime_ns, place)
+
+    def is_same(self, other: File) -> bool:
+        """Whether both are one file in one state, perhaps under two names."""
+        one, two = ((f.place, f.size, f.modified_ns) for f in (self, other))
+        return one == two and self.place[1] != 0
 
     def open(self) -> BinaryIO:
         """Open for unbuffered reading; raises ModelError if it changed or vanished."""
@@ -119,9 +127,36 @@ class Rope:
         parts = [piece.read() for piece in self.slice(start, end)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def equals(self, other: Rope, whole: bool = False) -> bool:
+        """Whether both hold the same bytes; what lies at one place of one file is not read.
+
+        Args:
+            whole: read that, too.
+        """
+        if self.size != other.size:
+            return False
+        edges = sorted({*self._starts, *other._starts, self.size})
+        for start, end in zip(edges, edges[1:], strict=False):
+            (one,), (two,) = self.slice(start, end), other.slice(start, end)
+            if not whole and _at_one_place(one, two):
+                continue
+            for at in range(start, end, _CHUNK):
+                stop = min(at + _CHUNK, end)
+                if self._read(at, stop) != other._read(at, stop):
+                    return False
+        return True
+
     def files(self) -> set[File]:
         """The files that the rope reads from."""
         return {piece.store for piece in self.ranges if isinstance(piece.store, File)}
+
+
+def _at_one_place(one: Range, two: Range) -> bool:
+    if one.offset != two.offset:
+        return False
+    if isinstance(one.store, File) and isinstance(two.store, File):
+        return one.store.is_same(two.store)
+    return one.store is two.store
 
 
 def _joined(ranges: Iterable[Range]) -> tuple[Range, ...]:

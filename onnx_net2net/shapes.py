@@ -24,6 +24,9 @@ _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NO_RULE = Rule()
+_MOST_ANSWERS = 1 << 14
+_ANSWERS: dict[tuple[Any, ...], list[tuple[int, TypeProto]]] = {}
+"""What onnx's inference said of a node: the types of its outputs."""
 
 
 @dataclass
@@ -92,6 +95,7 @@ class Inference:
     def __init__(self, model: Model, source: Source) -> None:
         self.model = model
         self.opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opsets.items()]
+        self._context = (tuple(sorted(model.opsets.items())), model.proto.ir_version)
         self.leaf_values = {n: leaf_value(f, source) for n, f in model.leaves.items()}
 
     def run(self, inputs: Mapping[str, TypeProto]) -> Facts:
@@ -165,13 +169,9 @@ class Inference:
             v = facts.values.get(t)
             if v is not None and v.size <= 4096 and v.dtype != object:
                 data[local] = onnx.numpy_helper.from_array(np.asarray(v))
-        try:
-            found = onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=self.opsets,
-                ir_version=self.model.proto.ir_version,
-            )  # fmt: skip
-        except Exception as why:  # the C++ bindings raise several unrelated types
-            facts.failed.append(f"{node.name}: {why}")
+        found = self._asked(schema, proto, types, data)
+        if isinstance(found, str):
+            facts.failed.append(f"{node.name}: {found}")
             return {}
         if row.like:
             kept = facts.dtype(node.inputs[0])
@@ -181,8 +181,36 @@ class Inference:
             first.tensor_type.elem_type = facts.dtype(node.inputs[0])
         kind = first.WhichOneof("value") if first is not None else None
         if first is None or kind is None or (kind == "tensor_type" and shape_of(first) is None):
-            return found | _from_notation(node, row, facts)
+            shaped = _from_notation(node, row, facts)
+            for name, t in shaped.items():
+                if name in found and found[name].tensor_type.elem_type:
+                    t.tensor_type.elem_type = found[name].tensor_type.elem_type
+            return found | shaped
         return found
+
+    def _asked(
+        self, schema: Any, proto: onnx.NodeProto, types: dict[str, TypeProto],
+        data: dict[str, TensorProto],
+    ) -> dict[str, TypeProto] | str:  # fmt: skip
+        """What onnx infers, or why it does not; asked once for nodes that differ in names only."""
+        sides = [(types[i], data.get(i)) if i in types else None for i in proto.input]
+        known = (
+            (schema.domain, schema.name, schema.since_version, self._context, len(proto.output)),
+            *(a.SerializeToString() for a in proto.attribute),
+            *(s and (s[0].SerializeToString(), s[1] and s[1].SerializeToString()) for s in sides),
+        )
+        if known not in _ANSWERS:
+            try:
+                found = onnx.shape_inference.infer_node_outputs(
+                    schema, proto, types, data, opset_imports=self.opsets,
+                    ir_version=self.model.proto.ir_version,
+                )  # fmt: skip
+            except Exception as why:  # the C++ bindings raise several unrelated types
+                return str(why)
+            if len(_ANSWERS) >= _MOST_ANSWERS:
+                _ANSWERS.clear()
+            _ANSWERS[known] = [(k, found[o]) for k, o in enumerate(proto.output) if o in found]
+        return {proto.output[k]: t for k, t in _ANSWERS[known]}
 
     def _fold(self, node: Node, row: Rule, facts: Facts) -> bool:
         if row.fold is None:

@@ -89,24 +89,23 @@ def came_from(
         found: dict[int, Array] = {}
         valid = np.ones(count, bool)
         for b in blocks:
-            if not any(i == s for i, _ in b.ins) or not all(
-                o == out and k in at for o, k in b.outs
-            ):
+            if not any(i == s for i, _ in b.ins):
                 continue
-            if b.aligned:
-                found.update({k: at[b.outs[0][1]] for i, k in b.ins if i == s})
+            if b.aligned:  # one index over all operands and results
+                here = [k for o, k in b.outs if o == out and k in at]
+                found.update({k: at[here[0]] for i, k in b.ins if i == s and here})
                 continue
-            if not b.outs:
+            if not all(o == out and k in at for o, k in b.outs):
                 continue
             sizes = [site.out_dims(out)[k] or 0 for _, k in b.outs]
-            flat = np.ravel_multi_index([at[k] for _, k in b.outs], sizes)
-            source = b.table.reshape(-1)[flat]
+            flat = np.ravel_multi_index([at[k] for _, k in b.outs], sizes) if b.outs else 0
+            source = np.broadcast_to(b.table.reshape(-1)[flat], count)
             valid &= source >= 0
             into = [site.dims(s)[k] or 0 for _, k in b.ins]
             where = np.unravel_index(np.maximum(source, 0), into)
             found.update({k: w for (_, k), w in zip(b.ins, where, strict=True)})
         if any(k not in found for k in wanted):
-            continue
+            raise LookupError(f"where '{tensor}' goes in '{node.name}'")
         sizes = [site.dims(s)[k] or 0 for k in wanted]
         flat = np.ravel_multi_index([found[k] for k in wanted], sizes, mode="clip")
         slot[valid], place[valid] = s, flat[valid]
@@ -161,6 +160,8 @@ def side_of(
         for f in carried:
             tensors = [node.inputs[s] if s >= 0 else node.outputs[-1 - s] for s, _ in f.at]
             moving = [t for t in dict.fromkeys(tensors) if t in dims]
+            if any(len(dims[t]) > 1 for t in moving) and not _alone(analysis, node, f, dims):
+                return None
             if any(not np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
                 count = groups_of(analysis, node, f)
                 if count is None or len(moving) != 1 or len(dims[moving[0]]) != 1:
@@ -175,6 +176,18 @@ def side_of(
                 return None
             edges += [(offset[moving[0]] + first, offset[t] + first) for t in moving[1:]]
     return Side(sizes, offset, _join(total, edges), cells)
+
+
+def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a node treats each joint position alone: no constant, no window, no sum."""
+    fs = analysis.factors(node)
+    if isinstance(fs, Refusal):
+        return False
+    at = {e: node.inputs[e[0]] if e[0] >= 0 else node.outputs[-1 - e[0]] for o in fs for e in o.at}
+    passing = {
+        e for o in fs if o.role == "parallel" and all(at[e] in dims for e in o.at) for e in o.at
+    }
+    return all((e[0], k) in passing for e in f.at for k in dims.get(at[e], (-1,)))
 
 
 def groups_of(analysis: Analysis, node: Node, f: Factor) -> int | None:

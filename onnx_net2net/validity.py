@@ -70,8 +70,9 @@ def _check_sizes(node: Node, facts: tuple[Facts, Facts]) -> None:
     if row is None or row.notation is None:
         return
     try:
-        found = [misfit(row, f.site(node)) for f in facts]
+        found = misfit(row, facts[0].site(node))
+        if not found or found != misfit(row, facts[1].site(node)):
+            return
     except LookupError:  # a shape that is not known
         return
-    if found[0] and found[0] == found[1]:
-        raise ModelError(f"the operands of node '{node.name}' do not fit: {found[0]}; {_HINT}")
+    raise ModelError(f"the operands of node '{node.name}' do not fit: {found}; {_HINT}")

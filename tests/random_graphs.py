@@ -24,6 +24,7 @@ class Builder:
         self.open = pick([False, True])
         self.net = Net("random", opset=18)
         self.count = 0
+        self.kept: dict[tuple[int, ...], str] = {}
         self.image = self.net.input("x", "N" if self.open else 2, 3, 4, 4)
         self.t, self.shape = self.layer(self.image, [2, 3, 4, 4], pick([4, 6, 8]))
 
@@ -61,6 +62,35 @@ class Builder:
     def _dense(self) -> None:
         if len(self.shape) > 2 or not self.open:
             self.t, self.shape = self.layer(self.t, self.shape, self.pick([4, 5, 6]))
+
+    def _grouped(self) -> None:
+        if len(self.shape) == 4:
+            c = self.shape[1]
+            group = self.pick([g for g in range(1, c + 1) if c % g == 0])
+            width = group * self.pick([1, 2, 3])
+            self.t = self.net.conv(self.t, self.name("grouped"), c, width, 1, group=group)
+            self.shape[1] = width
+
+    def _norm(self) -> None:
+        kind, name = self.pick(["batch", "layer", "softmax", "mean"]), self.name("norm")
+        if kind == "batch" and len(self.shape) > 1:
+            self.t = self.net.bn(self.t, name, self.shape[1])
+        elif kind == "layer" and self.shape[-1] > 3:  # fewer would blow up rounding
+            scale = [self.net.draw(f"{name}.{k}", self.shape[-1]) for k in ("weight", "bias")]
+            self.t = self.emit("LayerNormalization", self.t, *scale)
+        elif kind == "softmax":
+            self.t = self.emit("Softmax", self.t, axis=self.pick(range(len(self.shape))))
+        elif (k := self.axis()) is not None:
+            self.t = self.emit("ReduceMean", self.t, self.const([k]), keepdims=1)
+            self.shape[k] = 1
+
+    def _skip(self) -> None:
+        """Keep this tensor, or add one of the same shape that was kept."""
+        kept = self.kept.get(tuple(self.shape))
+        if kept is None or kept == self.t:
+            self.kept[tuple(self.shape)] = self.t
+        else:
+            self.t = self.emit("Add", self.t, kept)
 
     def _bias(self) -> None:
         k = self.axis()
@@ -200,5 +230,5 @@ class Builder:
 MODES = ["constant", "constant", "edge", "reflect", "wrap"]
 STEPS = (
     "reshape transpose concat split slice gather pad expand tile squeeze depth_to_space relu "
-    "bias dense reshape transpose concat split dense"
+    "bias dense reshape transpose concat split dense grouped norm skip skip"
 ).split()

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command_line import GOLDEN, MODELS, Outcome, Workplace, call, compare, work
 from onnx import numpy_helper
 
 import onnx_net2net
+from command_line import GOLDEN, MODELS, Outcome, Workplace, call, compare, work
 from onnx_net2net.cli import default_output
 
 __all__ = ["work"]  # a fixture
@@ -60,7 +60,7 @@ PRINTED = {
     "inspect_if_captured": "inspect if_captured.onnx",
     "inspect_odd_names": "inspect odd_names.onnx",
     "plan_residual_stage": "widen residual_stage.onnx --node stem --ratio 1.5 --plan",
-    "plan_two_layers": "widen digits_cnn.onnx --node conv1 --node conv2 --width 20 --width 25 --plan",
+    "plan_two_layers": "widen digits_cnn.onnx --node conv1 --node conv2 --ratio 1.1 --plan",
     "plan_uniform": "widen transformer_block.onnx --node embed --ratio 1.2 --plan",
     "plan_shared_constant": "widen identity_bias.onnx --node conv1 --ratio 1.5 --plan",
     "write": "widen digits_cnn.onnx --node conv1 --width 24 --verify off",

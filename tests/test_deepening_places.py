@@ -363,6 +363,22 @@ MIXED = written(
 )  # fmt: skip
 
 
+def test_channels_are_nearer_than_the_columns_that_a_flatten_mixes_with_them() -> None:
+    for name in ("a2", "p"):
+        assert deepened(MIXED, after=name)[1].placed.axis == 1
+    assert deepened(MIXED, after="f")[1].placed.channels == 64
+
+
+def test_a_layers_bias_belongs_to_it() -> None:
+    model = written(
+        "g (float[2,3,4] x) => (float[2,3,6] y) {"
+        " [fc] h = MatMul (x, w) b = Add (h, v) a = Relu (b) y = Tanh (a) }",
+        w=array(4, 6), v=array(6),
+    )  # fmt: skip
+    assert deepened(model, after="fc")[1].placed.tensor == "a"
+    assert deepened(model, after="h")[1].placed.tensor == "h"
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_random_sequences_of_widening_and_deepening_stay_equivalent(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -10,6 +10,8 @@ import onnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from graph_builder import Net
+
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.files import read
@@ -53,6 +55,19 @@ def test_refused_or_equal(data: st.DataObject) -> None:
         return data.draw(st.sampled_from(options))
 
     compare(Builder(pick).model(pick(range(1, 9))), pick)
+
+
+def test_a_slice_through_channels() -> None:
+    """Rows of an image merged into the channels and cut inside one: no copies line up."""
+    net = Net("slice", opset=18)
+    x = net.input("x", 2, 3, 4, 4)
+    y = net.conv(x, "conv1", 3, 6, 1)
+    y = net.op("Reshape", y, net.const("shape", [2, 24, 2, 2]))
+    bounds = [net.const(f"bound{k}", [v]) for k, v in enumerate((7, -1, 1, 1))]
+    y = net.conv(net.op("Slice", y, *bounds), "conv2", 16, 3, 1)
+    model = net.output("y", y, 2, 3, 2, 2).model()
+    for seed in range(8):
+        compare(model, random.Random(seed).choice)
 
 
 def test_most_grow() -> None:

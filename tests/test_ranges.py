@@ -187,6 +187,7 @@ RANGES: list[tuple[str, tuple[float, float]]] = [
     ("a = Relu x\nb = Sigmoid x\ny = Mul a b", (0, math.inf)),
     ("a = Relu x\ny = Max a two", (2, math.inf)),
     ("a = Relu x\ny = Min a two", (0, 2)),
+    ("a = Relu x\nb = Sigmoid x\ny = Sub b a", (-math.inf, 1)),
     ("a = Relu x\ny = Sub a x", (-math.inf, math.inf)),
     ("a = Relu x\nb = LeakyRelu a\ny = Elu b", (0, math.inf)),
     ("y = LeakyRelu x", (-math.inf, math.inf)),

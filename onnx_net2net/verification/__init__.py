@@ -70,8 +70,8 @@ def verify(
     if found[0].status is Status.FAILED:
         return conclude(tuple(found))
     own = feeds.given(inputs, sides.teacher.model)
-    facts, _ = (_facts(side, shapes) for side in (sides.teacher, sides.student))
-    found.append(_timed(lambda: certificate.compare(sides, facts)))
+    facts, theirs = (_facts(side, shapes) for side in (sides.teacher, sides.student))
+    found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
     if layers == "certificate":
         return conclude(tuple(found))
     plan = runtime.Plan(provider, seeds, layers == "full", own, facts)

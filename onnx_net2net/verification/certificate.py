@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TypeProto
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.model import Node
@@ -18,23 +19,24 @@ from onnx_net2net.verification.constants import Constants
 from onnx_net2net.verification.evaluation import Evaluation
 from onnx_net2net.verification.ids import Const, Term
 from onnx_net2net.verification.registry import Registry
-from onnx_net2net.verification.sides import Sides
+from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status
 
 # what growing may add without touching a layer
 _INSERTED = frozenset("Cast Concat Gather Identity Mul Reshape Shape Slice Unsqueeze".split())
 
 
-def compare(sides: Sides, facts: Sequence[Facts]) -> Layer:
+def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -> Layer:
     """Prove that the student is the teacher's function, or say where the proof ends.
 
     Args:
         facts: the teacher's facts at the sizes to look at; the student is looked at with
             the same input sizes.
+        known: the student's facts, as far as they were computed already.
     """
     registry = Registry(_Shared(sides))
-    inference = Inference(sides.student.model, sides.student.source)
-    teacher, student = Constants(sides, sides.teacher), Constants(sides, sides.student)
+    teacher = Constants(sides, sides.teacher)
+    student = Constants(sides, sides.student, teacher)
     for k, mine in enumerate(facts):
         if k and mine is facts[0]:
             continue
@@ -43,10 +45,10 @@ def compare(sides: Sides, facts: Sequence[Facts]) -> Layer:
         registry.teaching = False
         types = {n: mine.types[n] for n in sides.student.model.inputs if n in mine.types}
         try:
-            sizes = inference.run(types)
+            sizes = _sizes(sides.student, types, known)
         except ModelError as why:
             return Layer("certificate", Status.UNDECIDED, f"the student's shapes: {why}")
-        after = Evaluation(sides.student, sizes, student, registry).run()
+        after = Evaluation(sides.student, sizes, student, registry, before).run()
         wrong = [
             (o, theirs)
             for o, theirs in zip(
@@ -57,6 +59,14 @@ def compare(sides: Sides, facts: Sequence[Facts]) -> Layer:
         if wrong:
             return _ended(sides, before, after, registry, [o for _, o in wrong])
     return _proved(registry)
+
+
+def _sizes(side: Side, types: dict[str, TypeProto], known: Sequence[Facts]) -> Facts:
+    """Facts at the given types of the inputs."""
+    for facts in known:
+        if all(facts.types.get(n) == t for n, t in types.items()):
+            return facts
+    return Inference(side.model, side.source).run(types)
 
 
 def _proved(registry: Registry) -> Layer:

@@ -11,7 +11,7 @@ import onnx
 from onnx_net2net.model import Leaf, Node
 from onnx_net2net.operators import TABLE, Array
 from onnx_net2net.verification.ids import Const, UnknownError, key
-from onnx_net2net.verification.sides import Side, Sides, same_bytes
+from onnx_net2net.verification.sides import Side, Sides
 
 _SMALL = 1 << 16
 
@@ -19,8 +19,9 @@ _SMALL = 1 << 16
 class Constants:
     """Constants of one model; equal bytes have equal names in both models."""
 
-    def __init__(self, sides: Sides, side: Side) -> None:
-        self._sides, self._side = sides, side
+    def __init__(self, sides: Sides, side: Side, teacher: Constants | None = None) -> None:
+        self._sides, self._side, self._teacher = sides, side, teacher
+        self._leaves: dict[str, Const | None] = {}
         self._alike: dict[tuple[int, tuple[int, ...]], list[Leaf]] = {}
         if side is not sides.teacher:
             for leaf in sides.teacher.model.leaves.values():
@@ -28,6 +29,15 @@ class Constants:
 
     def leaf(self, leaf: Leaf) -> Const | None:
         """An initializer or Constant node; None for strings and sparse values."""
+        if leaf.name not in self._leaves:
+            if self._teacher is not None and self._sides.same(leaf.name):
+                theirs = self._sides.teacher.model.leaves[leaf.name]
+                self._leaves[leaf.name] = self._teacher.leaf(theirs)
+            else:
+                self._leaves[leaf.name] = self._named(leaf)
+        return self._leaves[leaf.name]
+
+    def _named(self, leaf: Leaf) -> Const | None:
         count = int(np.prod(leaf.shape, dtype=np.int64))
         if count * 8 <= _SMALL:
             array = self._side.array(leaf)
@@ -43,9 +53,8 @@ class Constants:
         if self._side is teacher or self._sides.same(leaf.name):
             return key("leaf", leaf.name)
         if leaf.name not in teacher.model.leaves:
-            mine = self._side.array(leaf)
             for other in self._alike.get((leaf.dtype, leaf.shape), ()):
-                if same_bytes(mine, teacher.array(other)):
+                if self._sides.alike(other, leaf):
                     return key("leaf", other.name)
         return key("student's leaf", leaf.name)
 

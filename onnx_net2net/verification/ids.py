@@ -158,7 +158,7 @@ class Value:
 class Const:
     """A tensor that does not depend on the inputs; its array is read when it is needed."""
 
-    __slots__ = ("_array", "_load", "dtype", "key", "shape")
+    __slots__ = ("_array", "_known", "_load", "dtype", "key", "shape")
 
     def __init__(
         self, name: int, shape: Sequence[int], dtype: np.dtype[Any], load: Callable[[], Array]
@@ -166,6 +166,7 @@ class Const:
         self.key, self.shape, self.dtype = name, tuple(shape), dtype
         self._load = load
         self._array: Array | None = None
+        self._known: dict[Any, Any] = {}
 
     @classmethod
     def of(cls, array: Array) -> Const:
@@ -181,6 +182,22 @@ class Const:
     def size(self) -> int:
         """How many elements it has."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    def rows(self, axis: int) -> Labels:
+        """A label for each position of an axis from the bits that stand there."""
+        if axis not in self._known:
+            found = row_digests(np.moveaxis(self.array(), axis, 0), [])
+            found.flags.writeable = False
+            self._known[axis] = found
+        return self._known[axis]
+
+    def along(self, rank: int) -> Const:
+        """A vector as a constant that broadcasts along the first of `rank` axes."""
+        if ("along", rank) not in self._known:
+            shape = (self.size, *[1] * (rank - 1))
+            view = Const(self.key, shape, self.dtype, lambda: self.array().reshape(shape))
+            self._known["along", rank] = view
+        return self._known["along", rank]
 
     def array(self) -> Array:
         """What it holds; small ones are kept."""

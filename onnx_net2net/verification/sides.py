@@ -103,14 +103,16 @@ class Sides:
         """Whether both models hold a constant of this name with the same bits."""
         if name not in self._same:
             a, b = self.teacher.model.leaves.get(name), self.student.model.leaves.get(name)
-            self._same[name] = (
-                a is not None
-                and b is not None
-                and a.dtype == b.dtype
-                and a.shape == b.shape
-                and same_bytes(self.teacher.array(a), self.student.array(b))
-            )
+            self._same[name] = a is not None and b is not None and self.alike(a, b)
         return self._same[name]
+
+    def alike(self, a: Leaf, b: Leaf) -> bool:
+        """Whether a constant of the teacher and one of the student have the same bits."""
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        if a.tensor is None or b.tensor is None or a.dtype == TensorProto.STRING:
+            return same_bytes(self.teacher.array(a), self.student.array(b))
+        return self.teacher.source.same(a.tensor, self.student.source, b.tensor)
 
     def changed(self, side: Side) -> list[str]:
         """The float constants of one model that the other does not hold alike."""

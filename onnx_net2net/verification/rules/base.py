@@ -151,6 +151,8 @@ def attach(labels: list[Labels | None], const: Const) -> tuple[Any, dict[int, La
         UnknownError: it tells positions apart that have one label.
     """
     lead = len(labels) - len(const.shape)
+    if sum(d > 1 for d in const.shape) > 1:
+        const = _narrowed(const, labels)
     along = [lead + k for k, d in enumerate(const.shape) if d > 1]
     if not along:
         return ("one", str(const.dtype), const.array().tobytes().hex()), {}
@@ -171,10 +173,26 @@ def attach(labels: list[Labels | None], const: Const) -> tuple[Any, dict[int, La
         elif not is_positions(other):
             array, name = _by_label(array, a - lead, other)
             salt.append((a - len(labels), name))
-    rows = row_digests(np.moveaxis(array, carrier - lead, 0), salt)
+    if salt:
+        rows = row_digests(np.moveaxis(array, carrier - lead, 0), salt)
+    else:
+        rows = const.rows(carrier - lead)
     before = labels[carrier]
     labels[carrier] = rows if before is None else mix(before, rows)
     return ("along", carrier - len(labels), str(const.dtype)), {carrier: rows}
+
+
+def _narrowed(const: Const, labels: list[Labels | None]) -> Const:
+    """Without the axes along which it is the same everywhere, as after an Expand."""
+    array, lead = const.array(), len(labels) - len(const.shape)
+    for k, d in enumerate(const.shape):
+        first = np.take(array, [0], k)
+        if d == 1 or not bool((array == first).all()):
+            continue
+        array = first
+        if labels[lead + k] is None:
+            labels[lead + k] = np.zeros(d, np.uint64)
+    return const if array.shape == const.shape else Const.of(array)
 
 
 def _known(labels: Sequence[Labels | None], axis: int) -> Labels:

@@ -187,16 +187,10 @@ def parameters(
     before = x.axes[axis]
     parts, still = [], before == ZERO
     for k, c in enumerate(params):
-        part, own = attach(labels, _along(c, len(labels) - axis))
+        part, own = attach(labels, c.along(len(labels) - axis))
         parts.append(part)
         if k in offsets and still.any():
             still = still & (own[axis] == ZERO if axis in own else ~np.any(c.array()))
     done = [no_zero(v) for v in labels if v is not None]
     done[axis] = np.where(still, ZERO, done[axis])
     return Value(key("parameters", name, x.tag, parts), tuple(done))
-
-
-def _along(c: Const, rank: int) -> Const:
-    """A vector as a constant that broadcasts along the first of `rank` axes."""
-    shape = (c.size, *[1] * (rank - 1))
-    return Const(c.key, shape, c.dtype, lambda: c.array().reshape(shape))
