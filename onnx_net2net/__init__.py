@@ -15,10 +15,12 @@ _PUBLIC = {
     "ModelError": "errors",
     "NotEquivalentError": "errors",
     "RefusalError": "errors",
+    "deepen": "api",
+    "grow_kernel": "api",
     "inspect": "inspection",
     "plan": "planning",
     "verify": "verification",
-    "widen": "planning",
+    "widen": "api",
 }
 __all__ = list(_PUBLIC)
 __version__ = "0.1.0"

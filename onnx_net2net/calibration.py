@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from zipfile import BadZipFile
 
 import numpy as np
 from onnx import ValueInfoProto
@@ -32,11 +33,10 @@ def measure(
         ValueError: an input is missing or unknown, or sizes do not fit.
     """
     missing = [n for n in model.inputs if n not in data]
-    unknown = [n for n in data if n not in model.inputs and n not in model.leaves]
-    if missing or unknown:
+    if missing:
         raise ValueError(
             f"calibration data must hold the inputs {', '.join(model.inputs)}; "
-            + (f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(unknown)}")
+            f"missing: {', '.join(missing)}"
         )
     count = len(model.proto.graph.output)
     outputs = Insert(("graph", "output", count), tuple(ValueInfoProto(name=t) for t in tensors))
@@ -96,3 +96,16 @@ class _Sum:
         assert self.centre is not None
         mean = self.first / self.count
         return self.centre[:, 0] + mean, np.maximum(self.second / self.count - mean**2, 0.0)
+
+
+def archive(path: str) -> dict[str, Array]:
+    """Arrays by input name from an .npz file.
+
+    Raises:
+        ValueError: unreadable or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, AttributeError, BadZipFile) as why:
+        raise ValueError(f"'{path}' cannot be read as data.npz: {why}") from None

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from onnx_net2net import __version__
 from onnx_net2net.failures import DONE, INCONCLUSIVE, NOT_EQUIVALENT, run
-from onnx_net2net.options import growing, shaping, speaking
+from onnx_net2net.options import inserting, replicating, shaping, speaking, writing
 
 NAME = "onnx-net2net"
 PATH = click.Path(readable=False)  # what cannot be read is bad input, not bad usage
@@ -60,7 +60,8 @@ def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: boo
 @click.option(
     "--ratio", "ratios", type=float, multiple=True, help="Or at least this times today's."
 )
-@growing
+@replicating
+@writing
 def widen(model: str, **options: Any) -> None:
     """Net2WiderNet: widen a layer of MODEL and everything coupled to it.
 
@@ -74,6 +75,57 @@ def widen(model: str, **options: Any) -> None:
 
     made = plan(model, steps, split=split, seed=options["seed"], shapes=options["shapes"])
     _deliver(made, _target(made.source, model, ".widened", options), "widen", options)
+
+
+@cli.command(short_help="Insert layers that change nothing (Net2DeeperNet).")
+@click.argument("model", type=PATH)
+@click.option("--after", help="A layer (after its BatchNormalization and activation), or a tensor.")
+@click.option("--before", help="A layer or a tensor.")
+@click.option("--every", metavar="PATTERN", help="After all that fit: `Relu`, `layer1*`.")
+@inserting
+@writing
+def deepen(model: str, after: str, before: str, every: str, **options: Any) -> None:
+    """Net2DeeperNet: insert layers into MODEL that leave its function as it is.
+
+    \b
+    onnx-net2net deepen model.onnx --after conv1
+    onnx-net2net deepen model.onnx --every Relu --kind identity --plan
+    """
+    from onnx_net2net.api import places
+    from onnx_net2net.planning import plan
+
+    if options["paper"]:
+        _not_given("paper", "kind")
+        options["kind"] = "identity"
+    names = ("kind", "activation", "kernel", "groups", "depthwise", "inner", "batchnorm", "count",
+             "only_into", "init")  # fmt: skip
+    step = {"verb": "deepen", **{n: options[n] for n in names}}
+    if options["calibrate"]:
+        from onnx_net2net.calibration import archive
+
+        step["calibrate"] = archive(options["calibrate"])
+    where = places(model, after, before, every, options["shapes"])
+    steps = [{**step, **p} for p in where]
+    made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
+    _deliver(made, _target(made.source, model, ".deepened", options), "deepen", options)
+
+
+@cli.command("grow-kernel", short_help="Enlarge a convolution's kernel with a ring of zeros.")
+@click.argument("model", type=PATH)
+@click.option("--node", required=True, help="The convolution.")
+@click.option("--size", required=True, type=click.IntRange(1), help="The new kernel size.")
+@writing
+def grow_kernel(model: str, node: str, size: int, **options: Any) -> None:
+    """Enlarge the kernel of a convolution of MODEL; its output stays the same.
+
+    \b
+    onnx-net2net grow-kernel model.onnx --node conv1 --size 5
+    """
+    from onnx_net2net.planning import plan
+
+    steps = [{"verb": "grow-kernel", "node": node, "size": size}]
+    made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
+    _deliver(made, _target(made.source, model, ".grown", options), "grow-kernel", options)
 
 
 def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -364,12 +364,22 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
             continue
         fs = analysis.factors(node)
         assert not isinstance(fs, Refusal)
-        sources: dict[Entry, Array] | None = sources_of(analysis, growth.layout, instance)
+        given = sources_of(analysis, growth.layout, instance)
+        sources: dict[Entry, Array] | None = given
         if growth.layout.joint is not None:
-            sources = _ungrouped(fs, carried, sources or {}, growth.layout, instance, node)
-        if sources is None or not factors_commute(fs, carried, sources)[0]:
+            sources = _ungrouped(fs, carried, given, growth.layout, instance, node)
+        if sources is None:
+            return _misaligned(node)
+        agree, own = factors_commute(fs, carried, sources)
+        averaged = [f for f in carried if f.averaged and any(e in given for e in f.at)]
+        if not agree or not all(_even(own.get(id(f))) for f in averaged):
             return _misaligned(node)
     return None
+
+
+def _even(source: Array | None) -> bool:
+    """Whether everything is copied equally often."""
+    return source is not None and len(set(np.unique(source, return_counts=True)[1].tolist())) == 1
 
 
 def _ungrouped(

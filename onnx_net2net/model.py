@@ -99,6 +99,10 @@ _CONSTANT_LISTS = {
 }
 
 
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
 class Model:
     """Nodes in running order (a subgraph's before its owner), leaves, producers, readers.
 
@@ -108,7 +112,7 @@ class Model:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.proto = proto
-        self.opsets = {o.domain or "": o.version for o in proto.opset_import}
+        self.opsets = {_domain(o.domain): o.version for o in proto.opset_import}
         self.functions = {(f.domain, f.name) for f in proto.functions}
         self.leaves: dict[str, Leaf] = {}
         self.scopes: dict[str, Scope] = {}
@@ -182,7 +186,7 @@ class Model:
         self, n: NodeProto, path: Path, scope: str, here: dict[str, str], use: Any,
         captured: set[str], defined: set[str],
     ) -> None:  # fmt: skip
-        domain = "" if n.domain in ("", "ai.onnx") else n.domain
+        domain = _domain(n.domain)
         op = f"{domain}.{n.op_type}" if domain else n.op_type
         outputs = tuple(here[o] if o else "" for o in n.output)
         if op == "Constant" and outputs:
@@ -256,7 +260,9 @@ class Model:
                 for m in todo:
                     seen = state.get(id(m), 0)
                     if seen == 1:
-                        raise ModelError(f"the graph has a cycle through node '{m.name}'; export it again")
+                        raise ModelError(
+                            f"the graph has a cycle through node '{m.name}'; export it again"
+                        )
                     if seen == 0:
                         state[id(m)] = 1
                         stack.append((m, needs(m)))

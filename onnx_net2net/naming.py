@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
@@ -105,3 +106,26 @@ def _paths(analysis: Analysis, node: Node) -> list[tuple[str, ...]]:
 def _several(name: str, names: list[str]) -> AmbiguousError:
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return AmbiguousError(f"'{name}' fits {len(names)} layers: {shown}; give a longer name", names)
+
+
+def select(analysis: Analysis, pattern: str) -> list[str]:
+    """Names of the main graph's nodes that fit a pattern, in running order.
+
+    Args:
+        pattern: of node names (`layer1*`), or an operator (`Relu`, `Conv`).
+
+    Raises:
+        AmbiguousError: nothing fits.
+    """
+    model = analysis.model
+    nodes = [
+        n for n in model.nodes if not n.scope and any(o not in model.constant for o in n.outputs)
+    ]
+    found = [n for n in nodes if n.op == pattern]
+    found = found or [
+        n for n in nodes if fnmatch.fnmatchcase(n.name.lstrip("/"), pattern.lstrip("/"))
+    ]
+    if not found:
+        near = nearest(pattern, [n.name for n in nodes] + [n.op for n in nodes])
+        raise AmbiguousError(f"no node or operator fits '{pattern}'", near)
+    return [n.name for n in found]

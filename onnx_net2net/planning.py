@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from onnx_net2net.files import Source, read
 from onnx_net2net.forms import inlined
 from onnx_net2net.growth import grow
 from onnx_net2net.inspection import parameters
-from onnx_net2net.patch import Pieces, apply
+from onnx_net2net.patch import Insert, Pieces, apply
 from onnx_net2net.widening import Widened, everywhere, union, widen_step, widened
 
 Shapes = Mapping[str, "tuple[int, ...]"]
@@ -120,7 +120,8 @@ def plan(
     Args:
         teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
         steps: mappings of `widen` arguments (`{"node": "conv1", "width": 96}`), or
-            "everywhere": every space that can grow, by `ratio`, at once.
+            "everywhere": every space that can grow, by `ratio`, at once. A step with the key
+            `verb` may also be `deepen` or `grow-kernel`, with their arguments.
         split, seed: see `widen`; a step's own come first.
         shapes: input name -> sizes, for inputs that declare none.
 
@@ -142,19 +143,47 @@ def plan(
     warnings: list[str] = []
     pieces = apply(source, [])
     for k, step in enumerate(steps):
-        options = {"split": split, "seed": seed + k if k else seed, **step}
-        result = widen_step(analysis, **options)
-        pieces = apply(analysis.source, result.patch)
-        taken.append(result)
-        warnings += _warnings(result)
-        analysis = Analysis(read(pieces), shapes)
-    return Plan(
-        source, pieces, taken, (before, parameters(analysis)), shapes=shapes, warnings=warnings
-    )
+        for result in _results(analysis, {"split": split, "seed": seed + k, **step}):
+            patch = list(result.patch)
+            taken.append(result)
+            warnings += _warnings(result)
+            if not result.preserving and all(r.preserving for r in taken[:-1]):
+                patch.append(_declared(analysis))
+            pieces = apply(analysis.source, patch)
+            analysis = Analysis(read(pieces), shapes)
+    preserving = all(r.preserving for r in taken)
+    return Plan(source, pieces, taken, (before, parameters(analysis)), preserving, shapes, warnings)
 
 
-def _warnings(step: Widened) -> list[str]:
-    found = []
+def _results(analysis: Analysis, step: dict[str, Any]) -> Iterator[Any]:
+    """One step's results; a step for several places is one result for each."""
+    verb, split = step.pop("verb", "widen"), step.pop("split")
+    if verb == "widen":
+        yield widen_step(analysis, split=split, **step)
+    elif verb == "grow-kernel":
+        from onnx_net2net.kernels import grow_kernel as grow_one
+
+        yield grow_one(analysis, step["node"], step["size"])
+    elif verb == "deepen":
+        from onnx_net2net.deepening import deepen as deepen_one
+
+        yield deepen_one(analysis, **step)
+    else:
+        raise ValueError(f"unknown verb '{verb}'; choose widen, deepen or grow-kernel")
+
+
+def _declared(analysis: Analysis) -> Insert:
+    """The mark of a student that is not meant to compute the teacher's function."""
+    mark = onnx.StringStringEntryProto(key="onnx_net2net.preserving", value="false")
+    return Insert(("metadata_props", len(analysis.model.proto.metadata_props)), (mark,))
+
+
+def _warnings(step: Any) -> list[str]:
+    found = list(getattr(step, "warnings", ()))
+    if not step.preserving and not found:
+        found.append("the student does not compute the teacher's function, as was asked for")
+    if not isinstance(step, Widened):
+        return found
     if step.parted:
         names = ", ".join(step.parted[:3]) + (", ..." if len(step.parted) > 3 else "")
         many = len(step.parted) > 1
@@ -193,64 +222,3 @@ def _everywhere(
         pieces = apply(analysis.source, step.patch)
         steps.append(step)
         analysis = Analysis(read(pieces), None)
-
-
-def widen(
-    teacher: Any,
-    *,
-    node: str | None = None,
-    space: str | None = None,
-    width: int | None = None,
-    ratio: float | None = None,
-    multiple_of: int = 1,
-    mapping: str | Sequence[int] = "random",
-    split: str = "zero-sum",
-    seed: int = 0,
-    shapes: Shapes | None = None,
-    verify: str = "auto",
-    output: str | os.PathLike[str] | None = None,
-    force: bool = False,
-) -> onnx.ModelProto | Path:
-    """Net2WiderNet: a wider student that computes the teacher's function.
-
-    New units copy units drawn by `mapping`; everything coupled to them grows along, and the
-    weights that read them are divided among the copies, exactly.
-
-    Args:
-        teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
-        node: the layer to widen: node, output tensor, parameter or part of a module path.
-        space: instead of `node`, a space as `inspect` names it.
-        width: the new length of the node's output axis (with `space`: its size).
-        ratio: instead of `width`, at least this times today's.
-        multiple_of: round the width up to a multiple of this.
-        mapping: `random` (with replacement, the paper's), `balanced`, or the source of each
-            unit as a list of integers.
-        split: `zero-sum` (copies can diverge in training), `even` (the paper), `one-hot`.
-        seed: same seed, same bytes.
-        shapes: input name -> sizes, for inputs that declare none.
-        verify: `auto`, `certificate`, `full` or `off`.
-        output: write to this file and return its path.
-        force: replace an existing output.
-
-    Returns:
-        A self-contained ModelProto, or the path written.
-
-    Raises:
-        RefusalError: no function-preserving way (.node .axis .reason .hint).
-        NotEquivalentError: the student did not pass verification; nothing is written.
-        AmbiguousError, ValueError: the arguments. ModelError: the teacher.
-
-    Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1.
-
-    >>> import onnx_net2net as n2n
-    >>> student = n2n.widen("models/digits_cnn.onnx", node="conv1", ratio=1.5)  # doctest: +SKIP
-    """
-    step = {
-        "node": node, "space": space, "width": width, "ratio": ratio,
-        "multiple_of": multiple_of, "mapping": mapping,
-    }  # fmt: skip
-    made = plan(teacher, [step], split=split, seed=seed, shapes=shapes)
-    return made.apply(output, force=force, verify=verify)
-
-
-__all__ = ["Plan", "plan", "widen"]

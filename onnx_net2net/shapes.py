@@ -96,7 +96,9 @@ class Inference:
         self.model = model
         self.opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opsets.items()]
         self._context = (tuple(sorted(model.opsets.items())), model.proto.ir_version)
-        self.leaf_values = {n: leaf_value(f, source) for n, f in model.leaves.items()}
+        leaves = model.leaves.items()
+        self._leaf_types = {n: tensor_type(f.dtype, f.shape) for n, f in leaves}
+        self.leaf_values = {n: leaf_value(f, source) for n, f in leaves}
 
     def run(self, inputs: Mapping[str, TypeProto]) -> Facts:
         """Facts at the given input types.
@@ -104,13 +106,9 @@ class Inference:
         Args:
             inputs: main graph input -> its type with every dimension bound.
         """
-        facts = Facts()
-        for name, leaf in self.model.leaves.items():
-            facts.types[name] = tensor_type(leaf.dtype, leaf.shape)
-            facts.shapes[name] = leaf.shape
-            v = self.leaf_values[name]
-            if v is not None:
-                facts.values[name] = v
+        values = {n: v for n, v in self.leaf_values.items() if v is not None}
+        shapes: dict[str, Shape | None] = {n: f.shape for n, f in self.model.leaves.items()}
+        facts = Facts(dict(self._leaf_types), shapes, values)
         for name, t in inputs.items():
             facts.types[name], facts.shapes[name] = t, shape_of(t)
         for node in self.model.nodes:

@@ -46,6 +46,7 @@ class Widened:
     tensors: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     mapping: dict[str, list[dict[str, object]]]
     patch: list[Splice | Insert]
+    preserving: bool = True
 
 
 def widen_step(

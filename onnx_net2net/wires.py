@@ -196,6 +196,8 @@ class Weaver:
             if len(mine) < len(wires):
                 return None
             extra = below(len(wires), len(mine) - len(wires), seed, "wires", name, k).tolist()
+            if self.space.uniform is not None:
+                extra = [e % len(wires) for e in range(len(extra))]
             copies.update(zip(mine, wires + [wires[e] for e in extra], strict=True))
         return dict(sorted(copies.items()))
 

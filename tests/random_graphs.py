@@ -130,7 +130,7 @@ class Builder:
             return
         other, size = self.t, self.shape[k]
         if self.pick([False, True]):
-            other = self.emit("Neg", self.t)
+            other = self.emit("Atan", self.t)
         elif not self.open:
             size = self.pick([1, 2])
             shape = [size if j == k else d for j, d in enumerate(self.shape)]

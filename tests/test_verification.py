@@ -38,9 +38,7 @@ def model(
     inputs = inputs or [info("x", TensorProto.FLOAT, SHAPE)]
     outputs = outputs or [info("y", TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
-    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def network(width: int = 4, seed: int = 0) -> ModelProto:
@@ -160,7 +158,7 @@ class TestGiven:
 
     @pytest.mark.parametrize("bad", [{"layers": "some"}, {"seeds": 0}, {"provider": "tpu"}])
     def test_wrong_arguments(self, bad: dict[str, Any]) -> None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=next(iter(bad))):
             verify(network(), network(), **bad)
 
     def test_no_model(self) -> None:
@@ -176,9 +174,7 @@ class TestInterface:
         theirs = model(changes.pop("nodes", nodes), [], **changes)
         return verify(mine, theirs)
 
-    @pytest.mark.parametrize(
-        "dims", [["N", 3, 8, 9], [1, 3, 8, 8], ["N", 3, 8], ["N", 3, "H", 8]]
-    )
+    @pytest.mark.parametrize("dims", [["N", 3, 8, 9], [1, 3, 8, 8], ["N", 3, 8], ["N", 3, "H", 8]])
     def test_other_input_shape(self, dims: Dims) -> None:
         found = self.other(inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)])
         assert found.equivalent is False
@@ -250,7 +246,7 @@ class TestRuntime:
         [{"z": np.ones(1)}, {}, {"x": np.ones((1, 4, 8, 8), np.float32)}, 7],
     )
     def test_users_data_that_do_not_fit(self, data: Any) -> None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="input"):
             verify(network(), network(), inputs=data)
 
     def test_nan_and_infinity_stand_in_the_same_places(self) -> None:
@@ -283,7 +279,10 @@ class TestRuntime:
         double = numpy_helper.from_array(np.float32(2), "two")
         teacher, student = (
             model(
-                [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node(op, ["c", by], ["y"])],
+                [
+                    helper.make_node("Conv", ["x", "w"], ["c"]),
+                    helper.make_node(op, ["c", by], ["y"]),
+                ],
                 [weight("w", 4, 3, 3, 3), double],
             )
             for op, by in (("Add", "c"), ("Mul", "two"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_net2net as n2n
-from onnx_net2net.errors import RefusalError
+from onnx_net2net.errors import ModelError, RefusalError
 from onnx_net2net.mapping import Row
 from onnx_net2net.verification import Status, Verdict, verify
 
@@ -26,8 +27,8 @@ ZOO = ROOT.parent / "shared" / "zoo"
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 # hydrated CNNs and MLPs of the zoo, one of each kind of structure
 ZOO_CASES = """
-hand_channel_shuffle__dyn18raw hand_cnn3d__ts18bn hand_cnn_dilated_asym__ts17 hand_cnn_groupnorm__dyn21
-hand_cnn_groupnorm__ts17kiai hand_cnn_padmodes__ts17 hand_dcgan_g__ts18bn hand_denseblock__ts18bn
+hand_channel_shuffle__dyn18raw hand_cnn3d__ts18bn hand_cnn_dilated_asym__ts17
+hand_cnn_groupnorm__dyn21 hand_cnn_groupnorm__ts17kiai hand_cnn_padmodes__ts17 hand_dcgan_g__ts18bn hand_denseblock__ts18bn
 hand_mlp_celu__ts19 hand_mlp_flatten__dyn18 hand_mlp_prelu_c__ts17 hand_multihead__ts17ortext
 hand_repvgg_block__ts18bn hand_resnet_preact__ts18bn hand_siamese__ts11 hand_tcn__ts17nf
 hand_moe_batched__ts17 hand_deepfm__ts18bn hand_nn_transformer_encoder__ts17 hand_attn_einsum__dyn18
@@ -49,17 +50,27 @@ def spaces(teacher: ModelProto) -> list[str]:
     return [s.name for s in n2n.inspect(teacher).spaces]
 
 
-def grown(teacher: ModelProto, space: str, **step: Any) -> ModelProto:
+Sources = dict[tuple[str, int], list[int]]
+"""(weight, axis) -> which of the teacher's positions each position copies."""
+
+
+def planned(teacher: ModelProto, space: str, **step: Any) -> tuple[ModelProto, Sources]:
     plan = n2n.plan(teacher, [{"space": space, "ratio": 1.5} | step])
     student = plan.apply(verify="off")
     assert isinstance(student, ModelProto)
-    return student
+    return student, {(t, a["axis"]): a["source"] for t, axes in plan.mapping.items() for a in axes}
 
 
-def students(teacher: ModelProto, most: int = 99, **step: Any) -> Iterator[tuple[str, ModelProto]]:
+def grown(teacher: ModelProto, space: str, **step: Any) -> ModelProto:
+    return planned(teacher, space, **step)[0]
+
+
+def students(
+    teacher: ModelProto, most: int = 99, **step: Any
+) -> Iterator[tuple[str, ModelProto, Sources]]:
     for space in spaces(teacher)[:most]:
         try:
-            yield space, grown(teacher, space, **step)
+            yield space, *planned(teacher, space, **step)
         except RefusalError:
             continue
 
@@ -112,7 +123,7 @@ class TestRight:
     @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
     def test_every_space_of_every_sample(self, path: Path) -> None:
         teacher = onnx.load(path)
-        for space, student in students(teacher):
+        for space, student, _ in students(teacher):
             verdict = certificate(teacher, student)
             assert verdict, f"{space}: {verdict}"
             assert verdict.figures["certificate.rounding"] == 0, space
@@ -120,7 +131,7 @@ class TestRight:
     @pytest.mark.parametrize("split", ["even", "one-hot"])
     @pytest.mark.parametrize("name", ["digits_cnn", "unet", "transformer_block", "mlp_float64"])
     def test_other_splits(self, name: str, split: str) -> None:
-        for _, student in students(sample(name), split=split):
+        for _, student, _ in students(sample(name), split=split):
             assert certificate(sample(name), student)
 
     @pytest.mark.parametrize("rows", [Row.ZERO, Row.FREE])
@@ -128,7 +139,7 @@ class TestRight:
         "name", ["digits_cnn", "concat_zeros", "residual_stage", "channel_shuffle", "mlp_gemm"]
     )
     def test_new_units(self, name: str, rows: Row) -> None:
-        for space, student in students(sample(name), rows=rows):
+        for space, student, _ in students(sample(name), rows=rows):
             assert certificate(sample(name), student), space
 
     def test_everywhere_at_once(self) -> None:
@@ -217,60 +228,64 @@ def _double(rows: Any) -> None:
     rows[-1] *= 2
 
 
-def _other(rows: Any) -> int:
-    return next((k for k in range(len(rows) - 1) if not np.array_equal(rows[k], rows[-1])), -1)
+def _wrong_source(k: int) -> Callable[[Any], None]:
+    def change(rows: Any) -> None:
+        rows[-1] = rows[k]
+
+    return change
 
 
-def _wrong_source(rows: Any) -> None:
-    rows[-1] = rows[_other(rows)]
+def _swap(k: int) -> Callable[[Any], None]:
+    def change(rows: Any) -> None:
+        rows[[k, -1]] = rows[[-1, k]]
+
+    return change
 
 
-def _swap(rows: Any) -> None:
-    k = _other(rows)
-    rows[[k, -1]] = rows[[-1, k]]
-
-
-def faulty(teacher: ModelProto, student: ModelProto) -> Iterator[tuple[str, ModelProto]]:
+def faulty(
+    teacher: ModelProto, student: ModelProto, sources: Sources
+) -> Iterator[tuple[str, ModelProto]]:
     """The student with one fault each, in every weight that growing changed."""
-    sizes = {t.name: list(t.dims) for t in teacher.graph.initializer}
+    names = {c.name for c in changed(teacher, student)}
     for at, t in enumerate(student.graph.initializer):
-        if t.name not in {c.name for c in changed(teacher, student)}:
+        if t.name not in names:
             continue
         values = numpy_helper.to_array(t)
         coarse = values.dtype in (np.float16, ml_dtypes.bfloat16)
-        faults = {"one weight x 1.001": _entry(lambda v: v * (1.25 if coarse else 1.001))}
+        faults = {"one weight x 1.001": _entry(lambda v, c=coarse: v * (1.25 if c else 1.001))}
         for axis in range(values.ndim):
-            if len(sizes.get(t.name, ())) != values.ndim:
-                continue
-            if sizes[t.name][axis] == values.shape[axis]:
+            source = sources.get((t.name, axis), [0])
+            other = next((k for k, s in enumerate(source) if s != source[-1]), None)
+            if other is None:
                 continue
             faults[f"copy not divided, axis {axis}"] = _last(axis, _double)
-            faults[f"wrong source, axis {axis}"] = _last(axis, _wrong_source)
-            faults[f"copies swapped, axis {axis}"] = _last(axis, _swap)
+            faults[f"wrong source, axis {axis}"] = _last(axis, _wrong_source(other))
+            faults[f"copies swapped, axis {axis}"] = _last(axis, _swap(other))
             faults[f"wrong group, axis {axis}"] = lambda v, a=axis: np.roll(v, 1, a)
         for name, fault in faults.items():
             wrong = np.asarray(fault(values)).astype(values.dtype)
             if np.array_equal(wrong, values):
                 continue
-            other = ModelProto()
-            other.CopyFrom(student)
-            other.graph.initializer[at].CopyFrom(numpy_helper.from_array(wrong, t.name))
-            yield f"{t.name}: {name}", other
+            damaged = ModelProto()
+            damaged.CopyFrom(student)
+            damaged.graph.initializer[at].CopyFrom(numpy_helper.from_array(wrong, t.name))
+            yield f"{t.name}: {name}", damaged
 
 
 class TestWrong:
     @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
     def test_no_fault_in_a_sample_passes(self, path: Path) -> None:
         teacher = onnx.load(path)
-        for _, student in students(teacher, most=2):
-            for fault, wrong in faulty(teacher, student):
+        for _, student, sources in students(teacher, most=2):
+            for fault, wrong in faulty(teacher, student, sources):
                 assert not certificate(teacher, wrong), fault
 
-    def test_most_are_refuted_by_the_certificate_alone(self) -> None:
+    def test_with_runs_nearly_all_are_told_apart(self) -> None:
         teacher = sample("digits_cnn")
-        _, student = next(students(teacher))
-        said = [status(teacher, wrong) for _, wrong in faulty(teacher, student)]
-        assert said.count(Status.FAILED) >= len(said) // 2
+        _, student, sources = next(students(teacher))
+        said = [verify(teacher, wrong).equivalent for _, wrong in faulty(teacher, student, sources)]
+        assert True not in said
+        assert said.count(False) >= 0.9 * len(said)
 
     def test_it_names_layer_and_channel(self) -> None:
         teacher = sample("digits_cnn")
@@ -318,14 +333,14 @@ class TestWrong:
             ("group_norm", "InstanceNormalization", "epsilon"),
             ("bn_anywhere", "BatchNormalization", "epsilon"),
             ("residual_stage", "Add", "Sub"),
-            ("pools_and_reduces", "MaxPool", "AveragePool"),
+            ("pools_and_reduces", "GlobalMaxPool", "GlobalAveragePool"),
             ("channel_shuffle", "Transpose", "perm"),
             ("glu_halves", "Mul", "operands twice"),
         ],
     )
     def test_wrong_operators(self, name: str, op: str, change: str) -> None:
         teacher = sample(name)
-        for _, student in students(teacher, most=1):
+        for _, student, _ in students(teacher, most=1):
             node = next(n for n in student.graph.node if n.op_type == op)
             if change == "operands":
                 node.input[:] = list(node.input)[::-1]
@@ -339,17 +354,16 @@ class TestWrong:
                 perm.ints[:] = range(len(perm.ints))
             else:
                 node.op_type = change
-            try:
+            with contextlib.suppress(ModelError):  # the fault has left no valid model
                 assert not certificate(teacher, student)
-            except ValueError:  # the fault has left no valid model
-                pass
 
-    def test_scaled_units_are_left_to_the_runs(self) -> None:
-        """Relu passes positive factors: such a student is right, and not refuted."""
+    def test_scaled_units_are_not_refuted(self) -> None:
+        """Relu passes positive factors; without a proof, a run may miss a small fault."""
         w, b, v = mlp_weights()
         teacher, student = mlp(w, b, v), mlp(w * 2, b * 2, v / 2)
         assert status(teacher, student) is Status.UNDECIDED
-        assert verify(teacher, student).decided_by == "runtime"
+        assert verify(teacher, student).equivalent is None
+        assert verify(teacher, mlp(w * 2, b * 2, v)).equivalent is False
 
     def test_another_activation_between_equal_layers(self) -> None:
         w, b, v = mlp_weights()
@@ -379,9 +393,7 @@ class TestBodies:
             [info("y", TensorProto.FLOAT, None)],
             [w],
         )
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
     def test_bodies_are_compared(self) -> None:
         assert certificate(self.branches(2), self.branches(2))
@@ -389,7 +401,7 @@ class TestBodies:
 
     def test_growing_around_bodies(self) -> None:
         for name in ("if_captured", "recurrent_conv"):
-            for space, student in students(sample(name)):
+            for space, student, _ in students(sample(name)):
                 assert certificate(sample(name), student), space
 
 
@@ -398,10 +410,10 @@ class TestBodies:
 def test_zoo(name: str) -> None:
     """Students of exported models pass, and no fault in them does."""
     teacher = zoo(name)
-    for space, student in students(teacher, most=2):
+    for space, student, sources in students(teacher, most=2):
         verdict = certificate(teacher, student)
         assert verdict, f"{space}: {verdict}"
-        for k, (fault, wrong) in enumerate(faulty(teacher, student)):
+        for k, (fault, wrong) in enumerate(faulty(teacher, student, sources)):
             if k % 3 == 0:
                 assert not certificate(teacher, wrong), fault
 

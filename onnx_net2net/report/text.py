@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -167,17 +168,7 @@ def _grown_json(plan: Plan, verb: str, output: Path | None, verdict: Any) -> dic
         "output": str(output) if output else None,
         "preserving": plan.preserving,
         "steps": [
-            {
-                "name": s.name,
-                "axis": list(s.axis),
-                "width": list(s.width),
-                "along": list(s.along),
-                "readers": list(s.readers),
-                "uniform": s.uniform,
-                "parted": list(s.parted),
-                "inserted": s.inserted,
-            }
-            for s in plan.steps
+            {k: _plain(v) for k, v in s.__dict__.items() if k not in _UNSAID} for s in plan.steps
         ],
         "tensors": {n: {"before": list(a), "after": list(b)} for n, (a, b) in plan.changes.items()},
         "parameters": {"before": plan.parameters[0], "after": plan.parameters[1]},
@@ -187,24 +178,59 @@ def _grown_json(plan: Plan, verb: str, output: Path | None, verdict: Any) -> dic
     }
 
 
+def _plain(value: Any) -> Any:
+    """Tuples as lists, dataclasses as dicts."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return {k: _plain(v) for k, v in value.__dict__.items()} if is_dataclass(value) else value
+
+
+def _widened(s: Any) -> list[str]:
+    before, after = s.width
+    lines = [f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')"]
+    if s.uniform:
+        why = f"as '{s.uniform}' averages over them"
+        lines.append(paragraph(f"every unit is copied equally often, {why}"))
+    if len(s.along) > 1:
+        lines.append(listed(f"these {len(s.along)} layers share one width: ", s.along))
+    if s.readers:
+        lines.append(listed("read by: ", s.readers))
+    if s.inserted:
+        where = "where no weight can take the division"
+        lines.append(f"  {count(s.inserted, 'Mul')} inserted {where}")
+    return lines
+
+
+def _deepened(s: Any) -> list[str]:
+    where = s.placed
+    lines = [f"deepen after '{where.producer or where.tensor}': kind {s.kind}"]
+    lines.append(paragraph(f"because {s.why}"))
+    if where.passed:
+        lines.append(listed("behind the layer's own: ", where.passed))
+    lines.append(listed("read by: ", where.readers or ("the model's output",)))
+    lines.append(listed("new nodes: ", s.nodes))
+    lines.append(listed("new parameters: ", s.parameters))
+    return lines
+
+
+def _enlarged(s: Any) -> list[str]:
+    before, after = (_dims(k) for k in s.kernel)
+    pads = "x".join(map(str, s.pads)) if s.pads is not None else "as they were"
+    return [f"kernel of '{s.node}': {before} -> {after}, pads {pads}"]
+
+
+_SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}
+_UNSAID = {"patch", "tensors", "mapping"}
+
+
 def _grown_text(plan: Plan, output: Path | None, verdict: Any) -> str:
     lines = []
-    for s in plan.steps:
-        before, after = s.width
-        lines.append(f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')")
-        if s.uniform:
-            why = f"as '{s.uniform}' averages over them"
-            lines.append(paragraph(f"every unit is copied equally often, {why}"))
-        if len(s.along) > 1:
-            lines.append(listed(f"these {len(s.along)} layers share one width: ", s.along))
-        if s.readers:
-            lines.append(listed("read by: ", s.readers))
-        if s.inserted:
-            where = "where no weight can take the division"
-            lines.append(f"  {count(s.inserted, 'Mul')} inserted {where}")
+    for step in plan.steps:
+        lines += _SAID[type(step).__name__](step)
     rows = [["constant", "before", "after"]]
     rows += [[n, _dims(a), _dims(b)] for n, (a, b) in list(plan.changes.items())[:_MOST]]
-    lines.append(table(rows, {1, 2}))
+    if plan.changes:
+        lines.append(table(rows, {1, 2}))
     if len(plan.changes) > _MOST:
         lines.append(f"  ... and {len(plan.changes) - _MOST} more (--json lists all)")
     a, b = plan.parameters

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnx_net2net import validity
+from onnx_net2net.errors import ModelError
 from onnx_net2net.probes import probe, symbols
 from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification import certificate, interface, runtime, sensitivity
@@ -65,12 +67,19 @@ def verify(
         raise ValueError(f"no layers '{layers}'; choose from {', '.join(LAYERS)}")
     if seeds < 1:
         raise ValueError("seeds must be at least 1")
-    sides = Sides(Side.of(teacher), Side.of(student))
+    with _blaming("teacher"):
+        first = Side.of(teacher)
+    with _blaming("student"):
+        second = Side.of(student)
+    sides = Sides(first, second)
     found = [_timed(lambda: interface.compare(sides.teacher.model, sides.student.model))]
     if found[0].status is Status.FAILED:
         return conclude(tuple(found))
     own = feeds.given(inputs, sides.teacher.model)
-    facts, theirs = (_facts(side, shapes) for side in (sides.teacher, sides.student))
+    with _blaming("teacher"):
+        facts = _facts(first, shapes)
+    with _blaming("student"):
+        theirs = _facts(second, shapes)
     found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
     if layers == "certificate":
         return conclude(tuple(found))
@@ -90,6 +99,15 @@ def verify(
     if save_inputs is not None and seen[0].wrong is not None:
         saved = feeds.save(seen[0].wrong, Path(save_inputs))
     return conclude(tuple(found), saved)
+
+
+@contextmanager
+def _blaming(which: str) -> Iterator[None]:
+    """Say in a ModelError which of the two models it is about."""
+    try:
+        yield
+    except ModelError as why:
+        raise ModelError(f"{which}: {why}") from None
 
 
 def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[Facts, Facts]:

@@ -17,7 +17,7 @@ from onnx_net2net.model import Node
 from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification.constants import Constants
 from onnx_net2net.verification.evaluation import Evaluation
-from onnx_net2net.verification.ids import Const, Term
+from onnx_net2net.verification.ids import Const, Labels, Term, Value
 from onnx_net2net.verification.registry import Registry
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status
@@ -102,16 +102,22 @@ def _ended(
             f"'{loss.node}': channel {row} has no counterpart in the teacher; "
             f"nearest is {near}{how}", figures=figures,
         )  # fmt: skip
-    node, why = _culprit(before, after, ancestors)
+    strange, stray = _strange(before, after, ancestors)
+    # a weight that is not the teacher's may do less than a run can show
+    figures["suspect"] = bool(stray or losses)
+    node = next(iter(strange or stray), None)
     if node is None:
         return Layer(
             "certificate", Status.UNDECIDED, f"output '{wrong[0]}' could not be matched",
             figures=figures,
         )  # fmt: skip
     figures["node"] = node.name
+    why = after.whole.get(node.index, "its operands do not stand as in the teacher")
     lost = next((x for x in losses if x.node == node.name), None)
     if lost is not None:
         why = f"channel {lost.rows[0]} has no counterpart in the teacher"
+    elif not strange:
+        why = "it has channels without a counterpart in the teacher"
     return Layer(
         "certificate", Status.UNDECIDED, f"no proof beyond '{node.name}' ({node.op}): {why}",
         figures=figures,
@@ -137,30 +143,29 @@ def _ancestors(after: Evaluation, outputs: Sequence[str]) -> list[Node]:
     return [found[k] for k in sorted(found)]
 
 
-def _culprit(
+def _strange(
     before: Evaluation, after: Evaluation, ancestors: Sequence[Node]
-) -> tuple[Node | None, str]:
-    """The first node that makes something which the teacher does not have."""
-    tags = {t.tag for t in before.terms.values() if not isinstance(t, Const)}
+) -> tuple[list[Node], list[Node]]:
+    """Nodes that do something which the teacher does not do, and nodes that do the same to
+    channels which the teacher does not have."""
+    values = [t for t in before.terms.values() if not isinstance(t, Const)]
+    tags = {t.tag for t in values}
+    known = np.unique(np.concatenate([np.zeros(0, np.uint64), *map(_labels, values)]))
+    strange, stray = [], []
     for node in ancestors:
-        terms = [after.terms.get(o) for o in node.outputs if o]
-        if any(t is not None and not isinstance(t, Const) and t.tag not in tags for t in terms):
-            why = after.whole.get(node.index, "its operands do not stand as in the teacher")
-            return node, why
-    labels = {int(x) for t in before.terms.values() for x in _labels(t)}
-    for node in ancestors:
-        for o in node.outputs:
-            term = after.terms.get(o) if o else None
-            if term is not None and any(int(x) not in labels for x in _labels(term)):
-                return node, "channels without a counterpart in the teacher"
-    return None, ""
+        terms = [after.terms[o] for o in node.outputs if o in after.terms]
+        made = [t for t in terms if not isinstance(t, Const)]
+        if any(t.tag not in tags for t in made):
+            strange.append(node)
+        elif not all(np.isin(_labels(t), known).all() for t in made):
+            stray.append(node)
+    return strange, stray
 
 
-def _labels(term: Term) -> Any:
-    if isinstance(term, Const) or term.labels is None:
-        return ()
-    v = term.settled()
-    return np.unique(np.concatenate([*v.axes, np.zeros(0, np.uint64)]))
+def _labels(value: Value) -> Labels:
+    if value.labels is None:
+        return np.zeros(0, np.uint64)
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *value.settled().axes]))
 
 
 def _same_operators(sides: Sides) -> bool:

@@ -56,12 +56,9 @@ class Evaluation:
     def run(self) -> Evaluation:
         """Evaluate all nodes in running order."""
         for name in self.side.model.inputs:
-            made = Value(
-                key("input", name, self.facts.dtype(name)), _trivial(self.facts.shapes.get(name))
-            )
-            theirs = self.before.terms.get(name) if self.before is not None else None
-            alike = isinstance(theirs, Value) and theirs.whole == made.whole
-            self.terms[name] = theirs if theirs is not None and alike else made
+            tag = key("input", name, self.facts.dtype(name))
+            found = Value(tag, _trivial(self.facts.shapes.get(name)))
+            self.terms[name] = self._known(name, found)
         for node in self.side.model.nodes:
             self._step(node)
         return self
@@ -116,11 +113,20 @@ class Evaluation:
             found = self._as_whole(node, args)
         for name, term in zip(node.outputs, found, strict=False):
             if name:
-                self.terms[name] = term
+                self.terms[name] = self._known(name, term)
 
-    def _as_before(
-        self, before: Evaluation, node: Node, args: tuple[Term | None, ...]
-    ) -> bool:
+    def _known(self, name: str, term: Term) -> Term:
+        """The teacher's tensor of that name where it is the same, so that it is seen at once."""
+        theirs = self.before.terms.get(name) if self.before is not None else None
+        if not isinstance(theirs, Value) or not isinstance(term, Value):
+            return term
+        if theirs.tag != term.tag or theirs.scale is not None or term.scale is not None:
+            return term
+        if theirs.labels is None or term.labels is None or theirs.shape != term.shape:
+            return term
+        return theirs if all(map(np.array_equal, theirs.labels, term.labels)) else term
+
+    def _as_before(self, before: Evaluation, node: Node, args: tuple[Term | None, ...]) -> bool:
         """Take the teacher's results of a node that it has alike, with the same operands."""
         outs = [o for o in node.outputs if o]
         twin = before.side.model.producer.get(outs[0]) if outs else None

@@ -102,7 +102,7 @@ def conclude(layers: tuple[Layer, ...], saved: Path | None = None) -> Verdict:
     """The verdict that follows from the layers.
 
     A difference that any layer is certain of decides; then the certificate; equal outputs
-    count only where a damaged student would have been seen.
+    count only where a damaged student would have been seen, and no weight is suspect.
 
     >>> conclude((Layer("certificate", Status.PASSED),)).decided_by
     'certificate'
@@ -115,6 +115,7 @@ def conclude(layers: tuple[Layer, ...], saved: Path | None = None) -> Verdict:
             return Verdict(False, layers, name, saved)
     if said.get("certificate") is Status.PASSED:
         return Verdict(True, layers, "certificate")
-    if said.get("runtime") is said.get("sensitivity") is Status.PASSED:
+    suspect = any(y.figures.get("suspect") for y in layers)
+    if said.get("runtime") is said.get("sensitivity") is Status.PASSED and not suspect:
         return Verdict(True, layers, "runtime")
     return Verdict(None, layers)
