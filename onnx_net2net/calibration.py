@@ -27,11 +27,12 @@ def measure(
 
     Args:
         tensors: names in the main graph.
-        data: input name -> array; a multiple of a fixed batch size is run in pieces.
+        data: input name -> array, others are left out; a multiple of a fixed batch size is run in pieces.
 
     Raises:
-        ValueError: an input is missing or unknown, or sizes do not fit.
+        ValueError: an input is missing, or sizes do not fit.
     """
+    data = {n: v for n, v in data.items() if n in model.inputs or n in model.leaves}
     missing = [n for n in model.inputs if n not in data]
     if missing:
         raise ValueError(
