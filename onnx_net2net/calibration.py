@@ -27,7 +27,8 @@ def measure(
 
     Args:
         tensors: names in the main graph.
-        data: input name -> array, others are left out; a multiple of a fixed batch size is run in pieces.
+        data: input name -> array, others are left out; a multiple of a fixed batch size is
+            run in pieces.
 
     Raises:
         ValueError: an input is missing, or sizes do not fit.

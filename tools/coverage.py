@@ -1,6 +1,7 @@
 """Widen every weight-bearing node of every model in some folders by 1.5, and see what comes out.
 
     python tools/coverage.py FOLDER... [--models 'tv_*'] [--family cnn] [--sample 3] [--jobs 2]
+    python tools/coverage.py --deepen FOLDER... [--sample 4] [--kinds auto,linear]
     python tools/coverage.py ZOO --smoke ZOO/smoke.txt --limit 20 --results out.jsonl
 
 Teacher and student run in onnxruntime at the known sizes and at one that no analysis has seen.
@@ -29,6 +30,11 @@ from coverage_summary import figures, show
 
 def main() -> int:
     """Command line."""
+    if "--deepen" in sys.argv:  # layers inserted instead of widened: its own options
+        sys.argv.remove("--deepen")
+        from coverage_deepen import main as deepen
+
+        return deepen()
     options = _parser().parse_args()
     found = chosen(options.folders, options.models, options.family, options.smoke, options.limit)
     if options.max_bytes:

@@ -44,10 +44,13 @@ def main() -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="N places of each model")
     parser.add_argument("--kinds", default="auto,linear", metavar="KIND,...")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
+    parser.add_argument("--max-bytes", type=int, metavar="B", help="leave out larger models")
     options = parser.parse_args()
     total: Counter[str] = Counter()
     console = Console(stderr=True)
     for case in chosen(options.folders, options.models, None, options.smoke, options.limit):
+        if options.max_bytes and case.size > options.max_bytes:
+            continue
         found = Counter(_outcomes(case, options.sample, options.kinds.split(","), console))
         console.print(case.name, dict(found))
         total.update(found)

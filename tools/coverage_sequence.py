@@ -1,6 +1,7 @@
 """Grow every space of a model one after the other, each on the student of the one before.
 
     python tools/coverage_sequence.py FOLDER... [--family cnn] [--models 'hand_*'] [--limit 30]
+    python tools/coverage_sequence.py FOLDER... --mixed 10    widen and deepen by turns, at random
 
 The last student runs beside the first teacher at the known sizes and at one that no analysis
 has seen. Exit code 1 if any is wrong or crashed.
@@ -9,8 +10,10 @@ has seen. Exit code 1 if any is wrong or crashed.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 from rich.console import Console
@@ -36,7 +39,28 @@ def grow_all(model: onnx.ModelProto, ratio: float) -> tuple[onnx.ModelProto, int
     return student, done, refused
 
 
-def judged(case: Case, ratio: float) -> tuple[str, str]:
+def grow_mixed(model: onnx.ModelProto, steps: int, name: str) -> tuple[onnx.ModelProto, int, int]:
+    """Random steps, half of them deeper: (student, steps done, refused on the way)."""
+    draw = random.Random(name)
+    student, done, refused = model, 0, 0
+    for k in range(steps):
+        report = n2n.inspect(student)
+        layers = [node for space in report.spaces for node in space.nodes]
+        if not layers:
+            break
+        step: dict[str, Any] = {"node": draw.choice(layers), "ratio": 1.2}
+        if draw.random() < 0.5:
+            step = {"verb": "deepen", "after": draw.choice(layers)}
+        try:
+            plan = n2n.plan(student, [step], seed=k)
+        except n2n.RefusalError:
+            refused += 1
+            continue
+        student, done = plan.apply(verify="off"), done + 1
+    return student, done, refused
+
+
+def judged(case: Case, ratio: float, mixed: int) -> tuple[str, str]:
     """One model: ("right" | "wrong" | "crashed" | "skipped", what there is to say)."""
     model = skeleton(case)
     feeds = known_feeds(case, model)
@@ -49,7 +73,8 @@ def judged(case: Case, ratio: float) -> tuple[str, str]:
         return "skipped", f"the teacher does not run: {str(why)[:60]}"
     unseen = _learn_unseen(teacher, case, feeds)
     try:
-        student, done, refused = grow_all(model, ratio)
+        grown = grow_mixed(model, mixed, case.name) if mixed else grow_all(model, ratio)
+        student, done, refused = grown
         verdict = teacher.judge(student)
     except Exception as why:
         return "crashed", f"{type(why).__name__}: {str(why)[:100]}"
@@ -67,13 +92,14 @@ def main() -> int:
     parser.add_argument("--max-bytes", type=int, default=20_000_000)
     parser.add_argument("--limit", type=int, default=30)
     parser.add_argument("--ratio", type=float, default=1.3)
+    parser.add_argument("--mixed", type=int, default=0, metavar="STEPS")
     options = parser.parse_args()
     cases = chosen(options.folders, options.models, options.family, None, None)
     cases = [c for c in cases if c.size <= options.max_bytes]
     cases = cases[:: max(len(cases) // options.limit, 1)][: options.limit]
     console, found = Console(stderr=True), []
     for case in track(cases, "models", console=console, transient=True):
-        result, said = judged(case, options.ratio)
+        result, said = judged(case, options.ratio, options.mixed)
         found.append(result)
         print(f"{result:8} {case.name}: {said}", flush=True)
     print({r: found.count(r) for r in dict.fromkeys(found)})
