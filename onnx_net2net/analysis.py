@@ -104,10 +104,13 @@ class Analysis:
             for s, t in enumerate(node.inputs)
             if t in self.model.constant and len(self.first.shapes.get(t) or ()) >= 2
         ]
+        row = TABLE[node.op]
+        picked = row.movement is not None and row.notation is not None  # a table of embeddings
         return [
             s
             for s in slots
-            if any(f.role in ("sum", "across") and any(e[0] == s for e in f.at) for f in fs)
+            if (picked and s == 0)
+            or any(f.role in ("sum", "across") and any(e[0] == s for e in f.at) for f in fs)
         ]
 
     def layers(self) -> list[Node]:

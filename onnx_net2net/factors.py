@@ -132,7 +132,7 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
         if size is None:
             continue
         at = {}
-        inner = 0
+        inner, whole = 0, True
         for entry, word in words.items():
             names = word.split()
             if name not in names:
@@ -141,10 +141,12 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
             if labels is not None:
                 at[entry] = labels
                 inner = max(inner, names.index(name))
+            elif len(names) > 1:
+                whole = False  # it cannot grow there, so nowhere
         inputs = sum(slot >= 0 for slot, _ in at)
         in_output = any(slot < 0 and name in w.split() for (slot, _), w in words.items())
         if at:
-            role = _role(name, row.roles, inputs, in_output)
+            role = _role(name, row.roles, inputs, in_output) if whole else "across"
             found.append(Factor(name, size, role, at, inner))
     return found
 

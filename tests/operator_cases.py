@@ -114,6 +114,7 @@ case("Conv", "ps-- ps-- > pp--", x(2, 6, 5, 5, dtype="f8"), w(4, 6, 1, 1, dtype=
 case("Conv", "ps-- ps-- > pp--", x(2, 4, 5, 5), x(3, 4, 2, 2), auto_pad="SAME_UPPER")
 case("ConvTranspose", "ps-- sp-- p > pp--", x(2, 6, 5, 5), w(6, 4, 3, 3), w(4), strides=[2, 2])
 case("ConvTranspose", "p(ps)-- (ps)p-- p > pp--", x(2, 6, 5, 5), w(6, 2, 3, 3), w(4), group=2)
+case("ConvTranspose", "pp-- p--- p > pp--", x(2, 6, 5, 5), w(6, 1, 3, 3), w(6), group=6)
 case("ConvTranspose", "ps- sp- > pp-", x(2, 3, 5), w(3, 4, 3), output_padding=[1], strides=[2])
 case("com.microsoft.FusedConv", "ps-- ps-- p > pp--", x(2, 6, 5, 5), w(4, 6, 3, 3), w(4),
      activation="Relu")  # fmt: skip
@@ -169,6 +170,8 @@ case("GroupNormalization", "p(mp)-- (mp) (mp) > p(mp)--", x(2, 6, 3, 4), w(6), w
      num_groups=3)  # fmt: skip
 case("GroupNormalization", "p(mp)-- p p > p(mp)--", x(2, 6, 3, 4), w(2), w(2), opset=18,
      num_groups=2)  # fmt: skip
+case("GroupNormalization", "pp-- p p > pp--", x(2, 6, 3, 4), w(6), w(6), opset=21, num_groups=6)
+case("GroupNormalization", "pm-- m m > pm--", x(2, 6, 3, 4), w(6), w(6), opset=21, num_groups=1)
 case("LRN", "p--- > p---", x(2, 6, 3, 3), size=3)
 case("Softmax LogSoftmax Hardmax", "pp- > pp-", x(2, 3, 5), opset=13)
 case("Softmax LogSoftmax Hardmax", "p-p > p-p", x(2, 3, 5), opset=13, axis=1)
@@ -240,6 +243,8 @@ case("Resize", "---- - - > ----", x(1, 3, 4, 4), c([0, 0, 0.2, 0.2, 1, 1, 0.8, 0
 case("DepthToSpace", "pppp > pppp", x(2, 12, 3, 2), blocksize=2)
 case("DepthToSpace", "pppp > pppp", x(2, 12, 3, 2), blocksize=2, mode="CRD")
 case("DepthToSpace", "pppp > pppp", x(2, 12, 3, 2), blocksize=2, opset=1)
+case("DepthToSpace", "p-pp > p-pp", x(2, 4, 3, 2), blocksize=2)
+case("SpaceToDepth", "p-pp > p-pp", x(2, 1, 4, 6), blocksize=2)
 case("SpaceToDepth", "pppp > pppp", x(2, 3, 4, 6), blocksize=2)
 
 # positions known at run time
