@@ -165,8 +165,11 @@ def _count(n: int, one: str, many: str = "") -> str:
 
 def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> Path | None:
     """Where to write, None if nothing is to be written; fails before the student is checked."""
+    if options["external_data"] and options["link_teacher"]:
+        raise click.UsageError("give --external-data or --link-teacher, not both")
     if options["plan_only"]:
         return None
+    from onnx_net2net.links import check_folder
     from onnx_net2net.patch import check_target
 
     target = Path(options["output"] or default_output(model, suffix))
@@ -178,6 +181,8 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
         raise FileExistsError(
             EEXIST, "already there; choose another with -o or give --force", str(target)
         )
+    if options["link_teacher"]:
+        check_folder(teacher, target)
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(EACCES, "not writable; choose another folder", str(target.parent))
     return target
@@ -185,14 +190,16 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
 
 def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any]) -> None:
     """Verify and write, unless only planned, and say what changed."""
-    from onnx_net2net.report.progress import waiting
+    from onnx_net2net.report.progress import copying, waiting
     from onnx_net2net.report.text import grown, show, warn
 
     verdict = None
     if target is not None:
         with waiting("verifying the student", made.source.size):
             verdict = made.check(options["verify"])
-        made.pieces.write(target, force=options["force"])
+        how = {k: options[k] for k in ("force", "external_data", "link_teacher")}
+        with copying("writing the student", made.source.size) as progress:
+            made.write(target, progress=progress, **how)
     for warning in made.warnings:
         warn(warning)
     show(grown(made, verb, target, verdict, options["as_json"]), options["as_json"])
@@ -229,6 +236,7 @@ def default_output(model: str, suffix: str) -> Path:
     show_default=True,
     help="Which checks to run.",
 )
+@click.option("--full-hash", is_flag=True, help="Compare linked weights byte by byte, too.")
 @click.option("--save-inputs", type=PATH, help="Where they differ, write the inputs here.")
 @shaping
 @speaking

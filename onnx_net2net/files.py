@@ -36,15 +36,22 @@ class Source:
         path: the file, None for a model in memory.
         directory: where external data is looked for, None if unknown.
         rope: the bytes.
+        payloads: where in them the payloads lie that `proto` lacks, in file order.
     """
 
-    __slots__ = ("directory", "path", "proto", "rope")
+    __slots__ = ("directory", "path", "payloads", "proto", "rope")
 
     def __init__(
-        self, proto: ModelProto, rope: Rope, path: Path | None, directory: Path | None
+        self,
+        proto: ModelProto,
+        rope: Rope,
+        path: Path | None,
+        directory: Path | None,
+        payloads: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.proto = proto
         self.rope = rope
+        self.payloads = payloads
         self.path = path
         self.directory = directory
 
@@ -145,7 +152,13 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
     else:
         raise TypeError(f"expected a path, bytes, ModelProto or gs.Graph, not {type(source)}")
     name = f"'{path}'" if path else "the model"
-    return Source(_skeleton(rope, name), rope, path, folder)
+    proto, payloads = _skeleton(rope, name)
+    found = Source(proto, rope, path, folder, payloads)
+    if path is not None and proto.metadata_props:
+        from .links import check  # which reads models itself
+
+        check(found, read)
+    return found
 
 
 def _whole(path: Path) -> Range:
@@ -176,21 +189,20 @@ def _is_graphsurgeon(source: object) -> bool:
     return graphsurgeon is not None and isinstance(source, graphsurgeon.Graph)
 
 
-def _skeleton(rope: Rope, name: str) -> ModelProto:
-    """The model in `rope` with large payloads cut out; raises ModelError."""
+def _skeleton(rope: Rope, name: str) -> tuple[ModelProto, tuple[tuple[int, int], ...]]:
+    """The model in `rope` with large payloads cut out, and these; raises ModelError."""
     if not rope.size:
         raise ModelError(f"{name} is empty; expected an ONNX model")
-    cuts = 0
+    cuts: list[tuple[int, int]] = []
 
     def wanted(start: int, end: int) -> bool:
         return end - start > payload.SMALL
 
     def cut(start: int, end: int) -> list[Range] | None:
-        nonlocal cuts
         peeled = payload.peel(rope, start, end)
         if peeled is None:
             return None
-        cuts += 1
+        cuts.append((peeled.start, peeled.end))
         return [memory(payload.mark(peeled).SerializeToString())]
 
     try:
@@ -203,9 +215,9 @@ def _skeleton(rope: Rope, name: str) -> ModelProto:
         raise ModelError(f"cannot read {name}: {_reason(rope, error)}") from None
     if not model.HasField("graph") and not model.functions:
         raise ModelError(f"{name} holds no graph; {_reason(rope, 'expected an ONNX model')}")
-    if data.count(payload.MARKER.encode()) != cuts:
+    if data.count(payload.MARKER.encode()) != len(cuts):
         raise ModelError(f"{name} uses the reserved name '{payload.MARKER}'; rename it there")
-    return model
+    return model, tuple(cuts)
 
 
 def _reason(rope: Rope, error: object) -> str:

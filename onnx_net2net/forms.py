@@ -10,7 +10,7 @@ from onnx import TensorProto
 from . import payload
 from .errors import ModelError
 from .payload import SMALL, Stored
-from .rope import Range, Rope, memory
+from .rope import File, Range, Rope, memory
 from .wire import LIMIT, fields, rewrite_tensors
 
 _WINDOW = 1 << 16  # a message up to this size is searched as a whole
@@ -72,19 +72,51 @@ def externalised(rope: Rope, directory: Path | None, location: str) -> tuple[Rop
     return model, Rope(out)
 
 
-def locations(rope: Rope) -> set[str]:
-    """The names of the external data files."""
-    found: set[str] = set()
+def linked(rope: Rope, directory: Path | None) -> Rope:
+    """The model with payloads that lie in files left there: in `directory`, as external data.
+
+    What lies in memory, is no raw bytes or belongs to a sparse tensor stays or comes inside.
+    """
+
+    def refer(start: int, end: int) -> list[Range] | None:
+        peeled = payload.peel(rope, start, end)
+        if peeled is None or peeled.field not in payload.AS_RAW:
+            return None
+        ranges = rope.slice(peeled.start, peeled.end)
+        store = ranges[0].store
+        if len(ranges) > 1 or not isinstance(store, File) or store.path.parent != directory:
+            return None
+        entries = {"location": store.path.name, "offset": ranges[0].offset}
+        for key, value in {**entries, "length": ranges[0].length}.items():
+            peeled.tensor.external_data.add(key=key, value=str(value))
+        peeled.tensor.data_location = TensorProto.EXTERNAL
+        return [memory(peeled.tensor.SerializeToString())]
+
+    def wanted(start: int, end: int) -> bool:
+        return end - start > SMALL
+
+    edit_sparse = partial(_inline, rope, directory)
+    return Rope(rewrite_tensors(rope, wanted, refer, edit_sparse) or rope.ranges)
+
+
+def externals(rope: Rope) -> list[TensorProto]:
+    """The tensors with external data, without what they hold."""
+    found: list[TensorProto] = []
 
     def wanted(start: int, end: int) -> bool:
         return end - start > _WINDOW or b"location" in rope.read(start, end)
 
     def note(start: int, end: int) -> None:
         if tensor := _external(rope, start, end):
-            found.update(e.value for e in tensor.external_data if e.key == "location")
+            found.append(tensor)
 
     rewrite_tensors(rope, wanted, note)
     return found
+
+
+def locations(rope: Rope) -> set[str]:
+    """The names of the external data files."""
+    return {e.value for t in externals(rope) for e in t.external_data if e.key == "location"}
 
 
 def _inline(rope: Rope, directory: Path | None, start: int, end: int) -> list[Range] | None:

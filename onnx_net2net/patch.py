@@ -11,10 +11,11 @@ from typing import Any
 from google.protobuf.message import EncodeError
 from onnx import ModelProto
 
-from . import forms, payload, save
+from . import forms, links, payload, save
 from .errors import ModelError
 from .files import Source
 from .rope import Range, Rope, memory
+from .transfer import Progress
 from .wire import BYTES, LIMIT, Descriptor, Field, length_delimited, rewrite, rewrite_tensors
 
 Message = Any  # a protobuf message of onnx
@@ -73,7 +74,7 @@ class Pieces:
 
     def to_proto(self) -> ModelProto:
         """The model with everything inside; raises ModelError over 2 GiB."""
-        whole = forms.inlined(self.rope, self.directory)
+        whole = self._whole()
         if whole.size > LIMIT:
             raise ModelError("the model is over 2 GiB, more than a ModelProto holds; use output=")
         return ModelProto.FromString(whole.read(0, whole.size))
@@ -84,6 +85,8 @@ class Pieces:
         *,
         force: bool = False,
         external: bool | None = None,
+        linked: Source | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Write the model; the file appears whole or not at all, the source is never written.
 
@@ -92,24 +95,44 @@ class Pieces:
             force: replace a file that is there.
             external: True puts payloads into one file beside the model, False keeps everything
                 in one file, None takes one file up to 2 GiB.
+            linked: a model in the same folder to whose files the new one refers for what is
+                the same; these must stay as they are.
+            progress: is told how many bytes were copied.
 
         Raises:
             FileExistsError: the file is there (without `force`) or belongs to the source.
             OSError: no room, or not writable.
             ModelError: external data is missing, or over 2 GiB with `external=False`.
+            ValueError: `linked` is in memory or in another folder.
         """
         target = FilePath(path)
         check_target(self.source, target, force=force)
+        if linked is not None:
+            links.check_folder(linked, target)
+            check_target(linked, target, force=True)
+            save.write(_limited(links.linked(self.rope, linked)), target, progress)
+            return
         if not external:
-            whole = forms.inlined(self.rope, self.directory)
+            whole = self._whole()
             if whole.size <= LIMIT:
-                save.write(whole, target)
+                save.write(whole, target, progress)
                 return
             if external is False:
                 raise ModelError(f"'{path}' would be over 2 GiB; external data is needed")
+        alone = links.stamped(self.rope, None)
         save.write_external(
-            lambda location: forms.externalised(self.rope, self.directory, location), target
+            lambda location: forms.externalised(alone, self.directory, location), target, progress
         )
+
+    def _whole(self) -> Rope:
+        """The model with everything inside, and no word of files elsewhere."""
+        return forms.inlined(links.stamped(self.rope, None), self.directory)
+
+
+def _limited(rope: Rope) -> Rope:
+    if rope.size > LIMIT:
+        raise ModelError("what changed is over 2 GiB, too much for a linked model; write all of it")
+    return rope
 
 
 def check_target(source: Source, target: FilePath, *, force: bool) -> None:

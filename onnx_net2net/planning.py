@@ -18,6 +18,7 @@ from onnx_net2net.forms import inlined
 from onnx_net2net.growth import grow
 from onnx_net2net.inspection import parameters
 from onnx_net2net.patch import Insert, Pieces, apply
+from onnx_net2net.transfer import Progress
 from onnx_net2net.widening import Widened, everywhere, union, widen_step, widened
 
 Shapes = Mapping[str, "tuple[int, ...]"]
@@ -92,8 +93,11 @@ class Plan:
         *,
         force: bool = False,
         verify: str = "auto",
+        **how: bool,
     ) -> onnx.ModelProto | Path:
         """The student: a self-contained ModelProto, or the path it was written to.
+
+        `how`: `external_data` and `link_teacher`, see `write`.
 
         Raises:
             NotEquivalentError: verification failed or is undecided; nothing is written.
@@ -102,8 +106,36 @@ class Plan:
         self.check(verify)
         if output is None:
             return self.pieces.to_proto()
-        self.pieces.write(output, force=force)
+        self.write(output, force=force, **how)
         return Path(output)
+
+    def write(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        external_data: bool = False,
+        link_teacher: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write the student as it is, unchecked.
+
+        Args:
+            external_data: payloads in one file beside the model, as always over 2 GiB.
+            link_teacher: refer to the teacher's file, which must lie in the same folder, for
+                what is the same.
+
+        Raises:
+            FileExistsError: `output` exists (without `force`) or is the teacher.
+            ValueError: the teacher lies in another folder, or in memory.
+        """
+        self.pieces.write(
+            output,
+            force=force,
+            external=external_data or None,
+            linked=self.source if link_teacher else None,
+            progress=progress,
+        )
 
 
 def plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -136,7 +137,7 @@ class Rope:
         if self.size != other.size:
             return False
         edges = sorted({*self._starts, *other._starts, self.size})
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             (one,), (two,) = self.slice(start, end), other.slice(start, end)
             if not whole and _at_one_place(one, two):
                 continue

@@ -8,33 +8,24 @@ process has left behind from what another is writing.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from . import forms, transfer
 from .errors import ModelError
 from .rope import File, Range, Rope
+from .transfer import Progress
 
 if sys.platform != "win32":
     import fcntl
 
-_CHUNK = 1 << 18
-_UNSUPPORTED = {
-    errno.ENOSYS,
-    errno.EXDEV,
-    errno.EINVAL,
-    errno.EOPNOTSUPP,
-    errno.EPERM,
-    errno.EBADF,
-    errno.ETXTBSY,
-}
 _ENDING = ".n2n-tmp"
 
 
@@ -52,17 +43,20 @@ def check(target: Path, kept: set[Path], *, force: bool) -> None:
         raise FileExistsError(errno.EEXIST, "already there", str(target))
 
 
-def write(rope: Rope, target: Path) -> None:
+def write(rope: Rope, target: Path, progress: Progress | None = None) -> None:
     """Write the bytes of `rope` to `target`, replacing what is there; raises OSError."""
     _clean(target)
     _check_room(target.parent, rope.size)
     with _temporary(target) as (stream, path):
-        _copy(rope, stream)
-        _publish(stream, path, target)
+        transfer.copy(rope, stream, progress)
+        with _replacing(target, rope):
+            _publish(stream, path, target)
     _sync_folder(target.parent)
 
 
-def write_external(model: Callable[[str], tuple[Rope, Rope]], target: Path) -> None:
+def write_external(
+    model: Callable[[str], tuple[Rope, Rope]], target: Path, progress: Progress | None = None
+) -> None:
     """Write a model to `target` and its payloads beside it; raises OSError.
 
     The data file is named after its content, so that neither an older model nor a half-done
@@ -75,22 +69,67 @@ def write_external(model: Callable[[str], tuple[Rope, Rope]], target: Path) -> N
     skeleton, payloads = model(_data_name(target, "0" * 8))
     _check_room(target.parent, skeleton.size + payloads.size)
     with _temporary(target) as (data_stream, data_path):
-        digest = _copy_hashed(payloads, data_stream)
+        digest = transfer.copy_summed(payloads, data_stream, progress)
         data = target.with_name(_data_name(target, digest))
         known = data.exists()
         skeleton, _ = model(data.name)
         with _temporary(target, "" if known else digest) as (stream, path):
-            _copy(skeleton, stream)
+            transfer.copy(skeleton, stream)
             _sync(stream)
             if not any(_same(data, file.path) for file in payloads.files()):
                 _publish(data_stream, data_path, data)
             try:
-                _publish(stream, path, target)
+                with _replacing(target, payloads):
+                    _publish(stream, path, target)
             except BaseException:
                 if not known:
                     data.unlink(missing_ok=True)
                 raise
     _sync_folder(target.parent)
+
+
+@contextmanager
+def _replacing(target: Path, rope: Rope) -> Iterator[None]:
+    """Afterwards, the data files of the model that was replaced are gone, unless still read.
+
+    Args:
+        rope: what was written; what it was read from stays.
+    """
+    old = []
+    if target.exists():
+        ours = re.compile(re.escape(target.stem) + r"-([0-9a-f]{8})\.data")
+        named = (ours.fullmatch(name) for name in _locations(target) or ())
+        old = [found[1] for found in named if found]
+    with ExitStack() as marks:
+        for digest in old:  # so that the next run finds them if this one is killed now
+            marks.enter_context(_temporary(target, digest))
+        yield
+        for digest in old:
+            data = target.with_name(_data_name(target, digest))
+            if not any(_same(data, file.path) for file in rope.files()):
+                _drop_unread(data, target)
+
+
+def _drop_unread(data: Path, target: Path) -> None:
+    """Remove a data file of ours that no model in its folder refers to, `target` included."""
+    models = {*data.parent.glob("*.onnx"), target} if data.exists() else ()
+    for path in models:
+        if not path.exists():
+            continue
+        found = _locations(path)
+        if found is None or data.name in found:
+            return
+    with suppress(OSError):
+        data.unlink()
+
+
+def _locations(path: Path) -> set[str] | None:
+    """The data files that a model refers to; None if that cannot be told."""
+    try:
+        file = File.at(path)
+        return forms.locations(Rope([Range(file, 0, file.size)]))
+    except (OSError, ModelError):
+        return None
 
 
 def _data_name(target: Path, digest: str) -> str:
@@ -139,8 +178,8 @@ def _clean(target: Path) -> None:
         path = target.with_name(name)
         with suppress(OSError), path.open("rb+") as stream:
             _lock(stream)
-            if found[2]:  # killed between the renames: the data file has no model
-                target.with_name(_data_name(target, found[2])).unlink(missing_ok=True)
+            if found[2]:  # killed between the renames: the data file may have no model
+                _drop_unread(target.with_name(_data_name(target, found[2])), target)
             path.unlink()
 
 
@@ -163,56 +202,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _copy(rope: Rope, out: BinaryIO) -> None:
-    for piece in rope.ranges:
-        if isinstance(piece.store, File):
-            _copy_range(piece.store, piece, out)
-        else:
-            _write(memoryview(piece.store)[piece.offset : piece.offset + piece.length], out)
-
-
-def _copy_hashed(rope: Rope, out: BinaryIO) -> str:
-    """Copy, and give 8 hexadecimal digits that stand for the content."""
-    digest = hashlib.sha256()
-    for start in range(0, rope.size, _CHUNK):
-        data = rope.read(start, min(start + _CHUNK, rope.size))
-        digest.update(data)
-        _write(memoryview(data), out)
-    return digest.hexdigest()[:8]
-
-
-def _write(data: memoryview, out: BinaryIO) -> None:
-    while data:
-        data = data[out.write(data[: 1 << 30]) :]
-
-
-def _copy_range(file: File, piece: Range, out: BinaryIO) -> None:
-    """Copy without the bytes coming through this process, where the system can."""
-    offset, left = piece.offset, piece.length
-    ways = [getattr(os, "copy_file_range", None), getattr(os, "sendfile", None)]
-    with file.open() as stream:
-        for number, way in enumerate(ways):
-            while way and left:
-                count = min(left, 1 << 30)
-                source, sink = stream.fileno(), out.fileno()
-                try:
-                    if number == 0:
-                        copied = way(source, sink, count, offset_src=offset)
-                    else:
-                        copied = way(sink, source, offset, count)
-                except OSError as error:
-                    if error.errno not in _UNSUPPORTED:
-                        raise
-                    break
-                if not copied:
-                    break
-                offset, left = offset + copied, left - copied
-        stream.seek(offset)
-        while left:
-            data = stream.read(min(left, _CHUNK))
-            if not data:
-                raise ModelError(f"'{file.path}' was cut short while it was read")
-            _write(memoryview(data), out)
-            left -= len(data)

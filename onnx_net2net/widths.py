@@ -100,9 +100,7 @@ def target(
     if not widths.legal(width):
         near = widths.near(width)
         nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' or '.join(map(str, near))}"
-        raise ValueError(
-            f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}"
-        )
+        raise ValueError(f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}")
     return width
 
 

@@ -61,7 +61,7 @@ def close(got: Array, want: Array) -> bool:
     """Same shape, type and, to rounding, numbers."""
     if got.shape != want.shape or got.dtype != want.dtype:
         return False
-    if got.dtype.kind in "biu":
+    if got.dtype.kind in "biuOU":
         return np.array_equal(got, want)
     scale = max(np.abs(want[np.isfinite(want)]).max(initial=0), 1e-3)
     room = 32 * scale * float(np.finfo(np.float32).eps if got.itemsize > 2 else 2**-8)
@@ -128,7 +128,7 @@ def _student(
         if array is None:
             continue
         source, new = g.along(f.at[slot, dim], f.size)
-        if (slot, dim) == split:
+        if (slot, dim) == split or (slot, dim) in row.divides:
             live = ~new if kind != "copy" else None
             at = row.offsets.get(slot, len(given))
             zero = given[at] if at < len(given) else None

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graph_builder import Net
-
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.files import read

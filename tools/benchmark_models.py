@@ -19,7 +19,6 @@ PAYLOAD = CHANNELS * CHANNELS * KERNEL * KERNEL * 4
 _OPSET, _IR = 17, 8
 
 
-
 def chain(path: Path, size: int, external: bool = False) -> Path:
     """A chain of Conv 512x512x2x2 (4 MiB each) and Relu of about `size` bytes.
 
@@ -45,7 +44,7 @@ def chain(path: Path, size: int, external: bool = False) -> Path:
 
 
 def blocks(path: Path, nodes: int, channels: int = 4) -> Path:
-    """A residual network of `nodes` nodes in blocks of Conv, BatchNormalization, Relu, Conv, Add."""
+    """A residual network of `nodes` nodes in blocks of Conv, BatchNorm, Relu, Conv, Add."""
     made: list[NodeProto] = []
     weights: list[TensorProto] = []
     draw = np.random.Generator(np.random.PCG64(0))

@@ -37,6 +37,7 @@ def verify(
     layers: str = "auto",
     seeds: int = 3,
     save_inputs: str | os.PathLike[str] | None = None,
+    full_hash: bool = False,
 ) -> Verdict:
     """Tell whether two models are the same function of their inputs.
 
@@ -50,6 +51,7 @@ def verify(
             size, and the sensitivity of the outputs).
         seeds: how many random inputs.
         save_inputs: where to write inputs on which the models differ.
+        full_hash: compare byte by byte also weights that the student keeps in its teacher's file.
 
     Raises:
         ModelError: one of them is not a usable model.

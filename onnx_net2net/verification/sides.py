@@ -93,10 +93,10 @@ def same_bytes(a: Array | None, b: Array | None) -> bool:
 
 
 class Sides:
-    """Teacher and student."""
+    """Teacher and student; `whole` reads also what both have at one place of one file."""
 
-    def __init__(self, teacher: Side, student: Side) -> None:
-        self.teacher, self.student = teacher, student
+    def __init__(self, teacher: Side, student: Side, whole: bool = False) -> None:
+        self.teacher, self.student, self.whole = teacher, student, whole
         self._same: dict[str, bool] = {}
 
     def same(self, name: str) -> bool:
@@ -112,7 +112,7 @@ class Sides:
             return False
         if a.tensor is None or b.tensor is None or a.dtype == TensorProto.STRING:
             return same_bytes(self.teacher.array(a), self.student.array(b))
-        return self.teacher.source.same(a.tensor, self.student.source, b.tensor)
+        return self.teacher.source.same(a.tensor, self.student.source, b.tensor, self.whole)
 
     def changed(self, side: Side) -> list[str]:
         """The float constants of one model that the other does not hold alike."""
