@@ -28,10 +28,11 @@ FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProt
 # hydrated CNNs and MLPs of the zoo, one of each kind of structure
 ZOO_CASES = """
 hand_channel_shuffle__dyn18raw hand_cnn3d__ts18bn hand_cnn_dilated_asym__ts17
-hand_cnn_groupnorm__dyn21 hand_cnn_groupnorm__ts17kiai hand_cnn_padmodes__ts17 hand_dcgan_g__ts18bn hand_denseblock__ts18bn
-hand_mlp_celu__ts19 hand_mlp_flatten__dyn18 hand_mlp_prelu_c__ts17 hand_multihead__ts17ortext
-hand_repvgg_block__ts18bn hand_resnet_preact__ts18bn hand_siamese__ts11 hand_tcn__ts17nf
-hand_moe_batched__ts17 hand_deepfm__ts18bn hand_nn_transformer_encoder__ts17 hand_attn_einsum__dyn18
+hand_cnn_groupnorm__dyn21 hand_cnn_groupnorm__ts17kiai hand_cnn_padmodes__ts17
+hand_dcgan_g__ts18bn hand_denseblock__ts18bn hand_mlp_celu__ts19 hand_mlp_flatten__dyn18
+hand_mlp_prelu_c__ts17 hand_multihead__ts17ortext hand_repvgg_block__ts18bn
+hand_resnet_preact__ts18bn hand_siamese__ts11 hand_tcn__ts17nf hand_moe_batched__ts17
+hand_deepfm__ts18bn hand_nn_transformer_encoder__ts17 hand_attn_einsum__dyn18
 hand_cnn_bn__ts17qdq timm_shvit_s1__ts18
 """.split()
 
@@ -369,6 +370,35 @@ class TestWrong:
         w, b, v = mlp_weights()
         assert status(mlp(w, b, v), mlp(w, b, v, "Tanh")) is Status.UNDECIDED
         assert verify(mlp(w, b, v), mlp(w, b, v, "Tanh")).equivalent is False
+
+
+class TestSizes:
+    def cropped(self, order: tuple[int, int]) -> ModelProto:
+        """A map resized to the input's height and width, which are computed."""
+        info = helper.make_tensor_value_info
+        sizes = ("height", "width")
+        nodes = [helper.make_node("Shape", ["x"], [n], start=k + 2, end=k + 3)
+                 for k, n in enumerate(sizes)]  # fmt: skip
+        nodes += [
+            helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+            helper.make_node("Concat", ["nc", *[sizes[k] for k in order]], ["s"], axis=0),
+            helper.make_node("Expand", ["p", "s"], ["e"]),
+            helper.make_node("Reshape", ["e", "flat"], ["f"]),
+            helper.make_node("CumSum", ["f", "axis"], ["g"]),
+            helper.make_node("Reshape", ["g", "s"], ["y"]),
+        ]
+        made = {"nc": [1, 3], "flat": [1, 3, -1], "axis": 2}
+        graph = helper.make_graph(
+            nodes, "g", [info("x", TensorProto.FLOAT, [1, 3, "H", "W"])],
+            [info("y", TensorProto.FLOAT, [1, 3, None, None])],
+            [numpy_helper.from_array(np.array(v), n) for n, v in made.items()],
+        )  # fmt: skip
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    def test_height_and_width_are_not_confused(self) -> None:
+        assert verify(self.cropped((0, 1)), self.cropped((0, 1)))
+        assert not certificate(self.cropped((0, 1)), self.cropped((1, 0)))
+        assert verify(self.cropped((0, 1)), self.cropped((1, 0))).equivalent is False
 
 
 class TestBodies:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TypeProto
 
 from onnx_net2net.model import Model
 from onnx_net2net.operators import Array
-from onnx_net2net.shapes import Facts
+from onnx_net2net.probes import symbols
+from onnx_net2net.shapes import Facts, tensor_type
 
 Sizes = Mapping[str, "tuple[int, ...]"]
 _PASSING = frozenset("Cast Identity Reshape Unsqueeze Squeeze Transpose Flatten Slice".split())
@@ -72,12 +74,13 @@ def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
 
 
 def sizes(model: Model, facts: Sequence[Facts]) -> list[Sizes]:
-    """The probed sizes and, where they differ, a third that neither probe saw.
+    """The probed sizes and, where they differ, others of which one is to be used.
 
-    The third continues the line through the two, so that sizes which are sums or multiples
-    of others stay so: downwards where that is possible (cheaper), else upwards.
+    Those continue the line through the two, so that sizes which are sums or multiples of
+    others stay so: downwards where that is possible (cheaper), else upwards. Before them
+    comes what `skewed` made, if the facts hold it.
     """
-    first, second = ({n: _size(f, n) for n in model.inputs} for f in facts)
+    first, second, *other = ({n: _size(f, n) for n in model.inputs} for f in facts)
     if first == second:
         return [first]
 
@@ -89,7 +92,32 @@ def sizes(model: Model, facts: Sequence[Facts]) -> list[Sizes]:
 
     down, up = line(-1), line(2)
     third = [down, up] if all(d > 0 for s in down.values() for d in s) else [up]
-    return [first, second, *third]
+    return [first, second, *other, *third]
+
+
+def skewed(model: Model, facts: Sequence[Facts]) -> dict[str, TypeProto] | None:
+    """Input types at sizes that differ among symbols, so that a swapped pair would show.
+
+    None where no two symbols have the same sizes, or where sizes are expressions.
+    """
+    declared = symbols(model)
+    seen: dict[tuple[int, int], list[object]] = {}
+    found = {}
+    for name, dims in declared.items():
+        first, second = (f.shapes.get(name) for f in facts)
+        if dims is None or first is None or second is None:
+            return None
+        shape = []
+        for axis, (d, a, b) in enumerate(zip(dims, first, second, strict=True)):
+            if a is None or b is None or (isinstance(d, str) and not d.isidentifier()):
+                return None
+            known = seen.setdefault((a, b), [])
+            symbol = d or (name, axis)
+            if not isinstance(d, int) and symbol not in known:
+                known.append(symbol)
+            shape.append(a if isinstance(d, int) else a + known.index(symbol) * (b - a))
+        found[name] = tensor_type(facts[0].dtype(name), shape)
+    return found if any(len(k) > 1 for k in seen.values()) else None
 
 
 def _size(facts: Facts, name: str) -> tuple[int, ...]:
