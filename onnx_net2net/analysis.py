@@ -13,6 +13,8 @@ from onnx_net2net.operators import TABLE, Array
 from onnx_net2net.probes import probe
 from onnx_net2net.shapes import Facts, Inference
 
+_ELSEWHERE = "choose a layer whose channels do not pass through this node"
+
 
 class Analysis:
     """Answers about one model; computed once, asked often.
@@ -61,14 +63,17 @@ class Analysis:
                 hint=f"a row for {node.op} in onnx_net2net/operators would lift this",
             )
         if row.random:
-            return Refusal(Reason.ACROSS, node.name, detail=f"{node.op} draws at run time")
+            detail = f"{node.op} draws at run time, so copies would differ"
+            return Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
         try:
             return factors(self.first.site(node))
         except LookupError as why:
-            runtime = row.movement is not None and "run time" in str(why)
-            return Refusal(
-                Reason.RUNTIME if runtime else Reason.UNKNOWN_SHAPE, node.name, detail=str(why)
-            )
+            if "shape" in str(why):
+                hint = "give the sizes of the inputs with --shape"
+                return Refusal(Reason.UNKNOWN_SHAPE, node.name, None, str(why), hint)
+            runtime = "run time" in str(why)
+            reason = Reason.RUNTIME if runtime else Reason.ACROSS
+            return Refusal(reason, node.name, None, str(why), _ELSEWHERE)
 
     def dropped(self, node: Node) -> Mapping[Entry, Array]:
         """Input positions that a data movement leaves out."""

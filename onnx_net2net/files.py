@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto
 
 from . import payload
 from .errors import ModelError
+from .forms import externals
 from .rope import File, Range, Rope, memory
 from .wire import LIMIT, rewrite_tensors
 
@@ -39,7 +40,7 @@ class Source:
         payloads: where in them the payloads lie that `proto` lacks, in file order.
     """
 
-    __slots__ = ("directory", "path", "payloads", "proto", "rope")
+    __slots__ = ("_externals", "directory", "path", "payloads", "proto", "rope")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Source:
         self.proto = proto
         self.rope = rope
         self.payloads = payloads
+        self._externals: list[TensorProto] | None = None
         self.path = path
         self.directory = directory
 
@@ -59,6 +61,19 @@ class Source:
     def size(self) -> int:
         """How many bytes the model has, external data left out."""
         return self.rope.size
+
+    @property
+    def externals(self) -> list[TensorProto]:
+        """The tensors with external data."""
+        if self._externals is None:
+            skeleton = Rope([memory(self.proto.SerializeToString())])
+            self._externals = [t for t in externals(skeleton) if payload.is_external(t)]
+        return self._externals
+
+    @property
+    def locations(self) -> set[str]:
+        """The names of the external data files."""
+        return {e.value for t in self.externals for e in t.external_data if e.key == "location"}
 
     def array(self, tensor: TensorProto) -> np.ndarray:
         """What a tensor of this model, or a copy of one, holds; may be read-only.
@@ -136,6 +151,10 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
     path = None
     if isinstance(source, Source):
         return source
+    patched = not _is_graphsurgeon(source) and isinstance(getattr(source, "rope", None), Rope)
+    known = source.known if patched else None
+    if isinstance(known, Source) and folder in (None, known.directory):
+        return known
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         folder = folder or path.parent
@@ -146,7 +165,7 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
         rope = Rope([memory(_serialized(source))])
     elif _is_graphsurgeon(source):
         rope = Rope([memory(_serialized(sys.modules["onnx_graphsurgeon"].export_onnx(source)))])
-    elif isinstance(getattr(source, "rope", None), Rope):
+    elif patched:
         rope = source.rope
         folder = folder or source.directory
     else:
@@ -158,6 +177,8 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
         from .links import check  # which reads models itself
 
         check(found, read)
+    if patched:
+        source.known = found
     return found
 
 

@@ -85,7 +85,7 @@ def _parts(teacher: Source) -> Iterator[tuple[Rope, int, int]]:
             yield rope, begin, start + _SAMPLE
             begin = end - _SAMPLE
     yield rope, begin, rope.size
-    for tensor in forms.externals(rope):
+    for tensor in teacher.externals:
         outside = payload.external(tensor, teacher.directory).rope
         yield outside, 0, min(_SAMPLE, outside.size)
         yield outside, max(0, outside.size - _SAMPLE), outside.size

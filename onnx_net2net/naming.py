@@ -81,6 +81,9 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
     pool = list(analysis.layers() if nodes is None else nodes)
     part = words(name)
     matches = [n for n in pool if part and any(_contains(p, part) for p in _paths(analysis, n))]
+    own = [n for n in matches if _contains(words(n.name), part)]
+    if len(own) == 1:  # rather than another node that shares its weights
+        return own[0]
     if len(matches) > 1:  # `conv1` is the module of that name rather than `layer1.0.conv1`
         rooted = [n for n in matches if any(p[: len(part)] == part for p in _paths(analysis, n))]
         matches = rooted if len(rooted) == 1 else matches

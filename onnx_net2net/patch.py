@@ -56,14 +56,16 @@ class Pieces:
     Attributes:
         rope: the bytes.
         directory: where external data is looked for, None if unknown.
+        known: what `read` made of it, once it did.
     """
 
-    __slots__ = ("directory", "rope", "source")
+    __slots__ = ("directory", "known", "rope", "source")
 
     def __init__(self, source: Source, rope: Rope) -> None:
         self.source = source
         self.rope = rope
         self.directory = source.directory
+        self.known: Source | None = None
 
     def __len__(self) -> int:
         return self.rope.size
@@ -144,7 +146,7 @@ def check_target(source: Source, target: FilePath, *, force: bool) -> None:
     """
     kept = {file.path for file in source.rope.files()}
     if source.directory:
-        kept |= {source.directory / name for name in forms.locations(source.rope)}
+        kept |= {source.directory / name for name in source.locations}
     save.check(target, kept, force=force)
 
 

@@ -53,8 +53,10 @@ class Plan:
     @property
     def sizes(self) -> tuple[int, int]:
         """Bytes of teacher and student, external data included; raises ModelError without it."""
-        found = (self.source, self.pieces)
-        before, after = (inlined(f.rope, f.directory).size for f in found)
+        found = (self.source, read(self.pieces))
+        before, after = (
+            inlined(f.rope, f.directory).size if f.externals else f.size for f in found
+        )
         return before, after
 
     @property
@@ -93,11 +95,13 @@ class Plan:
         *,
         force: bool = False,
         verify: str = "auto",
-        **how: bool,
+        external_data: bool = False,
+        link_teacher: bool = False,
     ) -> onnx.ModelProto | Path:
         """The student: a self-contained ModelProto, or the path it was written to.
 
-        `how`: `external_data` and `link_teacher`, see `write`.
+        Args:
+            external_data, link_teacher: see `write`.
 
         Raises:
             NotEquivalentError: verification failed or is undecided; nothing is written.
@@ -106,7 +110,9 @@ class Plan:
         self.check(verify)
         if output is None:
             return self.pieces.to_proto()
-        self.write(output, force=force, **how)
+        self.write(
+            output, force=force, external_data=external_data, link_teacher=link_teacher
+        )
         return Path(output)
 
     def write(

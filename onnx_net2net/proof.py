@@ -44,6 +44,10 @@ def _any(marks: list[Array]) -> Array:
     return total.reshape(-1)
 
 
+def _marks(new: Sources, entry: Entry, source: Array) -> Array:
+    return new.get(entry, np.zeros(len(source), bool))
+
+
 def _commutes(
     block: Block, student: Block | None, site: Site, sources: Sources, new: Sources
 ) -> bool:
@@ -54,10 +58,9 @@ def _commutes(
         return all(np.array_equal(first, s) for s, _ in ins + outs)
     into = _flat([s for s, _ in ins], [n for _, n in ins])
     out = _flat([s for s, _ in outs], [n for _, n in outs])
-    before = _any([new.get(e, np.zeros(len(s), bool)) for e, (s, _) in zip(block.ins, ins, strict=True)])
-    after = _any(
-        [new.get((-1 - e[0], e[1]), np.zeros(len(s), bool)) for e, (s, _) in zip(block.outs, outs, strict=True)]
-    )
+    before = _any([_marks(new, e, s) for e, (s, _) in zip(block.ins, ins, strict=True)])
+    entries = [(-1 - s, k) for s, k in block.outs]
+    after = _any([_marks(new, e, s) for e, (s, _) in zip(entries, outs, strict=True)])
     if block.contiguous:
         return np.array_equal(into, out) and (not new or np.array_equal(before, after))
     if student is None:

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from .errors import ModelError
 
-_BLOCK = 1 << 14  # what a small read takes along, for the next one
+_BLOCK = 1 << 12  # what a small read takes along, for the next one
 _CHUNK = 1 << 20  # what is compared at a time
 
 

@@ -27,6 +27,7 @@ Instance = tuple[int, "tuple[int, int] | None"]
 """A node (index), in the case of a constant one for a certain use."""
 
 _MOST_ATTEMPTS = 64
+_ELSEWHERE = "choose a layer whose channels do not pass through this node"
 
 
 @dataclass
@@ -191,7 +192,7 @@ class _Closure:
         """Put a factor's labels on all of its axes."""
         node = self.analysis.model.nodes[instance[0]]
         if f.role == "across":
-            raise _BlockedError(Refusal(Reason.ACROSS, node.name, axis[::2], detail=node.op))
+            raise _BlockedError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op, _ELSEWHERE))
         if f.role == "mean":
             if self.uniform is None:
                 self.uniform = node.name
@@ -277,7 +278,7 @@ def _uncovered(
     if ways or not broadcast:
         return Refusal(
             Reason.ACROSS, node.name, axis[::2], node.op,
-            "choose a layer whose channels do not pass through this node",
+            _ELSEWHERE,
         )  # fmt: skip
     return Refusal(
         Reason.BROADCAST, node.name, axis[::2], node.op,

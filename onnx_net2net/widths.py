@@ -123,11 +123,11 @@ def draw(
         ValueError: the mapping given does not fit.
     """
     n, extra = len(widths.step), width - widths.today
+    if not isinstance(mapping, str):
+        return Units.copies(_given(widths, list(mapping), extra), kind)
     if widths.uniform:
         times = extra // int(widths.step.sum())
         return Units.copies(np.tile(np.arange(n), times), kind)
-    if not isinstance(mapping, str):
-        return Units.copies(_given(widths, list(mapping), extra), kind)
     allowed = np.flatnonzero(widths.step > 0)
     mixed = len(np.unique(widths.step[allowed])) > 1
     raw = words(4 * extra + 64, seed, "map", name) >> np.uint64(33)
@@ -162,6 +162,8 @@ def _given(widths: Widths, mapping: list[int], extra: int) -> list[int]:
             f"the mapping adds {int(widths.step[new].sum())} channels, the width asks for {extra}; "
             f"give 0..{n - 1} and then the source of each new unit"
         )
+    if widths.uniform and len(set(np.bincount(new, minlength=n).tolist())) > 1:
+        raise ValueError("the mapping must copy every unit equally often here")
     return new
 
 

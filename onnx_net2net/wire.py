@@ -19,7 +19,7 @@ Descriptor = Any  # protobuf's classes have no types in every version that we su
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
 _DEPTH = 100  # messages inside messages that protobuf takes
-_BLOCK = 1 << 14
+_BLOCK = 1 << 9  # less than what a rope takes along, so that a short hop reads nothing
 _HEADER = 15  # the longest tag and length
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import onnx_net2net as n2n
+from graph_builder import Net
 from onnx_net2net import rewrite
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.errors import Reason, RefusalError
+from onnx_net2net.changes import Growth
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.files import read
-from onnx_net2net.inspection import spaces
-from onnx_net2net.mapping import Row
+from onnx_net2net.growth import grow
+from onnx_net2net.inspection import layer_space, spaces
+from onnx_net2net.mapping import Row, Units
+from onnx_net2net.naming import find
 from onnx_net2net.patch import apply
 from onnx_net2net.planning import plan
 from onnx_net2net.widening import widen_step
@@ -151,3 +158,64 @@ def test_a_wrong_student_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_growth_that_is_none_deviates_by_nothing() -> None:
     model = onnx.load(MODELS / "mlp_gemm.onnx")
     assert Teacher(model).deviation(model) == 0.0
+
+
+def small(middle: Callable[[Net, str], str], channels: int = 6) -> onnx.ModelProto:
+    """A layer of six channels, something in between, and a layer that reads `channels`."""
+    net = Net("small", opset=18)
+    y = net.conv(net.input("x", "N", 3, 8, 8), "a", 3, 6)
+    return net.head(net.conv(middle(net, y), "b", channels, 4), 4).model()
+
+
+def reverse(net: Net, y: str) -> str:
+    bounds = [net.const(f"c{k}", [v]) for k, v in enumerate((-1, -(2**62), 1, -1))]
+    turned: str = net.op("Slice", y, *bounds)
+    return turned
+
+
+def test_free_rows_stay_where_their_weights_are_zero() -> None:
+    """Turning channels round swaps a unit and its copy: copies do not mind, free rows do."""
+    model = small(reverse)
+    analysis = Analysis(read(model))
+    how: dict[str, Any] = {"node": "a", "ratio": 1.5, "seed": 0}
+    student = apply(analysis.source, widen_step(analysis, **how).patch).to_proto()
+    assert Teacher(model).deviation(student) <= 2e-6
+    for rows in (Row.FREE, Row.ZERO):
+        with pytest.raises(RefusalError, match="do not line up"):
+            widen_step(analysis, rows=rows, **how)
+
+
+def test_uneven_copies_of_what_is_averaged_are_refused() -> None:
+    analysis = analysed("transformer_block")
+    found = layer_space(analysis, find(analysis, "ff2"))
+    assert not isinstance(found, Refusal)
+    space = found[0]
+    for units in ([0], [0] * 16, [*range(15), 0]):
+        assert isinstance(grow(analysis, space, Units.copies(units)), Refusal)
+    assert isinstance(grow(analysis, space, Units.copies([*range(15, -1, -1)])), Growth)
+
+
+def test_zero_rows_are_zero_and_free_rows_are_not() -> None:
+    analysis = analysed("residual_stage")
+    for rows in (Row.ZERO, Row.FREE):
+        step = widen_step(analysis, node="stem", width=12, rows=rows)
+        student = apply(analysis.source, step.patch).to_proto()
+        held = {t.name: numpy_helper.to_array(t) for t in student.graph.initializer}
+        new = held["stem.conv.weight"][8:]
+        assert (new == 0).all() == (rows is Row.ZERO)
+        assert len(np.unique(new, axis=0)) == (1 if rows is Row.ZERO else 4)
+        assert (held["stem.bn.bias"][8:] == 0).all() == (rows is Row.ZERO)
+        assert (held["stem.bn.running_var"] > 0).all()  # divides, so it stays
+        assert not held["layer1.0.a.conv.weight"][:, 8:].any()
+
+
+def test_division_before_a_sum_over_channels() -> None:
+    """No weight reads the channels: a Mul divides them, in the model's own type."""
+    model = small(lambda net, y: str(net.op("ReduceSum", y, net.const("c", [1]))), 1)
+    analysis = Analysis(read(model))
+    for rows in Row:
+        step = widen_step(analysis, node="a", ratio=1.5, rows=rows)
+        assert step.inserted == 1
+        student = apply(analysis.source, step.patch).to_proto()
+        assert [n.op_type for n in student.graph.node].count("Mul") == 1
+        assert Teacher(model).deviation(student) <= 2e-6

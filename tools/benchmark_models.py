@@ -34,7 +34,7 @@ def chain(path: Path, size: int, external: bool = False) -> Path:
         nodes.append(helper.make_node("Conv", inputs, [f"c{k}"], name=f"conv{k}", **conv))
         x = "y" if k == count - 1 else f"r{k}"
         nodes.append(helper.make_node("Relu", [f"c{k}"], [x], name=f"relu{k}"))
-    shape = ["N", CHANNELS, 4, 4]
+    shape: list[int | str] = ["N", CHANNELS, 4, 4]
     frame = _frame(nodes, shape, shape)
     if external:
         _write_external(path, frame, count)
@@ -72,7 +72,7 @@ def blocks(path: Path, nodes: int, channels: int = 4) -> Path:
         x = f"b{k}.add"
     last = conv(x, "y")
     assert last == "y"
-    shape = ["N", channels, 2, 2]
+    shape: list[int | str] = ["N", channels, 2, 2]
     model = _frame(made, shape, shape)
     model.graph.initializer.extend(weights)
     path.write_bytes(model.SerializeToString())

@@ -79,9 +79,10 @@ def verify(
         return conclude(tuple(found))
     own = feeds.given(inputs, sides.teacher.model)
     with _blaming("teacher"):
-        facts = _facts(first, shapes)
+        known = _sizes(first, own, shapes)
+        facts = _facts(first, known)
     with _blaming("student"):
-        theirs = _facts(second, shapes)
+        theirs = _facts(second, known)
     found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
     if layers == "certificate":
         return conclude(tuple(found))
@@ -112,24 +113,21 @@ def _blaming(which: str) -> Iterator[None]:
         raise ModelError(f"{which}: {why}") from None
 
 
-def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[Facts, Facts]:
-    """Shapes of a model at two sizes; raises ModelError for one that no runtime runs."""
+def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]]) -> list[Facts]:
+    """What holds at two sizes, and where possible at a third at which no two are alike.
+
+    Raises:
+        ModelError: a model that no runtime runs.
+    """
     inference = Inference(side.model, side.source)
-    facts = probe(side.model, inference, shapes)
-    validity.check(side.model, inference, facts)
-    return facts
-
-
-def _facts(teacher: Side, known: Mapping[str, tuple[int, ...]]) -> list[Facts]:
-    """What holds at two sizes, and where possible at a third at which no two are alike."""
-    inference = Inference(teacher.model, teacher.source)
-    facts = [*probe(teacher.model, inference, known)]
-    types = feeds.skewed(teacher.model, facts)
+    first, second = probe(side.model, inference, shapes)
+    validity.check(side.model, inference, (first, second))
+    types = feeds.skewed(side.model, (first, second))
     if types is not None:
         with suppress(ModelError):
             third = inference.run(types)
-            facts += [third] if len(third.failed) <= len(facts[0].failed) else []
-    return facts
+            return [first, second] + [third] * (len(third.failed) <= len(first.failed))
+    return [first, second]
 
 
 def _sizes(

@@ -1,0 +1,244 @@
+"""What growing costs beside other tools and beside `cp`: CPU, wall, memory, bytes written.
+
+    python tools/benchmark.py                          all sizes; needs 25 GB of disk for a while
+    python tools/benchmark.py --sizes 10 100 --repeat 5 --csv costs.csv --plot costs.png
+
+Every run is a process of its own. CPU is user and system time of that process, memory its
+peak, both as the system counts them; files are in the page cache. Medians of the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+
+import benchmark_models as models
+
+MIB = 1 << 20
+SIZES = (10, 100, 500, 1900, 4000)
+NODES = (2500, 5000, 10000, 20000)
+_SINGLE = 2000  # MiB that fit into one file
+_TOOL = [sys.executable, "-m", "onnx_net2net"]
+_PEERS = {
+    "onnx": """
+import sys, numpy, onnx
+m = onnx.load(sys.argv[1])
+if len(sys.argv) > 3:
+    t = m.graph.initializer[0]
+    t.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(t) * 2, t.name))
+onnx.save(m, sys.argv[2], save_as_external_data=m.ByteSize() >= 2**31, location="out.data")
+""",
+    "graphsurgeon": """
+import sys, onnx, onnx_graphsurgeon as gs
+m = onnx.load(sys.argv[1])
+g = gs.import_onnx(m)
+if len(sys.argv) > 3:
+    c = g.tensors()["conv0.weight"]
+    c.values = c.values * 2
+m = gs.export_onnx(g)
+onnx.save(m, sys.argv[2], save_as_external_data=m.ByteSize() >= 2**31, location="out.data")
+""",
+    "onnx-ir": """
+import sys, onnx_ir as ir
+m = ir.load(sys.argv[1])
+if len(sys.argv) > 3:
+    c = m.graph.initializers["conv0.weight"]
+    c.const_value = ir.Tensor(c.const_value.numpy() * 2, name=c.name)
+ir.save(m, sys.argv[2], external_data="out.data" if len(sys.argv) > 4 else None)
+""",
+}
+
+
+@dataclass
+class Row:
+    """One operation on one model, medians of its repeats."""
+
+    model: str
+    what: str
+    cpu_s: float
+    wall_s: float
+    rss_mb: float
+    written_mb: float
+    cpu_of_cp: float = 0.0
+    status: int = 0
+
+
+def measured(command: list[str], folder: Path, repeat: int) -> Row:
+    """Run a command several times; what it leaves in `folder` counts as written, and goes."""
+    known = set(folder.iterdir())
+    runs: list[tuple[float, float, float, float]] = []
+    status = 0
+    for _ in range(repeat):
+        started = time.perf_counter()
+        child = os.fork()
+        if not child:
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            os.execvp(command[0], command)
+        _, state, used = os.wait4(child, 0)
+        wall = time.perf_counter() - started
+        status = os.waitstatus_to_exitcode(state)
+        new = [p for p in folder.iterdir() if p not in known]
+        written = sum(p.stat().st_size for p in new)
+        for path in new:
+            path.unlink()
+        peak = used.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+        runs.append((used.ru_utime + used.ru_stime, wall, peak, written / MIB))
+    return Row("", "", *(statistics.median(column) for column in zip(*runs, strict=True)),
+               status=status)  # fmt: skip
+
+
+def commands(model: Path, peers: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """What is run on a chain of convolutions."""
+    files = [str(p) for p in sorted(model.parent.glob(f"{model.stem}.*"))]
+    out = str(model.parent / "out.onnx")
+    copied = str(model.parent / "copied")
+    yield "cp", ["sh", "-c", " && ".join(
+        f"cp --reflink=never {f} {copied}{k}" for k, f in enumerate(files))]  # fmt: skip
+    yield "import onnx", [sys.executable, "-c", "import onnx"]
+    noop = (
+        "import sys; from onnx_net2net.files import read; from onnx_net2net.patch import apply;"
+        "apply(read(sys.argv[1]), []).write(sys.argv[2])"
+    )
+    yield "net2net no-op", [sys.executable, "-c", noop, str(model), out]
+    yield "net2net inspect", [*_TOOL, "inspect", str(model)]
+    widen = [*_TOOL, "widen", str(model), "--node", "conv0", "--width", "520", "-o", out]
+    yield "net2net widen, unverified", [*widen, "--verify", "off"]
+    yield "net2net widen", [*widen, "--verify", "certificate"]
+    yield "net2net widen linked", [*widen, "--verify", "certificate", "--link-teacher"]
+    deepen = [*_TOOL, "deepen", str(model), "--after", "relu0", "-o", out]
+    yield "net2net deepen", [*deepen, "--verify", "certificate"]
+    student = str(model.parent / "student.onnx")
+    yield "net2net verify", [*_TOOL, "verify", str(model), student, "--layers", "certificate"]
+    for peer in peers:
+        large = ["external"] if len(files) > 1 else []
+        script = [sys.executable, "-c", _PEERS[peer], str(model), out]
+        yield f"{peer} no-op", script[:5] if not large else [*script]
+        yield f"{peer} change one", [*script, "change", *large]
+
+
+def chains(folder: Path, sizes: list[int], repeat: int, peers: list[str]) -> Iterator[Row]:
+    """Rows for chains of convolutions of some sizes in MiB."""
+    for size in sizes:
+        external = size > _SINGLE
+        name = f"{size} MB{' external' if external else ''}"
+        model = models.chain(folder / "model.onnx", size * MIB, external)
+        wide = ["--node", "conv0", "--width", "520", "--verify", "off"]
+        measured([*_TOOL, "inspect", str(model)], folder, 1)  # warms caches
+        student = folder / "student.onnx"
+        make = [*_TOOL, "widen", str(model), *wide, "-o", str(student)]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+        base = 0.0
+        for what, command in commands(model, peers):
+            os.sync()
+            row = measured(command, folder, 1 if size > 1000 and "net2net" not in what else repeat)
+            base = base or row.cpu_s
+            row.model, row.what, row.cpu_of_cp = name, what, row.cpu_s / max(base, 1e-3)
+            yield row
+        for path in folder.iterdir():
+            path.unlink()
+
+
+def graphs(folder: Path, counts: list[int], repeat: int) -> Iterator[Row]:
+    """Rows for residual networks of many small nodes."""
+    for count in counts:
+        model = models.blocks(folder / "model.onnx", count)
+        out = ["--verify", "certificate", "-o", str(folder / "out.onnx")]
+        for what, rest in {
+            "inspect": ["inspect", str(model)],
+            "widen inside": ["widen", str(model), "--node", "b3.conv1", "--ratio", "1.5", *out],
+            "widen throughout": ["widen", str(model), "--node", "stem", "--ratio", "1.5", *out],
+            "deepen": ["deepen", str(model), "--after", "b3.relu", *out],
+        }.items():
+            row = measured([*_TOOL, *rest], folder, repeat)
+            row.model, row.what = f"{count} nodes", f"net2net {what}"
+            yield row
+        model.unlink()
+
+
+def show(row: Row) -> None:
+    """One line of the table."""
+    ratio = f"{row.cpu_of_cp:7.2f}" if row.cpu_of_cp else " " * 7
+    failed = f"   exit {row.status}" if row.status else ""
+    print(
+        f"{row.model:17} {row.what:27} {row.cpu_s:7.2f} {ratio} {row.wall_s:8.2f} "
+        f"{row.rss_mb:7.0f} {row.written_mb:9.1f}{failed}",
+        flush=True,
+    )
+
+
+def plot(rows: list[Row], path: str) -> None:
+    """CPU and memory over size, a line for each tool; needs matplotlib."""
+    from matplotlib.figure import Figure  # type: ignore[import-not-found]
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, column, label in zip(
+        figure.subplots(1, 2), ("cpu_s", "rss_mb"), ("CPU s", "peak MB"), strict=True
+    ):
+        sized = [r for r in rows if "MB" in r.model and not r.status]
+        for what in dict.fromkeys(r.what for r in sized):
+            mine = [r for r in sized if r.what == what]
+            axes.plot([int(r.model.split()[0]) for r in mine],
+                      [getattr(r, column) for r in mine], "o-", label=what)  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlabel="model, MB", ylabel=label)
+    axes.legend(fontsize=6)
+    figure.savefig(path)
+
+
+def installed(peers: list[str]) -> list[str]:
+    """Those that can be imported here."""
+    from importlib.util import find_spec
+
+    modules = {"onnx": "onnx", "graphsurgeon": "onnx_graphsurgeon", "onnx-ir": "onnx_ir"}
+    return [p for p in peers if find_spec(modules[p])]
+
+
+def main() -> None:
+    """Run what was asked for and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), metavar="MB")
+    parser.add_argument("--nodes", type=int, nargs="*", default=list(NODES))
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--peers", nargs="*", choices=[*_PEERS], default=[*_PEERS])
+    parser.add_argument("--folder", help="where the models are made and removed")
+    parser.add_argument("--csv")
+    parser.add_argument("--plot")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=options.folder))
+    rows: list[Row] = []
+    print(
+        f"{'model':17} {'what':27} {'CPU s':>7} {'of cp':>7} {'wall s':>8} {'MB':>7} {'written':>9}"
+    )
+    try:
+        peers = installed(options.peers)
+        for row in chain(
+            chains(folder, options.sizes, options.repeat, peers),
+            graphs(folder, options.nodes, options.repeat),
+        ):
+            rows.append(row)
+            show(row)
+    finally:
+        shutil.rmtree(folder)
+    if options.csv:
+        with open(options.csv, "w", newline="") as stream:
+            table = csv.DictWriter(stream, fieldnames=list(asdict(rows[0])))
+            table.writeheader()
+            table.writerows(map(asdict, rows))
+    if options.plot:
+        plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()
