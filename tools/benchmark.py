@@ -96,8 +96,8 @@ def measured(command: list[str], folder: Path, repeat: int) -> Row:
             path.unlink()
         peak = used.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
         runs.append((used.ru_utime + used.ru_stime, wall, peak, written / MIB))
-    return Row("", "", *(statistics.median(column) for column in zip(*runs, strict=True)),
-               status=status)  # fmt: skip
+    cpu, wall, rss, size = (statistics.median(column) for column in zip(*runs, strict=True))
+    return Row("", "", cpu, wall, rss, size, status=status)
 
 
 def commands(model: Path, peers: list[str]) -> Iterator[tuple[str, list[str]]]:

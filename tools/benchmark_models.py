@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -29,7 +29,7 @@ def chain(path: Path, size: int, external: bool = False) -> Path:
     nodes: list[NodeProto] = []
     x = "x"
     for k in range(count):
-        conv = {"kernel_shape": [KERNEL] * 2, "pads": [0, 0, 1, 1]}
+        conv: dict[str, Any] = {"kernel_shape": [KERNEL] * 2, "pads": [0, 0, 1, 1]}
         inputs = [x, f"conv{k}.weight", f"conv{k}.bias"]
         nodes.append(helper.make_node("Conv", inputs, [f"c{k}"], name=f"conv{k}", **conv))
         x = "y" if k == count - 1 else f"r{k}"

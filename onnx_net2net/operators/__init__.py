@@ -17,6 +17,7 @@ from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
     quantized,
     recurrent,
     reduction,
+    selection,
     sizes,
     window,
 )

@@ -26,7 +26,9 @@ from onnx_net2net.verification.ids import (
 )
 from onnx_net2net.verification.registry import Registry
 from onnx_net2net.verification.rules import RULES, At
+from onnx_net2net.verification.rules.base import Rule
 from onnx_net2net.verification.sides import Side
+from onnx_net2net.verification.simplify import note, simplified
 
 _RANDOM = frozenset(
     "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
@@ -166,7 +168,26 @@ class Evaluation:
         shapes = tuple(self.facts.shapes.get(o) if o else None for o in node.outputs)
         kinds = tuple(self.facts.dtype(o) for o in node.outputs)
         at = At(node, args, shapes, kinds, self._attributes(node), self.registry)
-        return list(rule(at))
+        return self._noted(at, rule)
+
+    def _noted(self, at: At, rule: Rule) -> list[Term]:
+        """Apply a rule; where the teacher has nothing of the kind, see if the node does nothing."""
+        registry, losses = self.registry, self.registry.losses
+        before = len(losses)
+        found = list(rule(at))
+        values = [t for t in found if isinstance(t, Value)]
+        if not registry.teaching:
+            by_channel = at.node.op == "BatchNormalization"
+            new = any(registry.is_new(t, by_channel) for t in values)
+            simpler = simplified(at) if new or len(losses) > before else None
+            if simpler is not None:
+                del losses[before:]
+                return [simpler]
+        else:
+            for t in values:
+                registry.seen.setdefault(t.tag, []).append(t)
+        note(at, found)
+        return found
 
     def _branches(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
         """An If: each output is named by the condition and by both branches' outputs."""

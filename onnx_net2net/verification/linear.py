@@ -86,6 +86,11 @@ class Rows:
         found = self.raw[g, rows - g * o].astype(_wide(self.weight.dtype))
         return found if self.scale is None else found * self.scale[g][:, None]
 
+    def wide_group(self, g: int) -> Array:
+        """All weights of one group as float64, the input's factors included."""
+        o = self.raw.shape[1]
+        return self.wide(np.arange(g * o, (g + 1) * o), g)
+
     def bytes_rows(self) -> Labels:
         """A label for each row from its bits; equal only where the inputs are equal too."""
         flat = self.raw.reshape(self.count, -1)

@@ -46,10 +46,10 @@ def name_rows(rows: Rows, apart: bool) -> Labels:
         return mix(rows.name, np.arange(count, dtype=np.uint64))
     _, first, inverse = np.unique(rows.bytes_rows(), return_index=True, return_inverse=True)
     found = mix(rows.name, first[inverse].astype(np.uint64))
-    return _with_constants(rows, found)
+    return with_constants(rows, found)
 
 
-def _with_constants(rows: Rows, labels: Labels) -> Labels:
+def with_constants(rows: Rows, labels: Labels) -> Labels:
     """Rows without weights are constants: their bias, or zero."""
     empty = ~rows.raw.reshape(rows.count, -1).astype(bool).any(1)
     found = labels.copy()
@@ -62,7 +62,7 @@ def match(student: Rows, teacher: Rows, names: Labels) -> Matched:
     """Name the student's rows after the teacher's where they are the same forms."""
     labels = mix(key("new row", student.name), np.arange(student.count, dtype=np.uint64))
     todo = np.ones(student.count, bool)
-    constants = _with_constants(student, labels)
+    constants = with_constants(student, labels)
     todo &= constants == labels
     labels = constants
     exact = _by_bytes(student, teacher, names) if todo.any() else labels
@@ -159,12 +159,12 @@ def _grouped(student: Rows, mine: Array, gs: int, teacher: Rows, theirs: Array, 
     union = union[union != ZERO]
     a = student.wide(mine, gs)
     b = teacher.wide(theirs, gt)
-    wanted = _summed(b, teacher.labels[gt], union)
-    difference = _summed(a, student.labels[gs], union) - wanted
+    wanted = summed_by_label(b, teacher.labels[gt], union)
+    difference = summed_by_label(a, student.labels[gs], union) - wanted
     off = np.zeros(len(mine))
     unequal = difference.reshape(len(mine), -1).any(1)
     if unequal.any():
-        shares = _summed(np.abs(a[unequal]), student.labels[gs], union)
+        shares = summed_by_label(np.abs(a[unequal]), student.labels[gs], union)
         flat = len(shares), -1
         most = np.abs(wanted[unequal]).reshape(flat).max(1, keepdims=True)
         size = np.minimum(shares.reshape(flat), most)
@@ -172,7 +172,7 @@ def _grouped(student: Rows, mine: Array, gs: int, teacher: Rows, theirs: Array, 
     return off
 
 
-def _summed(weights: Array, labels: Labels, union: Labels) -> Array:
+def summed_by_label(weights: Array, labels: Labels, union: Labels) -> Array:
     """[rows, union, window]: the weights of equal labels added up."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] != ZERO]

@@ -10,9 +10,9 @@ import numpy as np
 
 from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
-from onnx_net2net.verification.ids import Labels, UnknownError, digest, key, mix, positions
+from onnx_net2net.verification.ids import Labels, UnknownError, Value, digest, key, mix, positions
 from onnx_net2net.verification.linear import Rows
-from onnx_net2net.verification.matching import are_scaled, match, name_rows
+from onnx_net2net.verification.matching import are_scaled, match, name_rows, with_constants
 
 _ACCURACY = 2.0**-50
 _LARGEST_TABLE = 1 << 22
@@ -44,7 +44,10 @@ class Split:
 class Registry:
     """Rows, sums and splits of the teacher by tag; what was found for the student.
 
-    `is_shared` tells whether the student reads the same constants in the node's place.
+    `is_shared` tells whether the student reads the same constants in the node's place; `seen`
+    are the teacher's tensors by tag; `turned` tells what was transposed; `fixed` names, by tag,
+    operators that would change nothing there, `+` where no element is negative; `latest` is the
+    contraction that was looked at last.
     """
 
     is_shared: Callable[[Node, Sequence[int]], bool]
@@ -57,11 +60,26 @@ class Registry:
     contractions: set[int] = field(default_factory=set)
     compared: set[int] = field(default_factory=set)
     rounding: float = 0.0
+    seen: dict[int, list[Value]] = field(default_factory=dict)
+    turned: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
+    fixed: dict[int, set[str]] = field(default_factory=dict)
+    latest: tuple[int, Rows, Value, list[int]] | None = None
 
     def look_at_teacher(self) -> None:
         """Start over with the teacher at other input sizes; rows and sums stay known."""
         self.teaching = True
         self.splits.clear()
+
+    def is_new(self, value: Value, labels: bool) -> bool:
+        """Whether the teacher has no such tensor (`labels`: or has other channels)."""
+        theirs = self.seen.get(value.tag)
+        if theirs is None or not labels or value.labels is None:
+            return theirs is None
+        return not any(
+            all(map(lambda a, b: np.isin(a, b).all(), value.labels, t.labels))
+            for t in theirs
+            if t.labels is not None
+        )
 
     def name_rows(self, node: str, tag: int, mine: Rows, apart: bool) -> Labels:
         """A label for each row of a contraction; equal forms of one tag get equal labels."""
@@ -109,7 +127,7 @@ class Registry:
             loss = Loss(node, lost.tolist(), nearest, certain)
             theirs.release()
         if best is None:
-            best = mix(key("unseen row", mine.name), positions(mine.count))
+            best = with_constants(mine, mix(key("unseen row", mine.name), positions(mine.count)))
             return self._released(mine, best, None)
         return self._released(mine, best, loss if len(lost) else None)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onnx_net2net.files import Source
+from onnx_net2net.forms import linked
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.sides import Side
 
@@ -13,6 +15,7 @@ _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     # TF32 drops 13 bits; a searched algorithm may differ from run to run
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
 }
+_MUCH = 1 << 26
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -51,7 +54,7 @@ class Session:
             settings.add_session_config_entry(_FOLDER, str(source.directory))
         model: Any = data
         if model is None:
-            model = str(source.path) if source.path else source.rope.read(0, source.rope.size)
+            model = str(source.path) if source.path else _bytes(source)
         providers: list[Any] = [(name, options)] if options else [name]
         self._session = ort.InferenceSession(model, settings, providers=providers)
         if self._session.get_providers()[0] != name:
@@ -61,3 +64,12 @@ class Session:
     def run(self, values: Mapping[str, Array]) -> list[Any]:
         """The outputs, in the model's order."""
         return self._session.run(None, dict(values))
+
+
+def _bytes(source: Source) -> bytes:
+    """A model that is no file yet; what lies in the teacher's file stays there if it is much."""
+    rope = source.rope
+    files = rope.files() if rope.size > _MUCH else ()
+    if files and not any(f.path.is_symlink() for f in files):
+        rope = linked(rope, source.directory)
+    return rope.read(0, rope.size)

@@ -82,7 +82,56 @@ def contracted(
         None if scale is None else scale.reshape(groups, -1), bias, bias_factor,
     )  # fmt: skip
     apart = at.registry.is_shared(at.node, [k for k, a in enumerate(at.args) if a is weight])
+    at.registry.latest = (at.node.index, rows, x, list(axes))
     return at.registry.name_rows(at.node.name, tag, rows, apart)
+
+
+def contraction_of(at: At) -> tuple[Rows, Value, int, int]:
+    """The rows of a node just evaluated, its data, and the axis that is contracted and made.
+
+    Raises:
+        UnknownError: it was no contraction of one axis.
+    """
+    latest = at.registry.latest
+    if latest is None or latest[0] != at.node.index or len(latest[3]) != 1:
+        raise UnknownError("no contraction of one axis")
+    _, rows, x, (axis,) = latest
+    made = axis
+    if at.node.op == "Gemm":  # the data come first or last, and may be transposed
+        made = 1 if x is at.args[0] or at.args[0] is None or isinstance(at.args[1], Const) else 0
+    return rows, x, axis, made
+
+
+_WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
+
+
+def steps(at: At, x: Value) -> tuple[list[int], list[int]]:
+    """Strides and dilations of a convolution."""
+    ones = [1] * (len(x.axes) - 2)
+    return tuple(list(at.attributes.get(n) or ones) for n in ("strides", "dilations"))  # type: ignore[return-value]
+
+
+def padding(at: At, x: Value, weight: Const) -> list[int]:
+    """Pads of a convolution, computed where the node leaves them to the operator.
+
+    Raises:
+        UnknownError: a transposed convolution that leaves them.
+    """
+    rank = len(x.axes) - 2
+    how = (at.attributes.get("auto_pad") or b"NOTSET").decode()
+    if how in ("NOTSET", "VALID"):
+        return list(at.attributes.get("pads") or [0] * 2 * rank)
+    if at.node.op == "ConvTranspose":
+        raise UnknownError("pads that the operator chooses")
+    strides, dilations = steps(at, x)
+    begin, end = [], []
+    for k, (size, made) in enumerate(zip(x.shape[2:], at.out()[2:], strict=True)):
+        reach = (weight.shape[2 + k] - 1) * dilations[k] + 1
+        total = max((made - 1) * strides[k] + reach - size, 0)
+        few, many = total // 2, total - total // 2
+        begin.append(few if how == "SAME_UPPER" else many)
+        end.append(many if how == "SAME_UPPER" else few)
+    return begin + end
 
 
 @rules("Conv ConvTranspose com.microsoft.FusedConv")
@@ -96,7 +145,8 @@ def _convolution(at: At) -> Sequence[Term]:
     shaping = Shaping((1,), (0,), True) if transposed else Shaping((0,), (1,))
     groups = int(at.node.attr("group", 1))
     spatial, out = x.axes[2:], at.out()
-    tag = key(at.name("group"), x.tag, [digest(v) for v in spatial], weight.shape[2:], out[2:])
+    window = key(at.name("group", *_WINDOW), padding(at, x, weight), steps(at, x))
+    tag = key(window, x.tag, [digest(v) for v in spatial], weight.shape[2:], out[2:])
     channels = contracted(at, x, weight, shaping, [1], tag, bias, groups)
     places = [positions(d) for d in out[2:]]
     found = Value(tag, (no_zero(x.axes[0]), channels, *places))

@@ -34,16 +34,19 @@ def _transpose(at: At) -> Sequence[Term]:
     term = at.args[0]
     if not isinstance(term, Value):
         raise UnknownError("the data are constant")
-    return [transposed(term, at.node.attr("perm") or range(len(term.axes))[::-1])]
+    return [transposed(term, at.node.attr("perm") or range(len(term.axes))[::-1], at.registry)]
 
 
-def transposed(x: Value, perm: Sequence[int]) -> Value:
-    """Axes in another order."""
+def transposed(x: Value, perm: Sequence[int], registry: Registry) -> Value:
+    """Axes in another order; several transpositions are one."""
     perm = [int(p) for p in perm]
-    if perm == sorted(perm):
-        return x
+    tag, before = registry.turned.get(x.tag, (x.tag, list(range(len(perm)))))
+    whole = [before[p] for p in perm]
+    if whole != sorted(whole):
+        base, tag = tag, key("transpose", tag, whole)
+        registry.turned[tag] = (base, whole)
     scale = None if x.scale is None else (perm.index(x.scale[0]), x.scale[1])
-    return Value(key("transpose", x.tag, perm), tuple(x.axes[p] for p in perm), scale)
+    return Value(tag, tuple(x.axes[p] for p in perm), scale)
 
 
 @rules("Reshape Flatten Squeeze Unsqueeze")
@@ -184,7 +187,7 @@ def _depth_to_space(at: At) -> Sequence[Term]:
         apart, perm = (n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3)
     else:
         apart, perm = (n, b, b, c // b**2, h, w), (0, 3, 4, 1, 5, 2)
-    x = transposed(reshaped(x, apart, at.registry), perm)
+    x = transposed(reshaped(x, apart, at.registry), perm, at.registry)
     return [reshaped(x, (n, c // b**2, h * b, w * b), at.registry)]
 
 
@@ -193,7 +196,7 @@ def _space_to_depth(at: At) -> Sequence[Term]:
     x, b = at.value(), int(at.node.attr("blocksize", 1))
     n, c, h, w = x.shape
     x = reshaped(x, (n, c, h // b, b, w // b, b), at.registry)
-    x = transposed(x, (0, 3, 5, 1, 2, 4))
+    x = transposed(x, (0, 3, 5, 1, 2, 4), at.registry)
     return [reshaped(x, (n, c * b * b, h // b, w // b), at.registry)]
 
 
