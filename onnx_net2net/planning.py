@@ -110,9 +110,7 @@ class Plan:
         self.check(verify)
         if output is None:
             return self.pieces.to_proto()
-        self.write(
-            output, force=force, external_data=external_data, link_teacher=link_teacher
-        )
+        self.write(output, force=force, external_data=external_data, link_teacher=link_teacher)
         return Path(output)
 
     def write(

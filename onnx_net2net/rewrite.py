@@ -49,7 +49,9 @@ def grown_array(
                 array[at] = 0
     for dim in change.split:
         if dim in change.grouped:
-            array = _by_group(array, dim, change.grouped[dim], kinds, how, change.offset, seed, name)
+            array = _by_group(
+                array, dim, change.grouped[dim], kinds, how, change.offset, seed, name
+            )
             continue
         live = np.array([u < 0 or kinds[u] is Row.COPY for u in change.unit[dim]])
         array = divided(

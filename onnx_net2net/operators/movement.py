@@ -131,7 +131,7 @@ def _reshape(site: Site) -> list[Block]:
 def _target(g: Grown) -> list[int] | None:
     """A Reshape's shape: 0 and -1 stay, the rest follows the output."""
     given = g.teacher.ints(1, "shape")
-    return given and [v if v in (0, -1) else known(g.outknown(0, k)) for k, v in enumerate(given)]
+    return given and [v if v in (0, -1) else known(g.out_size(0, k)) for k, v in enumerate(given)]
 
 
 def _reshaped(node: Node, args: list[Any]) -> list[Any]:
@@ -178,7 +178,7 @@ def _expanded(g: Grown) -> list[int] | None:
     if given is None:
         return None
     lead = len(g.teacher.out_dims(0)) - len(given)
-    return [v if v == 1 else known(g.outknown(0, k + lead)) for k, v in enumerate(given)]
+    return [v if v == 1 else known(g.out_size(0, k + lead)) for k, v in enumerate(given)]
 
 
 rule(
@@ -207,7 +207,7 @@ def _repeats(g: Grown) -> list[int] | None:
     given = g.teacher.ints(1)
     before = g.teacher.dims(0)
     return given and [
-        known(g.outknown(0, k)) if before[k] == 1 and v > 1 else v for k, v in enumerate(given)
+        known(g.out_size(0, k)) if before[k] == 1 and v > 1 else v for k, v in enumerate(given)
     ]
 
 
@@ -269,7 +269,7 @@ def _split(site: Site) -> list[Block]:
 
 def _parts(g: Grown) -> list[int] | None:
     axis = int(g.teacher.attr("axis", 0)) % len(g.teacher.dims(0))
-    sizes = [known(g.outknown(k, axis)) for k in range(len(g.teacher.outs))]
+    sizes = [known(g.out_size(k, axis)) for k in range(len(g.teacher.outs))]
     if g.teacher.ints(1, "split") is None and len(set(sizes)) == 1:
         return None
     return sizes

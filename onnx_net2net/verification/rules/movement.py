@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -159,7 +160,10 @@ def _pad(at: At) -> Sequence[Term]:
             where[a] = np.pad(index, grow, mode=mode)  # type: ignore[call-overload]
     # the label holds the tag: what was padded before may have gone through other operators since
     made = np.uint64(key("padding", float(value), x.tag)) if value else ZERO
-    return [picked(x, where, made)]
+    found = picked(x, where, made)
+    if any((index < 0).any() for index in where.values()):  # what holds of x may not hold of these
+        found = replace(found, tag=key("padded", x.tag, float(value)))
+    return [found]
 
 
 @rules("Tile")
