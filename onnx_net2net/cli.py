@@ -79,12 +79,18 @@ def widen(model: str, **options: Any) -> None:
 
 @cli.command(short_help="Insert layers that change nothing (Net2DeeperNet).")
 @click.argument("model", type=PATH)
-@click.option("--after", help="A layer (after its BatchNormalization and activation), or a tensor.")
-@click.option("--before", help="A layer or a tensor.")
+@click.option(
+    "--after",
+    multiple=True,
+    help="A layer (after its BatchNormalization and activation), or a tensor.",
+)
+@click.option("--before", multiple=True, help="A layer or a tensor; both may repeat.")
 @click.option("--every", metavar="PATTERN", help="After all that fit: `Relu`, `layer1*`.")
 @inserting
 @writing
-def deepen(model: str, after: str, before: str, every: str, **options: Any) -> None:
+def deepen(
+    model: str, after: tuple[str, ...], before: tuple[str, ...], every: str, **options: Any
+) -> None:
     """Net2DeeperNet: insert layers into MODEL that leave its function as it is.
 
     \b
@@ -104,7 +110,13 @@ def deepen(model: str, after: str, before: str, every: str, **options: Any) -> N
         from onnx_net2net.calibration import archive
 
         step["calibrate"] = archive(options["calibrate"])
-    where = places(model, after, before, every, options["shapes"])
+    if bool(after or before) == bool(every):
+        raise click.UsageError("say where: either --after and --before, or --every")
+    if options["calibrate"] and not options["batchnorm"]:
+        raise click.UsageError("--calibrate needs --batchnorm")
+    where = [{"after": n} for n in after] + [{"before": n} for n in before]
+    if every:
+        where = places(model, None, None, every, options["shapes"])
     steps = [{**step, **p} for p in where]
     made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
     _deliver(made, _target(made.source, model, ".deepened", options), "deepen", options)
@@ -132,9 +144,9 @@ def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:
     """What to widen and how far, one step for each layer named."""
     nodes, spaces, widths, ratios = (options[k] for k in ("nodes", "spaces", "widths", "ratios"))
     if bool(nodes) == bool(spaces):
-        raise click.UsageError("name what to widen, with --node or with --space")
+        raise click.UsageError("name what to widen, with either --node or --space")
     if bool(widths) == bool(ratios):
-        raise click.UsageError("say how wide, with --width or with --ratio")
+        raise click.UsageError("say how wide, with either --width or --ratio")
     if options["paper"]:
         _not_given("paper", "mapping", "split")
     names = [{"node": n} for n in nodes] + [{"space": s} for s in spaces]
@@ -200,7 +212,7 @@ def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any])
         how = {k: options[k] for k in ("force", "external_data", "link_teacher")}
         with copying("writing the student", made.source.size) as progress:
             made.write(target, progress=progress, **how)
-    for warning in made.warnings:
+    for warning in dict.fromkeys(made.warnings):
         warn(warning)
     show(grown(made, verb, target, verdict, options["as_json"]), options["as_json"])
 

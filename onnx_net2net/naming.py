@@ -91,6 +91,9 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
         return matches[0]
     if matches:
         raise _several(name, [n.name for n in matches])
+    others = [n for n in model.nodes if part and _contains(words(n.name), part)]
+    if len(others) == 1:  # no layer, but the only node of that name
+        return others[0]
     names = [n.name for n in pool]
     like = nearest(name, names + [n.outputs[0] for n in pool] + _parts(pool))
     known = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists what is there"
@@ -130,5 +133,6 @@ def select(analysis: Analysis, pattern: str) -> list[str]:
     ]
     if not found:
         near = nearest(pattern, [n.name for n in nodes] + [n.op for n in nodes])
-        raise AmbiguousError(f"no node or operator fits '{pattern}'", near)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise AmbiguousError(f"no node or operator fits '{pattern}'{hint}", near)
     return [n.name for n in found]

@@ -18,10 +18,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from . import forms, transfer
+from . import forms
 from .errors import ModelError
 from .rope import File, Range, Rope
-from .transfer import Progress
+from .transfer import Progress, copy_summed
+from .transfer import copy as _copy
 
 if sys.platform != "win32":
     import fcntl
@@ -48,7 +49,7 @@ def write(rope: Rope, target: Path, progress: Progress | None = None) -> None:
     _clean(target)
     _check_room(target.parent, rope.size)
     with _temporary(target) as (stream, path):
-        transfer.copy(rope, stream, progress)
+        _copy(rope, stream, progress)
         with _replacing(target, rope):
             _publish(stream, path, target)
     _sync_folder(target.parent)
@@ -69,12 +70,12 @@ def write_external(
     skeleton, payloads = model(_data_name(target, "0" * 8))
     _check_room(target.parent, skeleton.size + payloads.size)
     with _temporary(target) as (data_stream, data_path):
-        digest = transfer.copy_summed(payloads, data_stream, progress)
+        digest = copy_summed(payloads, data_stream, progress)
         data = target.with_name(_data_name(target, digest))
         known = data.exists()
         skeleton, _ = model(data.name)
         with _temporary(target, "" if known else digest) as (stream, path):
-            transfer.copy(skeleton, stream)
+            _copy(skeleton, stream)
             _sync(stream)
             if not any(_same(data, file.path) for file in payloads.files()):
                 _publish(data_stream, data_path, data)

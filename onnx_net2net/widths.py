@@ -173,6 +173,8 @@ def read_mapping(path: str) -> list[int]:
     Raises:
         ValueError: unreadable or something else.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"mapping '{path}' does not exist; give random, balanced or a JSON file")
     try:
         data = json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:

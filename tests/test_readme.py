@@ -20,13 +20,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+LEFT_OUT = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "*.widened.onnx", "*.deepened.onnx",
+    "*.grown.onnx", "/*.onnx",
+)  # fmt: skip
 # Installing is not repeated here, and the tests do not run themselves: they are only collected.
 INSTALLING = re.compile(
     r"(python3? -m )?pip install |python3? -m venv |(\.|source) \S+/activate$|git clone |cd "
 )
 TESTING = re.compile(r"(python3? -m )?pytest$")
-VERDICTS = {"error: ": {2, 3, 4, 5, 6}, "NOT equivalent": {1}, "undecided": {5}}
+VERDICTS = {"error: ": {2, 3, 4, 5, 6}, "NOT equivalent": {1}, "inconclusive": {5}}
 
 
 @dataclass

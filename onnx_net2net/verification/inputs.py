@@ -58,19 +58,20 @@ def _archive(path: Path) -> dict[str, Array]:
             return dict(archive)
     except OSError:
         raise
-    except Exception as why:  # numpy raises several types for what is no archive
-        raise ValueError(f"'{path}' is not an .npz archive of arrays: {why}") from None
+    except Exception:  # numpy raises several types for what is no archive
+        raise ValueError(f"'{path}' is not an .npz archive of arrays") from None
 
 
 def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
     # a zip entry cannot always hold a slash, so a few tools write it out
     values = {k.replace("__SLASH__", "/"): np.asarray(v) for k, v in data.items()}
-    unknown = sorted(set(values) - set(model.inputs))
     missing = sorted(set(model.inputs) - set(values))
-    if unknown or missing:
-        what = f"no input '{unknown[0]}'" if unknown else f"nothing for input '{missing[0]}'"
-        raise ValueError(f"{what}; the model's inputs are {', '.join(model.inputs)}")
-    return values
+    if missing:
+        raise ValueError(
+            f"the data holds nothing for input '{missing[0]}'; "
+            f"the model's inputs are {', '.join(model.inputs)}"
+        )
+    return {k: v for k, v in values.items() if k in model.inputs}  # labels may lie beside them
 
 
 def sizes(model: Model, facts: Sequence[Facts]) -> list[Sizes]:

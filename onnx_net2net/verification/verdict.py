@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = "onnx-net2net/verdict/1"
-_WORDS = {True: "equivalent", False: "NOT equivalent", None: "undecided"}
+_WORDS = {True: "equivalent", False: "NOT equivalent", None: "inconclusive"}
 _WIDTH = 80
 
 
