@@ -252,7 +252,9 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "node and space": (
         ("--node", "conv1", "--space", "/conv2/Conv", "--width", "20"), "either --node or --space",
     ),
-    "width and ratio": (("--node", "conv1", "--width", "20", "--ratio", "2"), "either --width or --ratio"),
+    "width and ratio": (
+        ("--node", "conv1", "--width", "20", "--ratio", "2"), "either --width or --ratio",
+    ),
     "two widths, three nodes": (
         ("--node", "conv1", "--node", "conv2", "--node", "conv3", "--width", "40", "--width", "41"),
         "3 layers and 2 widths",
