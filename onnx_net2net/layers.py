@@ -18,7 +18,7 @@ from onnx_net2net.mapping import noise
 from onnx_net2net.operators import Array
 from onnx_net2net.placement import Point
 
-EPSILON = 1e-5
+EPSILON = float(np.float32(1e-5))  # as the attribute holds it, also beside float64 weights
 Statistics = tuple[Array, Array]
 """Mean and variance of each channel."""
 
