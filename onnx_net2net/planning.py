@@ -18,6 +18,7 @@ from onnx_net2net.forms import inlined
 from onnx_net2net.growth import grow
 from onnx_net2net.inspection import parameters
 from onnx_net2net.patch import Insert, Pieces, apply
+from onnx_net2net.scheme import Scheme
 from onnx_net2net.transfer import Progress
 from onnx_net2net.widening import Widened, everywhere, union, widen_step, widened
 
@@ -171,7 +172,7 @@ def plan(
     if isinstance(steps, str):
         if steps != "everywhere":
             raise ValueError(f"unknown plan '{steps}'; give steps or 'everywhere'")
-        pieces, done, analysis = _everywhere(source, analysis, ratio, split, seed)
+        pieces, done, analysis = _everywhere(source, analysis, ratio, Scheme(split, seed))
         return Plan(source, pieces, done, (before, parameters(analysis)), shapes=shapes)
     if not steps:
         return Plan(source, apply(source, []), [], (before, before), shapes=shapes)
@@ -232,14 +233,14 @@ def _warnings(step: Any) -> list[str]:
 
 
 def _everywhere(
-    source: Source, analysis: Analysis, ratio: float, split: str, seed: int
+    source: Source, analysis: Analysis, ratio: float, scheme: Scheme
 ) -> tuple[Pieces, list[Any], Analysis]:
     """Grow disjoint spaces together, then look again for those that overlapped them."""
     grown: set[str] = set()
     steps: list[Any] = []
     pieces = apply(source, [])
     while True:
-        chosen, seen = everywhere(analysis, ratio, grown, seed=seed)
+        chosen, seen = everywhere(analysis, ratio, grown, seed=scheme.seed)
         if not chosen:
             return pieces, steps, analysis
         space, units = union([(s, u) for s, _, u, _ in chosen])
@@ -253,7 +254,7 @@ def _everywhere(
         else:
             axis = chosen[0][1]
         name = ", ".join(c[3] for c in chosen) if len(seen) > 1 else chosen[0][3]
-        step = widened(analysis, growth, name, axis, split, seed)
+        step = widened(analysis, growth, name, axis, scheme)
         grown |= {*step.along, *seen}
         pieces = apply(analysis.source, step.patch)
         steps.append(step)

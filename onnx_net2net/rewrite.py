@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from onnx_net2net.mapping import Row, divided, noise, shares
 from onnx_net2net.model import Leaf, Node, Path
 from onnx_net2net.operators import Array
 from onnx_net2net.patch import Insert, Splice
+from onnx_net2net.scheme import Scheme
 from onnx_net2net.sizes import Operand
 
 
 def grown_array(
-    array: Array, change: Change, kinds: tuple[Row, ...], how: str, seed: int, name: str
+    array: Array, change: Change, kinds: tuple[Row, ...], scheme: Scheme, name: str
 ) -> Array:
     """The student's array of a constant: re-indexed, then divided among copies.
 
@@ -27,12 +29,12 @@ def grown_array(
         array: the teacher's array.
         change: which dimensions grow and which one divides.
         kinds: the kind of each new unit.
-        how: the split, see `mapping.shares`.
-        seed: with `name` it keys everything random.
+        scheme: how new units come about; its seed and `name` key everything random.
 
     Returns:
         The student's array, same dtype.
     """
+    how, seed = scheme.split, scheme.seed
     for dim, source in change.source.items():
         if dim in change.split:
             continue
@@ -134,32 +136,39 @@ class _Draft:
         self.resized[leaf.name] = dict(enumerate(array.shape))
 
 
-def patch_of(analysis: Analysis, growth: Growth, how: str, seed: int) -> list[Splice | Insert]:
-    """The patch that turns the teacher into the student.
+@dataclass(frozen=True)
+class Grown:
+    """A student's constant: the teacher's that it was made of, and how."""
 
-    Args:
-        how: the split of weights among copies, see `mapping.shares`.
-        seed: keys all random draws.
-    """
+    name: str
+    source: str
+    change: Change
+
+
+def patch_of(
+    analysis: Analysis, growth: Growth, scheme: Scheme
+) -> tuple[list[Splice | Insert], list[Grown]]:
+    """The patch that turns the teacher into the student, and the constants that it makes."""
     draft = _Draft(analysis)
-    clones = _constants(draft, growth, how, seed)
+    grown, clones = _constants(draft, growth, scheme)
     for (index, name), value in growth.attributes.items():
         _set(draft.node(analysis.model.nodes[index]), name, value)
     for operand in growth.operands:
         _operand(draft, growth, operand, clones)
     for division in growth.divisions:
-        _division(draft, growth, division, how, seed)
+        _division(draft, growth, division, scheme)
     for (tensor, use, dim), source in growth.layout.source.items():
         if use is None:
             draft.resized.setdefault(tensor, {})[dim] = len(source)
-    return list(_edits(draft))
+    return list(_edits(draft)), grown
 
 
 def _constants(
-    draft: _Draft, growth: Growth, how: str, seed: int
-) -> dict[tuple[int, Use], NodeProto]:
+    draft: _Draft, growth: Growth, scheme: Scheme
+) -> tuple[list[Grown], dict[tuple[int, Use], NodeProto]]:
     """New arrays in place, or beside the old ones where other uses keep theirs."""
     model, source = draft.model, draft.analysis.source
+    grown: list[Grown] = []
     done: set[str] = set()
     renamed: dict[Use, dict[str, str]] = {}
     shared: list[tuple[str, Change, str]] = []
@@ -172,7 +181,8 @@ def _constants(
             renamed.setdefault(use, {})[name] = same
             continue
         old = _array(draft, leaf, source)
-        array = grown_array(old, change, growth.units.kind, how, seed, name)
+        array = grown_array(old, change, growth.units.kind, scheme, name)
+        new = name
         if name in growth.parted:
             new = draft.constant(array, f"{name}_grown")
             shared.append((name, change, new))
@@ -180,6 +190,7 @@ def _constants(
         else:
             draft.replace_leaf(leaf, array)
             done.add(name)
+        grown.append(Grown(new, name, change))
     clones: dict[tuple[int, Use], NodeProto] = {}
     for use, names in renamed.items():
         reader, slot = model.nodes[use[0]], use[1]
@@ -187,7 +198,7 @@ def _constants(
         if top is not None:
             draft.node(reader).input[slot] = top
     _bury(draft, {index for index, _ in clones})
-    return clones
+    return grown, clones
 
 
 def _bury(draft: _Draft, cloned: set[int]) -> None:
@@ -314,14 +325,15 @@ def _alone(draft: _Draft, growth: Growth, operand: Operand, tensor: str) -> bool
     return True
 
 
-def _division(draft: _Draft, growth: Growth, d: Division, how: str, seed: int) -> None:
+def _division(draft: _Draft, growth: Growth, d: Division, scheme: Scheme) -> None:
     node = draft.model.nodes[d.node]
     dtype = onnx.helper.tensor_dtype_to_np_dtype(d.dtype)
     kinds = growth.units.kind
     live = np.array([u < 0 or kinds[u] is Row.COPY for u in d.unit])
     ones = np.ones(int(d.source.max()) + 1, dtype)
-    key = (seed, "division", node.name, d.slot)
-    factor = divided(ones, d.source, 0, "even" if how == "zero-sum" else how, live, 0, *key)
+    key = (scheme.seed, "division", node.name, d.slot)
+    how = "even" if scheme.split == "zero-sum" else scheme.split
+    factor = divided(ones, d.source, 0, how, live, 0, *key)
     shape = [1] * d.rank
     shape[d.dim] = len(factor)
     scale = draft.constant(factor.reshape(shape), f"{node.name}_shares")
@@ -376,4 +388,4 @@ def _declared(draft: _Draft) -> Iterator[Splice]:
                 yield Splice((*scope.path, kind, k), (new,))
 
 
-__all__ = ["grown_array", "patch_of", "shares", "tensor_like"]
+__all__ = ["Grown", "grown_array", "patch_of", "shares", "tensor_like"]

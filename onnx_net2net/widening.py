@@ -18,11 +18,10 @@ from onnx_net2net.inspection import layer_space, spaces
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.naming import find, nearest
 from onnx_net2net.patch import Insert, Splice
-from onnx_net2net.rewrite import patch_of
+from onnx_net2net.rewrite import Grown, patch_of
+from onnx_net2net.scheme import Scheme
 from onnx_net2net.spaces import Axis, Instance, Space
 from onnx_net2net.widths import Widths, draw, target
-
-SPLITS = ("zero-sum", "even", "one-hot")
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Widened:
     `width`: the axis' length before and after; `along`: other layers whose output grows
     too; `readers`: layers whose input grows; `parted`: shared constants that got a copy of
     their own; `tensors`: constant -> shape before and after; `mapping`: constant -> list
-    of (axis, source, split).
+    of (axis, source, split); `grown`, `units`, `scheme`: how each new array was made.
     """
 
     name: str
@@ -46,6 +45,9 @@ class Widened:
     tensors: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     mapping: dict[str, list[dict[str, object]]]
     patch: list[Splice | Insert]
+    grown: list[Grown]
+    units: Units
+    scheme: Scheme
     preserving: bool = True
 
 
@@ -80,10 +82,9 @@ def widen_step(
     """
     if (node is None) == (space is None):
         raise ValueError("name either a node or a space to widen")
-    if split not in SPLITS:
-        raise ValueError(f"unknown split '{split}'; choose one of {', '.join(SPLITS)}")
     if isinstance(mapping, str) and mapping not in ("random", "balanced"):
         raise ValueError(f"unknown mapping '{mapping}'; choose random, balanced or give a list")
+    scheme = Scheme(split, seed)
     asked = node if node is not None else str(space)
     found, axis = _space(analysis, node, space)
     widths = Widths.of(found, axis if node is not None else None)
@@ -99,7 +100,7 @@ def widen_step(
         growth = woven or growth
     if isinstance(growth, Refusal):
         raise RefusalError(growth, f"'{asked}'")
-    return widened(analysis, growth, asked, axis, split, seed)
+    return widened(analysis, growth, asked, axis, scheme)
 
 
 def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Space, Axis]:
@@ -147,9 +148,7 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
         )
 
 
-def widened(
-    analysis: Analysis, growth: Growth, name: str, axis: Axis, split: str, seed: int
-) -> Widened:
+def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: Scheme) -> Widened:
     """The patch of a growth, with what a person wants to know about it."""
     model = analysis.model
     outputs, readers = [], []
@@ -160,6 +159,7 @@ def widened(
         carried = growth.space.passages.get((node.index, None), [])
         if any(f.role == "sum" for f in carried):
             readers.append(node.name)
+    patch, grown = patch_of(analysis, growth, scheme)
     tensors = {}
     mapping: dict[str, list[dict[str, object]]] = {}
     for (leaf, _), change in growth.constants.items():
@@ -169,14 +169,14 @@ def widened(
         )
         tensors[leaf] = (before, after)
         mapping[leaf] = [
-            {"axis": d, "source": s.tolist(), "split": split if d in change.split else None}
+            {"axis": d, "source": s.tolist(), "split": scheme.split if d in change.split else None}
             for d, s in sorted(change.source.items())
         ]
-    grown = len(growth.layout.source[axis])
+    width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
     return Widened(
         name,
         (axis[0], axis[2]),
-        (len(growth.space.labels[axis]), grown),
+        width,
         tuple(n for n in outputs),
         tuple(readers),
         growth.space.uniform,
@@ -184,7 +184,10 @@ def widened(
         len(growth.divisions),
         tensors,
         mapping,
-        patch_of(analysis, growth, split, seed),
+        patch,
+        grown,
+        growth.units,
+        scheme,
     )
 
 

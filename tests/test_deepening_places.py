@@ -17,6 +17,7 @@ from onnx_net2net.analysis import Analysis
 from onnx_net2net.deepening import Deepening, deepen
 from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
 from onnx_net2net.files import read
+from onnx_net2net.scheme import Scheme
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 RNG = np.random.default_rng(0)
@@ -397,7 +398,7 @@ def test_random_sequences_of_widening_and_deepening_stay_equivalent(seed: int) -
             plan = growth.grow(analysis, space, units)
             if isinstance(plan, Refusal):
                 continue
-            edits = rewrite.patch_of(analysis, plan, "zero-sum", seed)
+            edits = rewrite.patch_of(analysis, plan, Scheme("zero-sum", seed))[0]
         else:
             places = [
                 n.outputs[0] for n in analysis.model.nodes if n.op in ("Relu", "Conv", "Gemm")

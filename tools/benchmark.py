@@ -181,7 +181,7 @@ def show(row: Row) -> None:
 
 def plot(rows: list[Row], path: str) -> None:
     """CPU and memory over size, a line for each tool; needs matplotlib."""
-    from matplotlib.figure import Figure  # type: ignore[import-not-found]
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, column, label in zip(

@@ -208,7 +208,7 @@ def _enlarged(s: Any) -> list[str]:
 
 
 _SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}
-_UNSAID = {"patch", "tensors", "mapping"}
+_UNSAID = {"patch", "tensors", "mapping", "grown", "units", "scheme"}
 
 
 def _grown_text(plan: Plan, output: Path | None, verdict: Any) -> str:
