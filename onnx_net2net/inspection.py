@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net import validity
+from onnx_net2net.alternatives import alternatives
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import AmbiguousError, Reason, Refusal
 from onnx_net2net.files import read
 from onnx_net2net.model import Node
-from onnx_net2net.spaces import Axis, Space, close
+from onnx_net2net.spaces import Axis, Space
 from onnx_net2net.widths import Widths
 
 
@@ -87,8 +88,8 @@ class Report:
         }
 
 
-def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
-    """The space of a layer's output axis, and that axis."""
+def layer_spaces(analysis: Analysis, node: Node) -> tuple[list[Space], Axis] | Refusal:
+    """The spaces of a layer's output axis, default first, and that axis."""
     axis = analysis.output_axis(node)
     if axis is None:
         fs = analysis.factors(node)
@@ -98,10 +99,35 @@ def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
             Reason.NO_AXIS, node.name, detail=node.op,
             hint="name a layer with weights; `inspect` lists them",
         )  # fmt: skip
-    space = close(analysis, [axis])
-    if isinstance(space, Refusal):
-        return space
-    return space, (axis[0], None, axis[1])
+    found = alternatives(analysis, axis)
+    if isinstance(found, Refusal):
+        return found
+    return found, (axis[0], None, axis[1])
+
+
+def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
+    """The space of a layer's output axis, and that axis.
+
+    Raises:
+        AmbiguousError: the layer has several widths and none is the default.
+    """
+    found = layer_spaces(analysis, node)
+    if isinstance(found, Refusal):
+        return found
+    parts, axis = found
+    if not parts[0].default:
+        names = [space_name(p, node) for p in parts]
+        raise AmbiguousError(
+            f"'{node.name}' has several widths; choose one with --space (space=): "
+            + ", ".join(names),
+            names,
+        )
+    return parts[0], axis
+
+
+def space_name(space: Space, first: Node) -> str:
+    """What a space is called: its first layer, and which of its widths where it has several."""
+    return f"{first.name}:{space.part}" if space.part else first.name
 
 
 def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
@@ -116,20 +142,24 @@ def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], li
         if key is not None and key in whole:
             found[whole[key]][2].append(node)
             continue
-        result = layer_space(analysis, node)
+        result = layer_spaces(analysis, node)
         if isinstance(result, Refusal):
             blocked.append(Blocked(node.name, result))
             continue
-        space, at = result
-        signature = tuple(sorted((a, v.tobytes()) for a, v in space.labels.items() if a[1] is None))
-        if signature in signatures:
-            found[signatures[signature]][2].append(node)
-            continue
-        signatures[signature] = len(found)
-        for a, labels in space.labels.items():
-            if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
-                whole.setdefault(a, len(found))
-        found.append((space, at, [node]))
+        parts, at = result
+        for space in parts:
+            signature = tuple(
+                sorted((a, v.tobytes()) for a, v in space.labels.items() if a[1] is None)
+            )
+            if signature in signatures:
+                nodes = found[signatures[signature]][2]
+                nodes += [node] if node not in nodes else []
+                continue
+            signatures[signature] = len(found)
+            for a, labels in space.labels.items():
+                if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
+                    whole.setdefault(a, len(found))
+            found.append((space, at, [node]))
     return found, blocked
 
 
@@ -155,7 +185,7 @@ def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> Sp
         for t in {a[0] for a in space.labels if a[0] in analysis.model.leaves}
     )
     return SpaceInfo(
-        nodes[0].name,
+        space_name(space, nodes[0]),
         tuple(n.name for n in nodes),
         tuple(n.name for n in sorted(readers, key=lambda n: n.index)),
         space.size,

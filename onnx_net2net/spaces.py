@@ -17,7 +17,7 @@ from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.model import Node
-from onnx_net2net.operators import Array
+from onnx_net2net.operators import TABLE, Array
 
 Use = "tuple[int, int] | None"
 Axis = tuple[str, "tuple[int, int] | None", int]
@@ -36,6 +36,8 @@ class Space:
 
     `passages`: the factors that carry labels through each node. `uniform`: the node that
     asks for equally many copies of all, if any. `seed`: the axis it was closed from.
+    `part`: which width of its layer it is, where a layer has several (`heads`); `default`:
+    what naming the layer means.
     """
 
     seed: Axis
@@ -44,6 +46,8 @@ class Space:
     passages: dict[Instance, list[Factor]]
     uniform: str | None = None
     choices: list[str] = field(default_factory=list)
+    part: str = ""
+    default: bool = True
 
     def width(self, axis: Axis) -> int:
         """How many positions of an axis belong to the space."""
@@ -289,9 +293,17 @@ def _uncovered(
 def close(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Space | Refusal:
     """The smallest set of axes that contains the seed axes and is closed under all factors.
 
+    Where a product of factors leaves a choice, the one that is taken by default.
+
     Args:
         seeds: (tensor, dimension) pairs; every position starts as a class of its own.
     """
+    found = closures(analysis, seeds)
+    return found if isinstance(found, Refusal) else next(found, None) or found.refusal
+
+
+def closures(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Closures | Refusal:
+    """All spaces of the seed axes: one, or one for each factor of a product; default first."""
     start = _Closure(analysis)
     seed: Axis | None = None
     for tensor, dim in seeds:
@@ -307,24 +319,44 @@ def close(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Space | Refus
         start.set((tensor, None, dim), start.fresh(size))
     if seed is None:
         raise ValueError("no seed axis")
-    stack, first = [start], None
-    for _ in range(_MOST_ATTEMPTS):
-        if not stack:
-            break
-        state = stack.pop()
+    return Closures(analysis, start, seed)
+
+
+class Closures(Iterator[Space]):
+    """Spaces as they are asked for; `refusal`: why there is none."""
+
+    def __init__(self, analysis: Analysis, start: _Closure, seed: Axis) -> None:
+        self._model, self._seed, self._attempts = analysis.model, seed, 0
+        self.refusal = Refusal(Reason.MIXED, seed[0], seed[::2])
+        self._first = True
+        self._found = self._explore(start)
+
+    def __next__(self) -> Space:
+        return next(self._found)
+
+    def _explore(self, state: _Closure) -> Iterator[Space]:
+        self._attempts += 1
+        if self._attempts > _MOST_ATTEMPTS:
+            return
         try:
             state.run()
         except _BlockedError as blocked:
-            first = first or blocked.refusal
+            if self._first:
+                self.refusal, self._first = blocked.refusal, False
         except _ConflictError as conflict:
-            for way in reversed(conflict.ways):
+            row = TABLE[conflict.node.op]
+            for way in conflict.ways:
                 other = state.copy()
                 other.choices.append(conflict.node.name)
                 other.coarsen(conflict.axis, way)
-                stack.append(other)
+                some = False
+                for space in self._explore(other):
+                    some = True
+                    yield space
+                if some and row.movement is None:  # a product of the operator's own: its default
+                    return
         else:
-            return _finished(state, seed)
-    return first or Refusal(Reason.MIXED, seed[0], seed[::2])
+            yield _finished(state, self._seed)
 
 
 def _finished(state: _Closure, seed: Axis) -> Space:

@@ -14,7 +14,7 @@ from onnx_net2net.changes import Growth
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.factors import Factor
 from onnx_net2net.growth import grow, grow_woven
-from onnx_net2net.inspection import layer_space, spaces
+from onnx_net2net.inspection import layer_space, space_name, spaces
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.naming import find, nearest
 from onnx_net2net.patch import Insert, Splice
@@ -110,16 +110,25 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
             raise RefusalError(result, f"'{node}'")
         return result
     known, blocked = spaces(analysis)
+    wanted = {space, _whole_name(analysis, str(space))}
     for found, axis, nodes in known:
-        if nodes[0].name == space:
+        if space_name(found, nodes[0]) in wanted:
             return found, axis
     for b in blocked:
         if b.node == space:
             raise RefusalError(b.refusal, f"'{space}'")
-    names = [nodes[0].name for _, _, nodes in known]
+    names = [space_name(found, nodes[0]) for found, _, nodes in known]
     like = nearest(str(space), names)
     hint = f"; did you mean {', '.join(like)}?" if like else ""
     raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
+
+
+def _whole_name(analysis: Analysis, space: str) -> str:
+    """`qkv:heads` as `/attention/qkv/MatMul:heads`."""
+    layer, _, part = space.rpartition(":")
+    with suppress(AmbiguousError):
+        return f"{find(analysis, layer).name}:{part}" if layer else find(analysis, part).name
+    return space
 
 
 def _free_memory() -> float:
@@ -205,12 +214,12 @@ def everywhere(
     found, _ = spaces(analysis)
     for space, axis, nodes in found:
         names = {n.name for n in nodes}
-        if names & skip:
+        if names & skip or space.part.startswith("heads"):
             continue
         if any(a in taken and (taken[a] & (v >= 0)).any() for a, v in space.labels.items()):
             continue
         seen |= names
-        widths = Widths.of(space, axis)
+        widths = Widths.of(space, None if space.part else axis)
         try:
             wanted = target(widths, None, ratio, 1, nodes[0].name)
         except ValueError:

@@ -14,7 +14,7 @@ from graph_builder import Net
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.files import read
-from onnx_net2net.inspection import spaces
+from onnx_net2net.inspection import space_name, spaces
 from onnx_net2net.mapping import Row
 from onnx_net2net.patch import apply
 from onnx_net2net.widening import widen_step
@@ -26,14 +26,14 @@ def compare(model: onnx.ModelProto, pick: Pick) -> tuple[int, int]:
     """Grow every space; how many students were equal and how many refused."""
     teacher, equal, refused = Teacher(model), 0, 0
     analysis = Analysis(read(model))
-    for _, _, nodes in spaces(analysis)[0]:
+    for space, _, nodes in spaces(analysis)[0]:
         how: dict[str, Any] = {
             "ratio": pick([1.2, 1.5, 2.0]), "mapping": pick(["random", "balanced"]),
             "split": pick(["zero-sum", "even"]), "seed": pick(range(4)),
             "rows": pick([Row.COPY, Row.COPY, Row.COPY, Row.FREE, Row.ZERO]),
         }  # fmt: skip
         try:
-            step = widen_step(analysis, node=nodes[0].name, **how)
+            step = widen_step(analysis, space=space_name(space, nodes[0]), **how)
         except (RefusalError, ValueError):
             refused += 1
             continue

@@ -31,7 +31,7 @@ def grow_all(model: onnx.ModelProto, ratio: float) -> tuple[onnx.ModelProto, int
     student, done, refused = model, 0, 0
     for k, name in enumerate(names):
         try:
-            plan = n2n.plan(student, [{"node": name, "ratio": ratio}], seed=k)
+            plan = n2n.plan(student, [{"space": name, "ratio": ratio}], seed=k)
         except n2n.RefusalError:
             refused += 1
             continue
@@ -48,7 +48,8 @@ def grow_mixed(model: onnx.ModelProto, steps: int, name: str) -> tuple[onnx.Mode
         layers = [node for space in report.spaces for node in space.nodes]
         if not layers:
             break
-        step: dict[str, Any] = {"node": draw.choice(layers), "ratio": 1.2}
+        space = draw.choice([space.name for space in report.spaces])
+        step: dict[str, Any] = {"space": space, "ratio": 1.2}
         if draw.random() < 0.5:
             step = {"verb": "deepen", "after": draw.choice(layers)}
         try:

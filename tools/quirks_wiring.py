@@ -114,6 +114,27 @@ def transformer_block() -> onnx.ModelProto:
 
 
 @quirk
+def packed_qkv() -> onnx.ModelProto:
+    """Self-attention with queries, keys and values in one MatMul; the scale comes from a shape."""
+    net = Net("packed_qkv")
+    x = net.input("x", "N", "S", 12)
+    packed = net.op("MatMul", x, net.weight("qkv.weight", 12, 36, fan_in=24), at="qkv")
+    packed = net.op("Add", net.draw("qkv.bias", 36), packed, at="qkv")
+    q, k, v = net.op("Split", packed, net.const("parts", [12, 12, 12]), n=3, axis=-1)
+    heads = net.const("heads", [0, 0, 3, 4])
+    q, k, v = (net.op("Reshape", t, heads) for t in (q, k, v))
+    width = net.op("Gather", net.op("Shape", q), net.const("last", -1))
+    scale = net.op("Sqrt", net.op("Cast", width, to=onnx.TensorProto.FLOAT))
+    q, v = (net.op("Transpose", t, perm=[0, 2, 1, 3]) for t in (q, v))
+    scores = net.op("MatMul", q, net.op("Transpose", k, perm=[0, 2, 3, 1]))
+    mixed = net.op("MatMul", net.op("Softmax", net.op("Div", scores, scale), axis=-1), v)
+    mixed = net.op("Transpose", mixed, perm=[0, 2, 1, 3])
+    mixed = net.op("Reshape", mixed, net.const("join", [0, 0, 12]))
+    y = net.op("MatMul", mixed, net.weight("out.weight", 12, 5, fan_in=12), at="out")
+    return net.output("y", y, "N", "S", 5).model()
+
+
+@quirk
 def dft_front_end() -> onnx.ModelProto:
     """A fixed Conv filter bank as front end (as in speech models), Mul, Log, then a Conv."""
     net = Net("dft_front_end")

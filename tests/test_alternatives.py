@@ -1,0 +1,92 @@
+"""Layers with several widths: heads, query/key and value widths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+import onnx_net2net as n2n
+from command_line import call
+
+MODELS = Path(__file__).parent.parent / "models"
+PACKED, SEPARATE = MODELS / "packed_qkv.onnx", MODELS / "transformer_block.onnx"
+
+
+def shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    return {t.name: tuple(t.dims) for t in model.graph.initializer}
+
+
+def outputs(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+
+
+class TestPacked:
+    def test_naming_the_layer_is_ambiguous(self) -> None:
+        with pytest.raises(n2n.AmbiguousError, match="several widths") as caught:
+            n2n.widen(PACKED, node="qkv", ratio=1.5)
+        names = ["/qkv/MatMul:qk", "/qkv/MatMul:v", "/qkv/MatMul:heads"]
+        assert list(caught.value.candidates) == names
+        assert [s.name for s in n2n.inspect(PACKED).spaces] == names
+
+    @pytest.mark.parametrize(
+        ("space", "width", "rows", "columns"),
+        [("qk", 6, 48, 12), ("v", 5, 39, 15), ("heads", 4, 48, 16)],
+    )
+    def test_each_width_grows_alone(self, space: str, width: int, rows: int, columns: int) -> None:
+        student = n2n.widen(PACKED, space=f"/qkv/MatMul:{space}", width=width)
+        assert shapes(student)["qkv.weight"] == (12, rows)
+        assert shapes(student)["out.weight"] == (columns, 5)
+        assert n2n.verify(PACKED, student).equivalent
+        # a length that the analysis did not see; the scale, computed from a shape, must stay
+        x = np.random.default_rng(0).normal(size=(2, 7, 12)).astype(np.float32)
+        np.testing.assert_allclose(
+            outputs(onnx.load(PACKED), x), outputs(student, x), rtol=1e-5, atol=1e-6
+        )
+
+    def test_all_of_them_in_one_plan(self) -> None:
+        names = [s.name for s in n2n.inspect(PACKED).spaces]
+        plan = n2n.plan(PACKED, [{"space": name, "ratio": 1.5} for name in names])
+        assert n2n.verify(PACKED, plan.apply()).equivalent
+
+    def test_a_part_of_the_path_will_do(self) -> None:
+        student = n2n.widen(PACKED, space="qkv:heads", width=4)
+        assert shapes(student)["out.weight"] == (16, 5)
+
+    def test_everywhere_grows_widths_not_heads(self) -> None:
+        student = n2n.plan(PACKED, "everywhere", ratio=1.5).apply()
+        assert shapes(student)["qkv.weight"] == (12, 36 + 2 * 6 + 6)
+        assert set(shape_operands(student)) == {3}
+
+    def test_command_line(self) -> None:
+        found = call("widen", str(PACKED), "--node", "qkv", "--ratio", "1.5", "--plan")
+        assert found.code == 2
+        assert "/qkv/MatMul:heads" in found.err
+
+
+def shape_operands(model: onnx.ModelProto) -> list[int]:
+    """The head counts in the targets of the reshapes."""
+    by_name = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    return [
+        int(by_name[n.input[1]][2])
+        for n in model.graph.node
+        if n.op_type == "Reshape" and len(by_name[n.input[1]]) == 4
+    ]
+
+
+class TestSeparate:
+    def test_a_projection_grows_its_head_width(self) -> None:
+        student = n2n.widen(SEPARATE, node="q", ratio=1.5)
+        found = shapes(student)
+        assert found["q.weight"] == found["k.weight"] == (16, 24)
+        assert found["v.weight"] == (16, 16)
+
+    def test_heads_are_a_space_of_their_own(self) -> None:
+        student = n2n.widen(SEPARATE, space="/q/MatMul:heads", width=3)
+        found = shapes(student)
+        assert {found[f"{n}.weight"] for n in "qkv"} == {(16, 24)}
+        assert found["out.weight"] == (24, 16)
+        assert n2n.verify(SEPARATE, student).equivalent
