@@ -25,6 +25,8 @@ def widen(
     multiple_of: int = 1,
     mapping: str | Sequence[int] = "random",
     split: str = "zero-sum",
+    init: str = "replicate",
+    noise: float = 0.0,
     seed: int = 0,
     shapes: Shapes | None = None,
     verify: str = "auto",
@@ -45,7 +47,13 @@ def widen(
         multiple_of: round the width up to a multiple of this.
         mapping: `random` (with replacement, the paper's), `balanced`, or the source of each
             unit as a list of integers.
-        split: `zero-sum` (copies can diverge in training), `even` (the paper), `one-hot`.
+        split: `zero-sum` (copies can diverge in training), `even` (the paper), `one-hot`,
+            `uneven` (a positive share for each copy; Adam hardly sees the difference).
+        init: new units are copies (`replicate`); random in and zero out (`fresh`); random
+            pairs, equal in and opposite out (`twin`); or the paper's baseline, random in and
+            out (`random-pad`), declared not to preserve.
+        noise: on the copies' own weights, in terms of their standard deviation; declared not
+            to preserve.
         seed: same seed, same bytes.
         shapes: input name -> sizes, for inputs that declare none.
         verify: `auto`, `certificate`, `full` or `off`.
@@ -69,7 +77,8 @@ def widen(
         "node": node, "space": space, "width": width, "ratio": ratio,
         "multiple_of": multiple_of, "mapping": mapping,
     }  # fmt: skip
-    made = plan(teacher, [step], split=split, seed=seed, shapes=shapes)
+    how: dict[str, Any] = {"split": split, "init": init, "noise": noise, "seed": seed}
+    made = plan(teacher, [step], shapes=shapes, **how)
     return made.apply(output, force=force, verify=verify)
 
 

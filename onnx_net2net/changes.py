@@ -23,7 +23,7 @@ class Change:
     unit at each position (-1: original). `split`: the dimensions whose copies share the
     weight; `grouped`: one whose rows' groups read it in their own order (see `Layout`).
     `offset`: the zero point of integer weights; only what lies above it is divided.
-    `weight`: it makes a layer's output, so free units are drawn at random.
+    `weight`: it makes a layer's output, and new units' part of it is random.
     `keeps`: zero units keep the copied values (scales, variances).
     """
 
@@ -68,12 +68,14 @@ class Growth:
 
     `constants`: (leaf, use) -> change; `parted`: leaves whose uses get different arrays;
     `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
-    value; `divisions`: nodes to insert; `layout`: where the copies land.
+    value; `divisions`: nodes to insert; `layout`: where the copies land; `random`: even
+    units that lie where copies would get random weights of their own.
     """
 
     space: Space
     units: Units
     layout: Layout
+    random: bool = False
     constants: dict[tuple[str, Use], Change] = field(default_factory=dict)
     parted: set[str] = field(default_factory=set)
     operands: list[Operand] = field(default_factory=list)

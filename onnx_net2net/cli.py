@@ -73,7 +73,8 @@ def widen(model: str, **options: Any) -> None:
     split = "even" if options["paper"] else options["split"]
     from onnx_net2net.planning import plan
 
-    made = plan(model, steps, split=split, seed=options["seed"], shapes=options["shapes"])
+    how = {k: options[k] for k in ("init", "noise", "seed", "shapes")}
+    made = plan(model, steps, split=split, **how)
     _deliver(made, _target(made.source, model, ".widened", options), "widen", options)
 
 
@@ -148,7 +149,9 @@ def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:
     if bool(widths) == bool(ratios):
         raise click.UsageError("say how wide, with either --width or --ratio")
     if options["paper"]:
-        _not_given("paper", "mapping", "split")
+        _not_given("paper", "mapping", "split", "init")
+    if options["init"] != "replicate":
+        _not_given("init", "mapping", "split", "noise")
     names = [{"node": n} for n in nodes] + [{"space": s} for s in spaces]
     sizes = [{"width": w} for w in widths] + [{"ratio": r} for r in ratios]
     if len(sizes) == 1:

@@ -21,9 +21,13 @@ from onnx_net2net.mapping import Row, Units
 from onnx_net2net.model import Node
 from onnx_net2net.operators import TABLE, Array, Site
 from onnx_net2net.proof import factors_commute, joint_commutes, movement_commutes
+from onnx_net2net.scheme import Scheme
 from onnx_net2net.sizes import Sizes, follow
 from onnx_net2net.spaces import Axis, Instance, Space, axis_of
 from onnx_net2net.wires import Weaver
+
+_PLAIN = Scheme()
+_RANDOM = {Row.FREE, Row.TWIN}
 
 
 def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
@@ -47,7 +51,7 @@ def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[E
 
 
 def grow_woven(
-    analysis: Analysis, space: Space, axis: Axis, widths: Iterable[int], seed: int, name: str
+    analysis: Analysis, space: Space, axis: Axis, widths: Iterable[int], name: str, scheme: Scheme
 ) -> Growth | None:
     """Plan one step with copies placed by execution; None if no width works.
 
@@ -58,28 +62,30 @@ def grow_woven(
     weaver = Weaver.of(analysis, space)
     for wanted in widths if weaver is not None else ():
         assert weaver is not None
-        woven = weaver.weave(Fraction(wanted, today), seed, name)
+        woven = weaver.weave(Fraction(wanted, today), scheme.seed, name)
         if woven is None:
             continue
         places, units = woven
-        result = _grow(analysis, space, units, places)
+        result = _grow(analysis, space, units, places, scheme)
         if isinstance(result, Growth):
             return result
     return None
 
 
-def grow(analysis: Analysis, space: Space, units: Units) -> Growth | Refusal:
+def grow(
+    analysis: Analysis, space: Space, units: Units, scheme: Scheme = _PLAIN
+) -> Growth | Refusal:
     """Plan one step: try where copies may land, take what the index proof accepts.
 
     Args:
-        space: what grows; units: its new units.
+        space: what grows; units: its new units; scheme: how they come about.
 
     Returns:
         The growth, or why no layout works.
     """
     refused: Refusal | None = None
     for inline in (False, True):
-        result = _grow(analysis, space, units, layout(space, units, inline))
+        result = _grow(analysis, space, units, layout(space, units, inline), scheme)
         if isinstance(result, Growth):
             return result
         refused = refused or result
@@ -89,12 +95,18 @@ def grow(analysis: Analysis, space: Space, units: Units) -> Growth | Refusal:
     return refused
 
 
-def _grow(analysis: Analysis, space: Space, units: Units, places: Layout) -> Growth | Refusal:
-    growth = Growth(space, units, places)
-    for step in (_rows, _carriers, divide_among_copies, _part, _attributes, _follow, _prove):
+def _grow(
+    analysis: Analysis, space: Space, units: Units, places: Layout, scheme: Scheme
+) -> Growth | Refusal:
+    growth = Growth(space, units, places, random=not scheme.preserving)
+    for step in (
+        _rows, _carriers, divide_among_copies, _trains, _part, _attributes, _follow, _prove
+    ):  # fmt: skip
         refusal = step(analysis, growth)
         if refusal is not None:
             return refusal
+    if scheme.init == "random-pad":
+        growth.divisions.clear()  # nothing is divided
     return growth
 
 
@@ -113,12 +125,25 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
             bad = f.role in ("mean", "max")
             zero = bad or bool(slots and not ends and not row.passes_zero(site, slots, constant))
             free = bad or not row.passes_free(site, slots, constant)
-            if (Row.ZERO in kinds and zero) or (Row.FREE in kinds and free):
-                kind = "zero" if Row.ZERO in kinds and zero else "free"
+            if (Row.ZERO in kinds and zero) or (kinds & _RANDOM and free):
+                kind = "zero" if Row.ZERO in kinds and zero else "random"
                 return Refusal(
                     Reason.ROW_KIND, node.name, detail=f"{kind} rows do not pass {node.op}",
-                    hint="grow with copies instead",
+                    hint="copies do: use the init replicate here",
                 )  # fmt: skip
+    return None
+
+
+def _trains(analysis: Analysis, growth: Growth) -> Refusal | None:
+    """Refuse free units that only a constant 0 in front of a node would read: no gradient."""
+    if growth.divisions and Row.FREE in growth.units.kind and growth.layout.joint is None:
+        node = analysis.model.nodes[growth.divisions[0].node]
+        return Refusal(
+            Reason.ROW_KIND, node.name,
+            detail=f"no weight reads them at {node.op}, so a constant 0 would, and they "
+            "could never train",
+            hint="use the init twin or replicate here",
+        )  # fmt: skip
     return None
 
 
@@ -126,6 +151,7 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
     """Re-index every constant that has an axis in the space."""
     constant: dict[tuple[str, Use], Change] = growth.constants
     kinds = set(growth.units.kind)
+    random = growth.random or bool(kinds & _RANDOM)
     for (tensor, use, dim), source in growth.layout.source.items():
         if use is None or tensor not in analysis.model.leaves:
             continue
@@ -133,7 +159,7 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
         if change is None:
             reader = analysis.model.nodes[use[0]]
             keeps = Row.ZERO in kinds and use[1] in TABLE[reader.op].zero_keeps
-            weight = Row.FREE in kinds and use[1] in analysis.weights(reader)
+            weight = random and use[1] in analysis.weights(reader)
             change = constant[tensor, use] = Change({}, {}, weight=weight, keeps=keeps)
         change.source[dim] = source
         change.unit[dim] = growth.layout.unit[tensor, use, dim]
@@ -234,8 +260,12 @@ def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> Refusa
 def _not_copies(
     analysis: Analysis, growth: Growth, instance: Instance, sources: dict[Entry, Array]
 ) -> dict[Entry, Array]:
-    """The positions of zero and free units on a node's axes; empty where all are copies."""
-    other = np.array([k is not Row.COPY for k in growth.units.kind] + [False])
+    """Marks of units that are no copies on a node's axes; empty where all are copies.
+
+    Zero and free units may take each other's places, pairs of twins may not.
+    """
+    marks = {Row.COPY: 0, Row.ZERO: 1, Row.FREE: 1}
+    other = np.array([marks.get(k, 2 + u // 2) for u, k in enumerate(growth.units.kind)] + [0])
     if not other.any():
         return {}
     axes = {e: axis_of(analysis, instance, e) for e in sources}

@@ -16,13 +16,16 @@ import numpy as np
 
 from onnx_net2net.operators import Array
 
+SPLITS = ("zero-sum", "even", "one-hot", "uneven")
+
 
 class Row(str, Enum):
-    """What a new row of a grown axis is."""
+    """What a new row of a grown axis is; twins are free rows of which 2k and 2k + 1 are equal."""
 
     COPY = "copy"
     ZERO = "zero"
     FREE = "free"
+    TWIN = "twin"
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,26 @@ def splittable(dtype: Any) -> bool:
     return np.dtype(dtype).name in _FORMATS
 
 
+def _uneven(whole: Array, copies: int, key: tuple[Any, ...]) -> Array:
+    """All but the last share: one positive fraction for each copy and index of the first axis."""
+    shape = (copies, *whole.shape[:1], *[1] * (whole.ndim - 1))
+    raw = words(int(np.prod(shape)), *key, "uneven") >> np.uint64(57)  # 7 bits: no overflow
+    part = np.maximum(raw.astype(np.int64), 16).reshape(shape)
+    return np.sign(whole) * (np.abs(whole) * part[:-1] // part.sum(0))
+
+
 def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
     """Divide weights so that the shares add up exactly.
 
     Each share is an integer multiple, at most 2^precision, of the weight's own ulp, so it
     is representable; the last copy takes the remainder. Zero-sum noise is about half the
-    typical |w| and is cut where a share would not fit.
+    typical |w| and is cut where a share would not fit. Uneven shares are positive fractions,
+    one for each copy and index of the first axis.
 
     Args:
         w: weights, any shape, float16/bfloat16/float32/float64.
         copies: how many, at least 1.
-        how: `zero-sum`, `even` or `one-hot`.
+        how: one of `SPLITS`.
         key: what the noise is keyed by.
 
     Returns:
@@ -124,6 +136,9 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
     parts = np.zeros((copies, *w.shape), np.int64)
     if how == "one-hot":
         parts[0] = whole
+    elif how == "uneven":
+        parts[:-1] = _uneven(whole, copies, key)
+        parts[-1] = whole - parts[:-1].sum(0)
     else:
         parts[:-1] = (2 * whole + copies) // (2 * copies)
         if how == "zero-sum" and copies > 1 and nonzero.any():
@@ -134,6 +149,10 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
             parts[:-1] += np.rint(unit * reach).astype(np.int64)
         parts[-1] = whole - parts[:-1].sum(0)
     result = np.ldexp(parts.astype(np.float64), ulp).astype(w.dtype)
+    halvings = copies.bit_length() - 1
+    if how == "even" and copies == 1 << halvings:  # equal to the last bit, unless subnormal
+        exact = exponent - form.precision - halvings >= form.smallest
+        result = np.where(exact, np.ldexp(wide, -halvings).astype(w.dtype), result)
     if not finite.all():  # no share of an infinity adds up with another: the first keeps it
         result[0] = np.where(finite, result[0], w)
         result[1:] = np.where(finite, result[1:], np.zeros((), w.dtype))
@@ -158,6 +177,9 @@ def integer_shares(w: Array, copies: int, how: str, offset: int, *key: Any) -> A
     parts = np.zeros((copies, *w.shape), np.int64)
     if how == "one-hot":
         parts[0] = whole
+    elif how == "uneven":
+        parts[:-1] = _uneven(whole, copies, key)
+        parts[-1] = whole - parts[:-1].sum(0)
     else:
         parts[:-1] = np.sign(whole) * (np.abs(whole) // copies)
         room = min(info.max - offset, offset - info.min) // copies - 1
@@ -202,6 +224,52 @@ def divided(
         for j in range(int(r)):
             out[positions[:, j]] = parts[j]
     return np.ascontiguousarray(np.moveaxis(out, 0, axis))
+
+
+def spread(w: Array) -> float:
+    """Standard deviation; of equal numbers their size, of zeros 1/16.
+
+    Eight bits of it, so that no machine's rounding shows.
+    """
+    wide = w.astype(np.float64)
+    wide = wide[np.isfinite(wide)]
+    most = float(np.abs(wide).max(initial=0.0))
+    if not most:
+        return 2.0**-4
+    size = float((wide / most).std()) * most
+    mantissa, exponent = np.frexp(size if size > 2.0**-40 * most else most)
+    return float(np.ldexp(np.rint(mantissa * 256), int(exponent) - 8))
+
+
+def _bell(shape: tuple[int, ...], *key: Any) -> Array:
+    """Numbers of deviation 1, none beyond 3: sums of three uniforms."""
+    raw = words(3 * int(np.prod(shape, dtype=np.int64)), *key).reshape(3, *shape)
+    unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+    return np.asarray(unit[0] + unit[1] + unit[2])
+
+
+def drawn(shape: tuple[int, ...], like: Array, *key: Any) -> Array:
+    """Random weights of the spread and type of `like`; integers are picked among its own."""
+    if like.dtype.kind in "iu":
+        return like.reshape(-1)[below(like.size, int(np.prod(shape)), *key)].reshape(shape)
+    return (_bell(shape, *key) * spread(like)).astype(like.dtype)
+
+
+def jittered(w: Array, like: Array, size: float, *key: Any) -> Array:
+    """Weights with noise of `size` times the standard deviation of `like`.
+
+    Raises:
+        ValueError: they would leave the type's range.
+    """
+    step = _bell(w.shape, *key) * spread(like) * size
+    if w.dtype.kind in "iu":
+        info = np.iinfo(w.dtype)
+        return np.clip(np.rint(w + step), info.min, info.max).astype(w.dtype)
+    with np.errstate(over="ignore"):
+        found = (w.astype(np.float64) + step).astype(w.dtype)
+    if (np.isfinite(w.astype(np.float64)) & ~np.isfinite(found.astype(np.float64))).any():
+        raise ValueError(f"noise {size:g} does not fit the weights' type {w.dtype}; give less")
+    return found
 
 
 def noise(w: Array, *key: Any) -> Array:

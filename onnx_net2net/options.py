@@ -59,8 +59,16 @@ speaking = _stack(
 replicating = _stack(
     click.option("--mapping", default="random", show_default=True, metavar="random|balanced|FILE",
                  callback=_mapping, help="Which units the new ones copy; FILE: a JSON list."),
-    click.option("--split", type=click.Choice(["zero-sum", "even", "one-hot"]), default="zero-sum",
-                 show_default=True, help="How copies divide the weights that read them."),
+    click.option("--init", type=click.Choice(["replicate", "fresh", "twin", "random-pad"]),
+                 default="replicate", show_default=True,
+                 help="New units: copies; random in, zero out; random pairs that cancel; or the "
+                 "paper's baseline, not preserving."),
+    click.option("--split", type=click.Choice(["zero-sum", "even", "one-hot", "uneven"]),
+                 default="zero-sum", show_default=True,
+                 help="How copies divide the weights that read them."),
+    click.option("--noise", type=float, default=0.0, metavar="SIGMA",
+                 help="On the copies' own weights, in terms of their standard deviation; not "
+                 "preserving."),
     click.option("--paper", is_flag=True, help="The paper's choices: random mapping, even split."),
     click.option("--multiple-of", type=click.IntRange(1), default=1, metavar="N",
                  help="Round widths up to a multiple of N."),

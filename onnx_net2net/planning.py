@@ -149,6 +149,8 @@ def plan(
     *,
     ratio: float = 1.5,
     split: str = "zero-sum",
+    init: str = "replicate",
+    noise: float = 0.0,
     seed: int = 0,
     shapes: Shapes | None = None,
 ) -> Plan:
@@ -159,7 +161,7 @@ def plan(
         steps: mappings of `widen` arguments (`{"node": "conv1", "width": 96}`), or
             "everywhere": every space that can grow, by `ratio`, at once. A step with the key
             `verb` may also be `deepen` or `grow-kernel`, with their arguments.
-        split, seed: see `widen`; a step's own come first.
+        split, init, noise, seed: see `widen`; a step's own come first.
         shapes: input name -> sizes, for inputs that declare none.
 
     Raises:
@@ -172,31 +174,35 @@ def plan(
     if isinstance(steps, str):
         if steps != "everywhere":
             raise ValueError(f"unknown plan '{steps}'; give steps or 'everywhere'")
-        pieces, done, analysis = _everywhere(source, analysis, ratio, Scheme(split, seed))
-        return Plan(source, pieces, done, (before, parameters(analysis)), shapes=shapes)
+        scheme = Scheme(split, seed, init, noise)
+        pieces, done, analysis = _everywhere(source, analysis, ratio, scheme)
+        counts, preserving = (before, parameters(analysis)), scheme.preserving or not done
+        warnings = list(scheme.warnings) if done else []
+        return Plan(source, pieces, done, counts, preserving, shapes, warnings)
     if not steps:
         return Plan(source, apply(source, []), [], (before, before), shapes=shapes)
     taken: list[Any] = []
-    warnings: list[str] = []
+    warnings = []
+    common = {"split": split, "init": init, "noise": noise}
     pieces = apply(source, [])
     for k, step in enumerate(steps):
-        for result in _results(analysis, {"split": split, "seed": seed + k, **step}):
+        for result in _results(analysis, {"seed": seed + k, **step}, common):
             patch = list(result.patch)
             taken.append(result)
             warnings += _warnings(result)
-            if not result.preserving and all(r.preserving for r in taken[:-1]):
-                patch.append(_declared(analysis))
+            if not result.preserving:
+                patch += _declared(analysis)
             pieces = apply(analysis.source, patch)
             analysis = Analysis(read(pieces), shapes)
     preserving = all(r.preserving for r in taken)
     return Plan(source, pieces, taken, (before, parameters(analysis)), preserving, shapes, warnings)
 
 
-def _results(analysis: Analysis, step: dict[str, Any]) -> Iterator[Any]:
+def _results(analysis: Analysis, step: dict[str, Any], common: dict[str, Any]) -> Iterator[Any]:
     """One step's results; a step for several places is one result for each."""
-    verb, split = step.pop("verb", "widen"), step.pop("split")
+    verb = step.pop("verb", "widen")
     if verb == "widen":
-        yield widen_step(analysis, split=split, **step)
+        yield widen_step(analysis, **{**common, **step})
     elif verb == "grow-kernel":
         from onnx_net2net.kernels import grow_kernel as grow_one
 
@@ -209,10 +215,13 @@ def _results(analysis: Analysis, step: dict[str, Any]) -> Iterator[Any]:
         raise ValueError(f"unknown verb '{verb}'; choose widen, deepen or grow-kernel")
 
 
-def _declared(analysis: Analysis) -> Insert:
+def _declared(analysis: Analysis) -> list[Insert]:
     """The mark of a student that is not meant to compute the teacher's function."""
     mark = onnx.StringStringEntryProto(key="onnx_net2net.preserving", value="false")
-    return Insert(("metadata_props", len(analysis.model.proto.metadata_props)), (mark,))
+    props = analysis.model.proto.metadata_props
+    if mark in props:
+        return []
+    return [Insert(("metadata_props", len(props)), (mark,))]
 
 
 def _warnings(step: Any) -> list[str]:
@@ -240,14 +249,14 @@ def _everywhere(
     steps: list[Any] = []
     pieces = apply(source, [])
     while True:
-        chosen, seen = everywhere(analysis, ratio, grown, seed=scheme.seed)
+        chosen, seen = everywhere(analysis, ratio, grown, scheme)
         if not chosen:
             return pieces, steps, analysis
         space, units = union([(s, u) for s, _, u, _ in chosen])
-        growth = grow(analysis, space, units)
+        growth = grow(analysis, space, units, scheme)
         if isinstance(growth, Refusal):  # together they do not line up: one at a time
             space, axis, units, name = chosen[0]
-            growth, seen = grow(analysis, space, units), {name}
+            growth, seen = grow(analysis, space, units, scheme), {name}
             if isinstance(growth, Refusal):
                 grown |= seen
                 continue
@@ -256,6 +265,9 @@ def _everywhere(
         name = ", ".join(c[3] for c in chosen) if len(seen) > 1 else chosen[0][3]
         step = widened(analysis, growth, name, axis, scheme)
         grown |= {*step.along, *seen}
-        pieces = apply(analysis.source, step.patch)
+        patch = list(step.patch)
+        if not step.preserving:
+            patch += _declared(analysis)
+        pieces = apply(analysis.source, patch)
         steps.append(step)
         analysis = Analysis(read(pieces), None)

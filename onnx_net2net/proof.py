@@ -37,15 +37,15 @@ def _axis(sources: Sources, site: Site, slot: int, dim: int, out: bool) -> tuple
 
 
 def _any(marks: list[Array]) -> Array:
-    """Which flat positions over several dimensions are marked in one of them."""
-    total = np.zeros([len(m) for m in marks], bool)
+    """The marks of flat positions over several dimensions, the largest of each."""
+    total = np.zeros([len(m) for m in marks], np.int64)
     for k, m in enumerate(marks):
-        total = total | m.reshape([-1 if j == k else 1 for j in range(len(marks))])
+        total = np.maximum(total, m.reshape([-1 if j == k else 1 for j in range(len(marks))]))
     return total.reshape(-1)
 
 
 def _marks(new: Sources, entry: Entry, source: Array) -> Array:
-    return new.get(entry, np.zeros(len(source), bool))
+    return new.get(entry, np.zeros(len(source), np.int64))
 
 
 def _commutes(
@@ -84,8 +84,8 @@ def movement_commutes(
 
     Args:
         student: the same node with the student's shapes and operands.
-        new: the positions on each axis that hold no copies (zero and free rows), which must
-            come from such positions.
+        new: marks of the positions on each axis, 0 for copies; every position must come from
+            one with the same mark.
     """
     row = TABLE[teacher.node.op]
     assert row.movement is not None

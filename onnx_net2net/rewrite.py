@@ -11,67 +11,14 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.analysis import Analysis
+from onnx_net2net.arrays import grown_array, twins
 from onnx_net2net.changes import Change, Division, Growth, Use
-from onnx_net2net.mapping import Row, divided, noise, shares
+from onnx_net2net.mapping import Row, divided, shares
 from onnx_net2net.model import Leaf, Node, Path
 from onnx_net2net.operators import Array
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.scheme import Scheme
 from onnx_net2net.sizes import Operand
-
-
-def grown_array(
-    array: Array, change: Change, kinds: tuple[Row, ...], scheme: Scheme, name: str
-) -> Array:
-    """The student's array of a constant: re-indexed, then divided among copies.
-
-    Args:
-        array: the teacher's array.
-        change: which dimensions grow and which one divides.
-        kinds: the kind of each new unit.
-        scheme: how new units come about; its seed and `name` key everything random.
-
-    Returns:
-        The student's array, same dtype.
-    """
-    how, seed = scheme.split, scheme.seed
-    for dim, source in change.source.items():
-        if dim in change.split:
-            continue
-        array = np.take(array, source, axis=dim)
-        unit = change.unit[dim]
-        for kind in (Row.FREE, Row.ZERO):
-            rows = np.flatnonzero([u >= 0 and kinds[u] is kind for u in unit])
-            at: Any = (slice(None),) * dim + (rows,)
-            if not len(rows):
-                continue
-            if kind is Row.FREE and change.weight:
-                array[at] = noise(array[at], seed, "free", name, dim)
-            elif kind is Row.ZERO and not change.keeps:
-                array[at] = 0
-    for dim in change.split:
-        if dim in change.grouped:
-            array = _by_group(
-                array, dim, change.grouped[dim], kinds, how, change.offset, seed, name
-            )
-            continue
-        live = np.array([u < 0 or kinds[u] is Row.COPY for u in change.unit[dim]])
-        array = divided(
-            array, change.source[dim], dim, how, live, change.offset, seed, "split", name, dim
-        )
-    return np.ascontiguousarray(array)
-
-
-def _by_group(
-    array: Array, dim: int, maps: tuple[Array, Array], kinds: tuple[Row, ...], how: str,
-    offset: int, seed: int, name: str,
-) -> Array:  # fmt: skip
-    """Divide a grouped convolution's weight: each group of rows (axis 0) has its own map."""
-    parts = []
-    for k, rows in enumerate(np.split(array, len(maps[0]))):
-        live = np.array([u < 0 or kinds[u] is Row.COPY for u in maps[1][k]])
-        parts.append(divided(rows, maps[0][k], dim, how, live, offset, seed, "split", name, dim, k))
-    return np.concatenate(parts)
 
 
 def tensor_like(old: TensorProto | None, array: Array, name: str) -> TensorProto:
@@ -334,6 +281,8 @@ def _division(draft: _Draft, growth: Growth, d: Division, scheme: Scheme) -> Non
     key = (scheme.seed, "division", node.name, d.slot)
     how = "even" if scheme.split == "zero-sum" else scheme.split
     factor = divided(ones, d.source, 0, how, live, 0, *key)
+    first, second = twins(d.source, d.unit, kinds)
+    factor[first], factor[second] = 1, -1
     shape = [1] * d.rank
     shape[d.dim] = len(factor)
     scale = draft.constant(factor.reshape(shape), f"{node.name}_shares")

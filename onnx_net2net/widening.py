@@ -50,6 +50,11 @@ class Widened:
     scheme: Scheme
     preserving: bool = True
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of the new units."""
+        return self.scheme.warnings
+
 
 def widen_step(
     analysis: Analysis,
@@ -62,7 +67,9 @@ def widen_step(
     mapping: str | Sequence[int] = "random",
     split: str = "zero-sum",
     seed: int = 0,
-    rows: Row = Row.COPY,
+    init: str = "replicate",
+    noise: float = 0.0,
+    rows: Row | None = None,
 ) -> Widened:
     """Widen one space of a model.
 
@@ -72,8 +79,8 @@ def widen_step(
         width, ratio: the new width, or at least this times today's.
         multiple_of: round the width up to a multiple.
         mapping: `random`, `balanced` or the source of each new unit.
-        split: how copies divide a weight: `zero-sum`, `even` (the paper), `one-hot`.
-        rows: what new units are: copies, zero rows or free (random in, zero out).
+        split, init, noise: how new units come about, see `Scheme`.
+        rows: another kind of new units than `init` asks for.
 
     Raises:
         RefusalError: no function-preserving way. AmbiguousError, ValueError: the arguments.
@@ -84,19 +91,22 @@ def widen_step(
         raise ValueError("name either a node or a space to widen")
     if isinstance(mapping, str) and mapping not in ("random", "balanced"):
         raise ValueError(f"unknown mapping '{mapping}'; choose random, balanced or give a list")
-    scheme = Scheme(split, seed)
+    scheme = Scheme(split, seed, init, noise)
+    if init != "replicate" and not (isinstance(mapping, str) and mapping == "random"):
+        raise ValueError(f"init '{init}' makes no copies; leave the mapping out")
     asked = node if node is not None else str(space)
     found, axis = _space(analysis, node, space)
-    widths = Widths.of(found, axis if node is not None else None)
+    rows = rows or scheme.row
+    widths = Widths.of(found, axis if node is not None else None, rows)
     wanted = target(widths, width, ratio, multiple_of, asked)
     _check_memory(analysis, found, wanted / widths.today)
     units = draw(widths, wanted, mapping, seed, asked, rows)
-    growth = grow(analysis, found, units)
+    growth = grow(analysis, found, units, scheme)
     if isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
         least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
         most = wanted if ratio is None else 3 * widths.today
         tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
-        woven = grow_woven(analysis, found, axis, tried, seed, asked)
+        woven = grow_woven(analysis, found, axis, tried, asked, scheme)
         growth = woven or growth
     if isinstance(growth, Refusal):
         raise RefusalError(growth, f"'{asked}'")
@@ -169,7 +179,7 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         if any(f.role == "sum" for f in carried):
             readers.append(node.name)
     patch, grown = patch_of(analysis, growth, scheme)
-    tensors = {}
+    tensors, how = {}, scheme.division
     mapping: dict[str, list[dict[str, object]]] = {}
     for (leaf, _), change in growth.constants.items():
         before = model.leaves[leaf].shape
@@ -178,7 +188,7 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         )
         tensors[leaf] = (before, after)
         mapping[leaf] = [
-            {"axis": d, "source": s.tolist(), "split": scheme.split if d in change.split else None}
+            {"axis": d, "source": s.tolist(), "split": how if d in change.split else None}
             for d, s in sorted(change.source.items())
         ]
     width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
@@ -197,11 +207,12 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         grown,
         growth.units,
         scheme,
+        scheme.preserving,
     )
 
 
 def everywhere(
-    analysis: Analysis, ratio: float, skip: set[str], **how: object
+    analysis: Analysis, ratio: float, skip: set[str], scheme: Scheme
 ) -> tuple[list[tuple[Space, Axis, Units, str]], set[str]]:
     """Disjoint spaces that can all grow at once, each with its units; and the layers looked at.
 
@@ -219,13 +230,13 @@ def everywhere(
         if any(a in taken and (taken[a] & (v >= 0)).any() for a, v in space.labels.items()):
             continue
         seen |= names
-        widths = Widths.of(space, None if space.part else axis)
+        widths = Widths.of(space, None if space.part else axis, scheme.row)
         try:
             wanted = target(widths, None, ratio, 1, nodes[0].name)
         except ValueError:
             continue
-        units = draw(widths, wanted, "random", int(str(how.get("seed", 0))), nodes[0].name)
-        if isinstance(grow(analysis, space, units), Refusal):
+        units = draw(widths, wanted, "random", scheme.seed, nodes[0].name, scheme.row)
+        if isinstance(grow(analysis, space, units, scheme), Refusal):
             continue
         for a, v in space.labels.items():
             taken[a] = taken.get(a, np.zeros(len(v), bool)) | (v >= 0)

@@ -20,21 +20,24 @@ class Widths:
     """The widths of an axis: today's, and how many positions each class adds.
 
     `step[c]`: positions that one more copy of class c adds to the axis.
-    `uniform`: every class must be copied equally often.
+    `uniform`: every class must be copied equally often; `pairs`: each comes twice (twins),
+    which `step` counts.
     """
 
     today: int
     step: Array
     uniform: bool
+    pairs: bool = False
 
     @classmethod
-    def of(cls, space: Space, axis: Axis | None) -> Widths:
+    def of(cls, space: Space, axis: Axis | None, kind: Row = Row.COPY) -> Widths:
         """Widths of an axis of a space; with no axis, the number of classes."""
+        pairs = kind is Row.TWIN
         if axis is None:
-            return cls(space.size, np.ones(space.size, np.int64), bool(space.uniform))
+            return cls(space.size, np.full(space.size, 1 + pairs), bool(space.uniform), pairs)
         labels = space.labels[axis]
-        step = np.bincount(labels[labels >= 0], minlength=space.size)
-        return cls(len(labels), step, bool(space.uniform))
+        step = np.bincount(labels[labels >= 0], minlength=space.size) * (1 + pairs)
+        return cls(len(labels), step, bool(space.uniform), pairs)
 
     def legal(self, width: int) -> bool:
         """Whether a width can be reached."""
@@ -100,7 +103,10 @@ def target(
     if not widths.legal(width):
         near = widths.near(width)
         nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' or '.join(map(str, near))}"
-        raise ValueError(f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}")
+        why = " (twins come in pairs)" if widths.pairs else ""
+        raise ValueError(
+            f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}{why}"
+        )
     return width
 
 
@@ -118,6 +124,7 @@ def draw(
         mapping: `random` (the paper's, with replacement), `balanced`, or the source of each
             new unit, with or without the n originals in front.
         seed, name: key the draw.
+        kind: of the units.
 
     Raises:
         ValueError: the mapping given does not fit.
@@ -125,9 +132,10 @@ def draw(
     n, extra = len(widths.step), width - widths.today
     if not isinstance(mapping, str):
         return Units.copies(_given(widths, list(mapping), extra), kind)
+    times = 1 + widths.pairs
     if widths.uniform:
-        times = extra // int(widths.step.sum())
-        return Units.copies(np.tile(np.arange(n), times), kind)
+        all_again = np.tile(np.arange(n), extra // int(widths.step.sum()))
+        return Units.copies(all_again.repeat(times), kind)
     allowed = np.flatnonzero(widths.step > 0)
     mixed = len(np.unique(widths.step[allowed])) > 1
     raw = words(4 * extra + 64, seed, "map", name) >> np.uint64(33)
@@ -148,7 +156,7 @@ def draw(
                 continue
         chosen.append(c)
         extra -= int(widths.step[c])
-    return Units.copies(chosen, kind)
+    return Units.copies(np.repeat(chosen, times), kind)
 
 
 def _given(widths: Widths, mapping: list[int], extra: int) -> list[int]:

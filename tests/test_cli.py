@@ -67,6 +67,13 @@ PRINTED = {
     "ambiguous": "widen residual_stage.onnx --node conv2 --width 20",
     "unknown": "widen digits_cnn.onnx --node cnov1 --width 20",
     "refused": "widen digits_cnn.onnx --node fc --width 20",
+    "plan_twin": "widen digits_cnn.onnx --node conv1 --ratio 1.2 --init twin --plan",
+    "random_pad": "widen digits_cnn.onnx --node conv1 --width 24 --init random-pad",
+    "noise": "widen digits_cnn.onnx --node conv1 --width 24 --noise 0.01",
+    "odd_twins": "widen digits_cnn.onnx --node conv1 --width 21 --init twin",
+    "fresh_refused": "widen transformer_block.onnx --node embed --ratio 2 --init fresh",
+    "fresh_dead": "widen transformer_block.onnx --node q --ratio 2 --init fresh",
+    "fresh_split": "widen digits_cnn.onnx --node conv1 --width 24 --init fresh --split even",
     "illegal": "widen channel_shuffle.onnx --node grouped1 --width 13",
 }
 PRINTED_JSON = {
@@ -75,6 +82,7 @@ PRINTED_JSON = {
     "plan": "widen residual_stage.onnx --node stem --width 9 --plan --json",
     "refused": "widen digits_cnn.onnx --node fc --width 20 --json",
     "ambiguous": "widen residual_stage.onnx --node conv2 --width 20 --json",
+    "noise": "widen digits_cnn.onnx --node conv1 --width 20 --noise 0.01 --verify auto --json",
     "usage": "widen digits_cnn.onnx --json",
 }
 
@@ -102,7 +110,8 @@ def test_printed_json(work: Workplace, name: str) -> None:
     found = run_line(work, PRINTED_JSON[name])
     assert found.out.count("\n") == 1
     assert found.json["schema"].startswith("onnx-net2net/")
-    assert bool(found.code) == bool(found.err) == ("error" in found.json)
+    assert bool(found.code) == ("error" in found.json)
+    assert bool(found.err) == bool(found.code or found.json.get("warnings"))
     compare(f"{name}.json", pretty(found))
 
 
@@ -248,13 +257,19 @@ class TestWiden:
         assert sorted(w.tobytes() for w in wide[16:]) == sorted(w.tobytes() for w in old)
 
     def test_paper_is_random_and_even(self, work: Workplace, digits: str) -> None:
-        ok(*WIDEN, "--width", "24", "--paper", "-o", "paper.onnx", "--verify", "off")
-        ok(*WIDEN, "--width", "24", "--split", "even", "-o", "even.onnx", "--verify", "off")
+        for how, out in ((("--paper",), "paper.onnx"), (("--split", "even"), "even.onnx")):
+            found = call(*WIDEN, "--width", "24", *how, "-o", out, "--verify", "off")
+            assert found.code == 0
+            assert found.err.startswith("warning: copies that share evenly stay equal")
+            assert found.err.count("\n") == 1
         ok(*WIDEN, "--width", "24", "-o", "zero.onnx", "--verify", "off")
         files = work.files()
         assert files["paper.onnx"] == files["even.onnx"] != files["zero.onnx"]
 
-    @pytest.mark.parametrize("other", [("--split", "zero-sum"), ("--mapping", "balanced")])
+    @pytest.mark.parametrize(
+        "other",
+        [("--split", "zero-sum"), ("--mapping", "balanced"), ("--init", "twin")],
+    )
     def test_paper_does_not_overrule_silently(
         self, work: Workplace, digits: str, other: tuple[str, str]
     ) -> None:

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 import onnx_net2net as n2n
 from graph_builder import Net
-from onnx_net2net import rewrite
+from onnx_net2net import arrays, rewrite
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.changes import Growth
 from onnx_net2net.errors import Reason, Refusal, RefusalError
@@ -31,7 +31,7 @@ from same_function import MODELS, NAMES, Teacher, teacher
 VARIANTS = [
     ("random", "zero-sum", Row.COPY), ("balanced", "even", Row.COPY),
     ("random", "one-hot", Row.COPY), ("random", "zero-sum", Row.ZERO),
-    ("random", "even", Row.FREE),
+    ("random", "uneven", Row.COPY), ("random", "even", Row.FREE), ("random", "even", Row.TWIN),
 ]  # fmt: skip
 REFUSED = (Reason.ROW_KIND.value, Reason.MISALIGNED.value)
 NOT_SORTED = {"unsorted_nodes"}
@@ -145,9 +145,10 @@ def test_same_seed_same_bytes(name: str, layer: str, expected: str) -> None:
 @pytest.mark.parametrize("name", ["mlp_gemm", "residual_stage", "unet", "transformer_block"])
 def test_a_wrong_student_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the division among copies, the comparison above fails on every space."""
-    monkeypatch.setattr(
-        rewrite, "divided", lambda w, source, axis, *rest: np.take(w, source, axis=axis)
-    )
+    for module in (arrays, rewrite):
+        monkeypatch.setattr(
+            module, "divided", lambda w, source, axis, *rest: np.take(w, source, axis=axis)
+        )
     analysis = analysed(name)
     for layer in layers(analysis):
         student = grown(analysis, layer, VARIANTS[0])
@@ -213,8 +214,8 @@ def test_division_before_a_sum_over_channels() -> None:
     """No weight reads the channels: a Mul divides them, in the model's own type."""
     model = small(lambda net, y: str(net.op("ReduceSum", y, net.const("c", [1]))), 1)
     analysis = Analysis(read(model))
-    for rows in Row:
-        step = widen_step(analysis, node="a", ratio=1.5, rows=rows)
+    for rows in (Row.COPY, Row.ZERO, Row.TWIN):
+        step = widen_step(analysis, node="a", width=10, rows=rows)
         assert step.inserted == 1
         student = apply(analysis.source, step.patch).to_proto()
         assert [n.op_type for n in student.graph.node].count("Mul") == 1

@@ -13,15 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_net2net.mapping import (
+    SPLITS,
     Row,
     Units,
     below,
     divided,
+    drawn,
     integer_shares,
+    jittered,
     noise,
     permutation,
     shares,
     splittable,
+    spread,
     words,
 )  # fmt: skip
 from onnx_net2net.operators import Array
@@ -37,7 +41,6 @@ BITS: dict[str, Any] = {
     "float32": np.uint32,
     "float64": np.uint64,
 }
-SPLITS = ("zero-sum", "even", "one-hot")
 COPIES = [1, 2, 3, 4, 5, 6, 7, 40]
 
 
@@ -187,6 +190,10 @@ GOLDEN = {
     "even": lambda: shares(W, 3, "even"),
     "integers": lambda: integer_shares((W * 10).astype(np.int8), 3, "zero-sum", 0, 0),
     "noise": lambda: noise(W, 0, "free", "conv1.weight", 0),
+    "uneven": lambda: shares(W, 3, "uneven", 0, "split", "conv2.weight"),
+    "drawn": lambda: drawn((4, 6), W, 0, "twin", "conv1.weight", 0),
+    "drawn8": lambda: drawn((4, 6), (W * 10).astype(np.int8), 0, "twin"),
+    "jittered": lambda: jittered(W, W, 0.1, 0, "noise", "conv1.weight", 0),
 }
 
 DIGESTS = {
@@ -200,6 +207,10 @@ DIGESTS = {
     "even": "5f7afe0399b6",
     "integers": "ea8a3d182076",
     "noise": "2e77e74a12d7",
+    "uneven": "49e311b8ebe8",
+    "drawn": "751e99fe8cfb",
+    "drawn8": "9dbec98e5b95",
+    "jittered": "60615ff5b48c",
 }
 
 
@@ -227,6 +238,55 @@ def test_noise_has_the_weights_size() -> None:
         assert 0.4 < noise(w, 0).std() / w.std() < 1.5
     assert noise(np.zeros((3, 3), np.float32), 0).any()
     assert noise(np.zeros((0, 3), np.float32), 0).shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_uneven_shares_are_one_fraction_for_each_copy_and_unit(dtype: str) -> None:
+    w = np.random.default_rng(1).standard_normal((16, 3, 5)).astype(DTYPES[dtype])
+    fractions = (shares(w, 3, "uneven", 0) / w).astype(np.float64)
+    assert (fractions > 0).all()
+    assert fractions[:, :, 0, 0].std() > 0.1
+    assert (np.ptp(fractions, axis=(2, 3)) <= 8 * EPSILON[dtype]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_random_weights_have_the_spread_of_others(dtype: str) -> None:
+    for scale in (2.0**-9, 1.0, 50.0):
+        w = np.random.default_rng(0).standard_normal((64, 64)) + 2
+        w = (w * scale).astype(DTYPES[dtype])
+        deviation = w.astype(np.float64).std()
+        found = drawn((128, 32), w, 0).astype(np.float64)
+        assert found.shape == (128, 32)
+        assert abs(found.std() / deviation - 1) < 0.05
+        assert abs(found.mean()) < 0.1 * deviation
+
+
+def test_spread_of_odd_weights() -> None:
+    assert spread(np.zeros(3, np.float32)) == 1 / 16
+    assert spread(np.zeros(0, np.float32)) == 1 / 16
+    assert spread(np.full(3, -0.75, np.float32)) == 0.75
+    assert spread(np.array([1.0, -1.0, np.inf, np.nan], np.float32)) == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_random_integers_are_picked_among_the_others(dtype: str) -> None:
+    w = np.array([3, 7, 120], dtype)
+    found = drawn((40,), w, 0)
+    assert (set(found.tolist()), found.dtype) == ({3, 7, 120}, w.dtype)
+    assert set(jittered(w, w, 2.0, 0).tolist()) != set(w.tolist())
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0])
+def test_jitter_has_the_size_asked_for(size: float) -> None:
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) * 5
+    step = jittered(w, w, size, 0).astype(np.float64) - w
+    assert abs(step.std() / (size * w.std()) - 1) < 0.05
+
+
+def test_jitter_beyond_the_type_is_told() -> None:
+    w = np.array([1.0, -1.0], np.float16)
+    with pytest.raises(ValueError, match=r"noise 1e\+09 does not fit .* float16"):
+        jittered(w, w, 1e9, 0)
 
 
 def test_which_types_divide() -> None:

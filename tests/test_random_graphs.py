@@ -30,7 +30,7 @@ def compare(model: onnx.ModelProto, pick: Pick) -> tuple[int, int]:
         how: dict[str, Any] = {
             "ratio": pick([1.2, 1.5, 2.0]), "mapping": pick(["random", "balanced"]),
             "split": pick(["zero-sum", "even"]), "seed": pick(range(4)),
-            "rows": pick([Row.COPY, Row.COPY, Row.COPY, Row.FREE, Row.ZERO]),
+            "rows": pick([Row.COPY, Row.COPY, Row.FREE, Row.TWIN, Row.ZERO]),
         }  # fmt: skip
         try:
             step = widen_step(analysis, space=space_name(space, nodes[0]), **how)

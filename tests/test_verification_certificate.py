@@ -130,13 +130,13 @@ class TestRight:
             assert verdict, f"{space}: {verdict}"
             assert verdict.figures["certificate.rounding"] == 0, space
 
-    @pytest.mark.parametrize("split", ["even", "one-hot"])
+    @pytest.mark.parametrize("split", ["even", "one-hot", "uneven"])
     @pytest.mark.parametrize("name", ["digits_cnn", "unet", "transformer_block", "mlp_float64"])
     def test_other_splits(self, name: str, split: str) -> None:
         for _, student, _ in students(sample(name), split=split):
             assert certificate(sample(name), student)
 
-    @pytest.mark.parametrize("rows", [Row.ZERO, Row.FREE])
+    @pytest.mark.parametrize("rows", [Row.ZERO, Row.FREE, Row.TWIN])
     @pytest.mark.parametrize(
         "name", ["digits_cnn", "concat_zeros", "residual_stage", "channel_shuffle", "mlp_gemm"]
     )

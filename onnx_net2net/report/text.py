@@ -176,6 +176,8 @@ def _plain(value: Any) -> Any:
 def _widened(s: Any) -> list[str]:
     before, after = s.width
     lines = [f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')"]
+    if s.scheme.said:
+        lines.append(paragraph(f"new units: {s.scheme.said}"))
     if s.uniform:
         why = f"as '{s.uniform}' averages over them"
         lines.append(paragraph(f"every unit is copied equally often, {why}"))
@@ -208,7 +210,7 @@ def _enlarged(s: Any) -> list[str]:
 
 
 _SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}
-_UNSAID = {"patch", "tensors", "mapping", "grown", "units", "scheme"}
+_UNSAID = {"patch", "tensors", "mapping", "grown", "units"}
 
 
 def _grown_text(plan: Plan, output: Path | None, verdict: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.operators import Array
-from onnx_net2net.verification.ids import ZERO, Labels, constant_label, key, mix
+from onnx_net2net.verification.ids import ZERO, Labels, constant_label, digest, key, mix
 from onnx_net2net.verification.linear import CHUNK, Rows, tolerance
 
 _NEIGHBOURS = 3
@@ -80,7 +80,22 @@ def match(student: Rows, teacher: Rows, names: Labels) -> Matched:
         rounding = float(off[fine].max(initial=0.0))
         pairs = zip(candidates[~fine], off[~fine], strict=True)
         nearest = [(int(c), float(d)) for c, d in pairs]
-    return Matched(labels, np.flatnonzero(todo), rounding, nearest)
+    lost = np.flatnonzero(todo)
+    return Matched(alike(student, labels, lost), lost, rounding, nearest)
+
+
+def alike(rows: Rows, labels: Labels, new: Array) -> Labels:
+    """Give new rows that are equal bit for bit one label, as pairs of twins have."""
+    if not len(new):
+        return labels
+    bits = rows.bytes_rows()[new]
+    if rows.scale is not None:
+        groups = np.array([digest(x) for x in rows.scale], np.uint64)
+        bits = mix(bits, groups[rows.group(new)])
+    _, first, inverse = np.unique(bits, return_index=True, return_inverse=True)
+    found = labels.copy()
+    found[new] = labels[new[first[inverse]]]
+    return found
 
 
 def _by_bytes(student: Rows, teacher: Rows, names: Labels) -> Labels:

@@ -12,7 +12,7 @@ from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.ids import Labels, UnknownError, Value, digest, key, mix, positions
 from onnx_net2net.verification.linear import Rows
-from onnx_net2net.verification.matching import are_scaled, match, name_rows, with_constants
+from onnx_net2net.verification.matching import alike, are_scaled, match, name_rows, with_constants
 
 _ACCURACY = 2.0**-50
 _LARGEST_TABLE = 1 << 22
@@ -127,7 +127,8 @@ class Registry:
             loss = Loss(node, lost.tolist(), nearest, certain)
             theirs.release()
         if best is None:
-            best = with_constants(mine, mix(key("unseen row", mine.name), positions(mine.count)))
+            labels = mix(key("unseen row", mine.name), positions(mine.count))
+            best = with_constants(mine, alike(mine, labels, np.arange(mine.count)))
             return self._released(mine, best, None)
         return self._released(mine, best, loss if len(lost) else None)
 
