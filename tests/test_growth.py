@@ -20,7 +20,7 @@ from onnx_net2net.changes import Growth
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.files import read
 from onnx_net2net.growth import grow
-from onnx_net2net.inspection import layer_space, spaces
+from onnx_net2net.inspection import layer_space, space_name, spaces
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.naming import find
 from onnx_net2net.patch import apply
@@ -46,17 +46,26 @@ def analysed(name: str) -> Analysis:
     return Analysis(read(str(MODELS / f"{name}.onnx")))
 
 
-def layers(analysis: Analysis) -> list[str]:
-    """One layer of each space, by its output."""
-    return [nodes[0].outputs[0] for _, _, nodes in spaces(analysis)[0]]
+def layers(analysis: Analysis) -> list[dict[str, Any]]:
+    """One layer of each space, by its output; by the space's name where none is its default."""
+    found = spaces(analysis)[0]
+    named = {nodes[0].name for space, _, nodes in found if space.default or not space.part}
+    return [
+        {"node": nodes[0].outputs[0]}
+        if nodes[0].name in named
+        else {"space": space_name(space, nodes[0])}
+        for space, _, nodes in found
+    ]
 
 
-def grown(analysis: Analysis, layer: str, variant: tuple[str, str, Row]) -> onnx.ModelProto | None:
+def grown(
+    analysis: Analysis, layer: dict[str, Any], variant: tuple[str, str, Row]
+) -> onnx.ModelProto | None:
     """A student; None where rows other than copies are refused."""
     mapping, split, rows = variant
     try:
         step = widen_step(
-            analysis, node=layer, ratio=1.4, mapping=mapping, split=split, rows=rows, seed=3
+            analysis, **layer, ratio=1.4, mapping=mapping, split=split, rows=rows, seed=3
         )
     except RefusalError as refused:
         if rows is Row.COPY or refused.reason not in REFUSED:
@@ -94,7 +103,7 @@ def test_only_the_output_cannot_grow(name: str) -> None:
 def test_one_after_the_other(name: str) -> None:
     analysis = analysed(name)
     for k, layer in enumerate(layers(analysis)):
-        step = widen_step(analysis, node=layer, ratio=1.3, seed=k)
+        step = widen_step(analysis, **layer, ratio=1.3, seed=k)
         analysis = Analysis(read(apply(analysis.source, step.patch)))
     student = read(apply(analysis.source, [])).proto
     assert teacher(name).deviation(apply(analysis.source, []).to_proto()) <= 2 * room(name)
@@ -121,7 +130,7 @@ def test_the_given_model_is_not_changed(name: str) -> None:
     model = onnx.load(MODELS / f"{name}.onnx")
     before = model.SerializeToString(deterministic=True)
     layer = layers(analysed(name))[0]
-    n2n.widen(model, node=layer, ratio=1.5, verify="off")
+    n2n.widen(model, **layer, ratio=1.5, verify="off")
     assert model.SerializeToString(deterministic=True) == before
 
 

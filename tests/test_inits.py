@@ -17,7 +17,6 @@ from graph_builder import Net
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import Reason, RefusalError
 from onnx_net2net.files import read
-from onnx_net2net.inspection import spaces
 from onnx_net2net.mapping import SPLITS, Row
 from onnx_net2net.operators import Array
 from onnx_net2net.patch import apply
@@ -43,6 +42,10 @@ def student(model: Any, node: str, **how: Any) -> onnx.ModelProto:
     return made
 
 
+def all_spaces(name: str) -> list[str]:
+    return [s.name for s in n2n.inspect(MODELS / f"{name}.onnx").spaces]
+
+
 def arrays(model: onnx.ModelProto) -> dict[str, Array]:
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
 
@@ -51,15 +54,15 @@ def arrays(model: onnx.ModelProto) -> dict[str, Array]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_certificate_proves_every_space(name: str, init: str) -> None:
     analysis, refused = Analysis(read(str(MODELS / f"{name}.onnx"))), set()
-    for _, _, nodes in spaces(analysis)[0]:
+    for space in all_spaces(name):
         try:
-            step = widen_step(analysis, node=nodes[0].outputs[0], ratio=1.4, seed=3, init=init)
+            step = widen_step(analysis, space=space, ratio=1.4, seed=3, init=init)
         except RefusalError as why:
             refused.add(why.reason)
             continue
         grown = apply(analysis.source, step.patch).to_proto()
         verdict = n2n.verify(teacher(name).model, grown, layers="certificate")
-        assert verdict, f"{nodes[0].name}: {verdict}"
+        assert verdict, f"{space}: {verdict}"
         assert verdict.figures["certificate.rounding"] == 0
     assert refused <= {Reason.ROW_KIND.value, Reason.MISALIGNED.value}
 
@@ -68,12 +71,12 @@ def test_the_certificate_proves_every_space(name: str, init: str) -> None:
 @pytest.mark.parametrize(
     ("name", "node"),
     [("cnn_float16", "conv1"), ("cnn_bfloat16", "conv1"), ("mlp_float64", "fc1"),
-     ("residual_stage", "stem"), ("conv_grouped", "grouped"), ("conv_depthwise", "pointwise")],
+     ("residual_stage", "stem"), ("conv_grouped", "mix"), ("conv_depthwise", "expand"),
+     ("dense_block", "conv0")],
 )  # fmt: skip
 def test_exact_in_every_type(name: str, node: str, how: dict[str, Any]) -> None:
     model = onnx.load(MODELS / f"{name}.onnx")
-    first = spaces(Analysis(read(model)))[0][0][2][0].name
-    grown = student(model, first, **how)
+    grown = student(model, node, **how)
     verdict = n2n.verify(model, grown)
     assert verdict, str(verdict)
     assert verdict.figures["certificate.rounding"] == 0
@@ -83,10 +86,10 @@ def test_exact_in_every_type(name: str, node: str, how: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["digits_cnn", "mlp_gemm", "residual_stage"])
 def test_fresh_units_change_no_bit(name: str) -> None:
     analysis = Analysis(read(str(MODELS / f"{name}.onnx")))
-    for _, _, nodes in spaces(analysis)[0]:
-        step = widen_step(analysis, node=nodes[0].outputs[0], ratio=1.5, init="fresh")
+    for space in all_spaces(name):
+        step = widen_step(analysis, space=space, ratio=1.5, init="fresh")
         grown = apply(analysis.source, step.patch).to_proto()
-        assert teacher(name).deviation(grown) == 0.0, nodes[0].name
+        assert teacher(name).deviation(grown) == 0.0, space
 
 
 def lstm() -> onnx.ModelProto:
@@ -220,9 +223,13 @@ def test_declared_not_to_preserve_everywhere(how: dict[str, Any]) -> None:
 def test_random_pad_is_built_as_copies_are(name: str) -> None:
     analysis = Analysis(read(str(MODELS / f"{name}.onnx")))
     moved = []
-    for _, _, nodes in spaces(analysis)[0]:
-        how: dict[str, Any] = {"node": nodes[0].outputs[0], "ratio": 1.4, "seed": 3}
-        copies, pad = (widen_step(analysis, init=i, **how) for i in ("replicate", "random-pad"))
+    for space in all_spaces(name):
+        how: dict[str, Any] = {"space": space, "ratio": 1.4, "seed": 3}
+        try:
+            copies = widen_step(analysis, **how)
+        except RefusalError:
+            continue
+        pad = widen_step(analysis, init="random-pad", **how)
         assert copies.tensors == pad.tensors
         assert pad.inserted == 0
         moved.append(teacher(name).deviation(apply(analysis.source, pad.patch).to_proto()))
