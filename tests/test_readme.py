@@ -1,9 +1,10 @@
-"""README.md is run: every command and every Python block, in a copy of the checkout.
+"""README.md and docs/ are run: all commands and Python blocks, in a copy of the checkout.
 
 In a ```console block a line `$ command` is followed by what the command prints, stdout and
 stderr together; `...` stands for any text, on a line of its own for any lines, and nothing at
 all says nothing. In a ```bash block every line is a command. A command exits with 0, unless
-what is shown under it is an error or a verdict that says otherwise.
+what is shown under it is an error or a verdict that says otherwise. Between backticks in
+a text or table, `onnx-net2net COMMAND` is run too, in docs/; it may replace what is there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ VERDICTS = {"error: ": {2, 3, 4, 5, 6}, "NOT equivalent": {1}, "inconclusive": {
 class Block:
     """A fenced block: its language, the line it starts on, and its text."""
 
+    file: str
     language: str
     line: int
     lines: list[str] = field(default_factory=list)
@@ -54,20 +56,29 @@ class Block:
         return found
 
 
-def blocks(text: str) -> list[Block]:
+def blocks(file: str) -> list[Block]:
+    text = (ROOT / file).read_text(encoding="utf-8")
     found: list[Block] = []
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("```"):
             inside = not inside
             if inside:
-                found.append(Block(line[3:].strip(), number))
+                found.append(Block(file, line[3:].strip(), number))
         elif inside:
             found[-1].lines.append(line)
     return found
 
 
-BLOCKS = blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+def spans(file: str) -> list[str]:
+    """Commands between backticks, outside of blocks."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.findall(r"`(onnx-net2net [^`]+)`", text)
+
+
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+BLOCKS = [block for file in ("README.md", *DOCS) for block in blocks(file)]
+SPANS = list(dict.fromkeys(span for file in DOCS for span in spans(file)))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +134,7 @@ def codes(lines: list[str]) -> set[int]:
     return next((c for start, c in VERDICTS.items() if first.startswith(start)), {0})
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: f"line{b.line}")
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: f"{b.file}-line{b.line}")
 def test_block(block: Block, checkout: Path) -> None:
     if block.language == "python":
         (checkout / "block.py").write_text("\n".join(block.lines), encoding="utf-8")
@@ -141,8 +152,21 @@ def test_block(block: Block, checkout: Path) -> None:
             assert shown(lines).fullmatch(printed), f"$ {command}\n{printed}"
 
 
+@pytest.mark.parametrize("command", SPANS)
+def test_span(command: str, checkout: Path) -> None:
+    code, printed = bash(f"{command} --force", checkout)
+    assert code == 0, printed
+    assert "\nwrote " in printed
+
+
 def test_something_is_run() -> None:
-    commands = [c for b in BLOCKS if b.language in ("console", "bash") for c, _ in b.commands]
+    assert len(SPANS) > 20
+    commands = [
+        c
+        for b in BLOCKS
+        if b.file == "README.md" and b.language in ("console", "bash")
+        for c, _ in b.commands
+    ]
     for verb in ("inspect", "widen", "verify"):
         assert any(c.startswith(f"onnx-net2net {verb} ") for c in commands), verb
     assert any(b.language == "python" for b in BLOCKS)
