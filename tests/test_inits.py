@@ -142,6 +142,7 @@ def test_twins_are_equal_in_and_opposite_out() -> None:
     new = after["conv1.weight"][16:]
     np.testing.assert_array_equal(new[::2], new[1::2])
     assert len(np.unique(new, axis=0)) == 3
+    assert not np.isin(new, before["conv1.weight"]).any()
     out = after["conv2.weight"][:, 16:]
     np.testing.assert_array_equal(out[:, ::2], -out[:, 1::2])
     assert (out != 0).all()
