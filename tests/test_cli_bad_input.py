@@ -264,7 +264,7 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown node": (("--node", "cnov1", "--width", "20"), "did you mean conv1"),
     "nothing like it": (("--node", "zzz", "--width", "20"), "`inspect` lists"),
     "empty node": (("--node", "", "--width", "20"), "named ''"),
-    "unknown space": (("--space", "conv1", "--width", "20"), "did you mean /conv1/Conv"),
+    "unknown space": (("--space", "conv1x", "--width", "20"), "did you mean /conv1/Conv"),
     "smaller": (("--node", "conv1", "--width", "8"), "has width 16 today"),
     "equal": (("--node", "conv1", "--width", "16"), "has width 16 today"),
     "zero": (("--node", "conv1", "--width", "0"), "has width 16 today"),
