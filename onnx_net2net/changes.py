@@ -79,5 +79,5 @@ class Growth:
     constants: dict[tuple[str, Use], Change] = field(default_factory=dict)
     parted: set[str] = field(default_factory=set)
     operands: list[Operand] = field(default_factory=list)
-    attributes: dict[tuple[int, str], int] = field(default_factory=dict)
+    attributes: dict[tuple[int, str], int | float | list[int]] = field(default_factory=dict)
     divisions: list[Division] = field(default_factory=list)

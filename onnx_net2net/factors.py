@@ -46,6 +46,8 @@ def parse(text: str) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...]
 
     >>> parse("n (g i) *, (g o) -> n *")
     ((('n', 'g i', '*'), ('g o',)), (('n', '*'),))
+    >>> parse("(h d + h v) -> h")
+    ((('h d + h v',),), (('h',),))
     """
     left, _, right = text.partition("->")
     return _side(left), _side(right)
@@ -70,6 +72,22 @@ def _side(text: str) -> tuple[tuple[str, ...], ...]:
                 axes.append(word)
         operands.append(tuple(axes))
     return tuple(operands)
+
+
+def _terms(word: str) -> list[list[str]]:
+    """The products that lie end to end along an axis, each the list of its names."""
+    return [term.split() for term in word.split(" + ")]
+
+
+def _names(word: str) -> list[str]:
+    return [name for term in _terms(word) for name in term]
+
+
+def _length(word: str, sizes: Mapping[str, int]) -> int | None:
+    """How long an axis is; None where a name's size is open."""
+    if any(n not in sizes for n in _names(word)):
+        return None
+    return sum(math.prod(sizes[n] for n in term) for term in _terms(word))
 
 
 def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
@@ -127,24 +145,24 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
             place(-1 - k, axes, shape)
     _solve(words, dims, sizes)
     found = []
-    for name in dict.fromkeys(n for w in words.values() for n in w.split()):
+    for name in dict.fromkeys(n for w in words.values() for n in _names(w)):
         size = sizes.get(name)
         if size is None:
             continue
         at = {}
         inner, whole = 0, True
         for entry, word in words.items():
-            names = word.split()
-            if name not in names:
+            terms = [t for t in _terms(word) if name in t]
+            if not terms:
                 continue
-            labels = _labels(names, name, sizes, dims[entry])
+            labels = _labels(word, name, sizes, dims[entry])
             if labels is not None:
                 at[entry] = labels
-                inner = max(inner, names.index(name))
-            elif len(names) > 1:
+                inner = max(inner, *(t.index(name) for t in terms))
+            elif " " in word and (dims[entry] != 1 or _length(word, sizes) in (None, 1)):
                 whole = False  # it cannot grow there, so nowhere
         inputs = sum(slot >= 0 for slot, _ in at)
-        in_output = any(slot < 0 and name in w.split() for (slot, _), w in words.items())
+        in_output = any(slot < 0 and name in _names(w) for (slot, _), w in words.items())
         if at:
             role = _role(name, row.roles, inputs, in_output) if whole else "across"
             found.append(Factor(name, size, role, at, inner))
@@ -177,26 +195,28 @@ def misfit(row: Rule, site: Site) -> str:
             elif d not in (None, 1) and word[0] not in "*~1" and known.setdefault(word, d) != d:
                 return f"operand {slot} has {d} where {known[word]} is expected"
     for slot, word, d in products:
-        if all(n in known for n in word.split()):
-            wanted = math.prod(known[n] for n in word.split())
-            if d not in (1, wanted):
-                return f"operand {slot} has {d} where {wanted} is expected"
+        wanted = _length(word, known)
+        if wanted is not None and d not in (1, wanted):
+            return f"operand {slot} has {d} where {wanted} is expected"
     return ""
 
 
-def result_shape(row: Rule, site: Site) -> Shape | None:
-    """The first output's shape where the notation says it; None where `*` or sizes are open."""
+def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
+    """An output's shape where the notation says it; None where `*` or sizes are open."""
     if row.notation is None:
         return None
     text = row.notation if isinstance(row.notation, str) else row.notation(site)
     operands, results = parse(text)
+    if result >= len(results):
+        return None
+    wanted = results[result]
     words: dict[Entry, str] = {}
     dims: dict[Entry, int | None] = {}
     for slot, axes in enumerate(operands):
         if not site.has(slot):
             continue
         shape = site.dims(slot)
-        if axes == results[0] and "*" in axes:
+        if axes == wanted and "*" in axes:
             return shape
         for k, word in enumerate(_aligned(axes, len(shape))):
             words[slot, k], dims[slot, k] = word, shape[k]
@@ -204,12 +224,10 @@ def result_shape(row: Rule, site: Site) -> Shape | None:
     _solve(words, dims, sizes)
     stretch = sorted((w for w in sizes if w.startswith(".")), key=lambda w: -int(w[1:]))
     found: list[int | None] = []
-    for word in results[0]:
+    for word in wanted:
         for w in stretch if word == "..." else [word]:
-            names = w.split()
-            known = w == "1" or all(n in sizes for n in names)
-            found.append(int(np.prod([sizes.get(n, 1) for n in names])) if known else None)
-    return None if "*" in results[0] else tuple(found)
+            found.append(1 if w == "1" else _length(w, sizes))
+    return None if "*" in wanted else tuple(found)
 
 
 def _solve(
@@ -224,25 +242,33 @@ def _solve(
         for entry, word in words.items():
             names, d = word.split(), dims[entry]
             missing = [n for n in names if n not in sizes]
-            if len(names) > 1 and len(missing) == 1 and d is not None:
+            if len(names) > 1 and "+" not in names and len(missing) == 1 and d is not None:
                 known = int(np.prod([sizes[n] for n in names if n in sizes]))
                 if known and d % known == 0:
                     sizes[missing[0]] = d // known
 
 
-def _labels(names: list[str], name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
+def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
     """The factor's index at each position of an axis; None where the axis broadcasts it."""
-    if d is None or any(n not in sizes for n in names):
+    if d is None or _length(word, sizes) is None:
         return None
-    if len(names) == 1:
+    terms = _terms(word)
+    if terms == [[name]]:
         return np.arange(d) if d == sizes[name] else None
-    if int(np.prod([sizes[n] for n in names])) != d:
+    if _length(word, sizes) != d:
         return None
     # a factor of one position is not an index, unless the whole axis has one
-    if sizes[name] == 1 and not (d == 1 and name == names[-1]):
+    if sizes[name] == 1 and not (d == 1 and name == terms[0][-1]):
         return None
-    inside = int(np.prod([sizes[n] for n in names[names.index(name) + 1 :]]))
-    return (np.arange(d) // inside) % sizes[name]
+    return np.concatenate([_term_labels(term, name, sizes) for term in terms])
+
+
+def _term_labels(term: list[str], name: str, sizes: Mapping[str, int]) -> Array:
+    count = math.prod(sizes[n] for n in term)
+    if name not in term:
+        return np.full(count, -1)
+    inside = math.prod(sizes[n] for n in term[term.index(name) + 1 :])
+    return (np.arange(count) // inside) % sizes[name]
 
 
 def _components(rows: Array, columns: Array, n: int, m: int) -> tuple[int, Array, Array]:

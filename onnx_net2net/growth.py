@@ -195,22 +195,22 @@ def _part(analysis: Analysis, growth: Growth) -> Refusal | None:
 
 
 def _attributes(analysis: Analysis, growth: Growth) -> Refusal | None:
-    """Attributes that hold the size of a factor (group, num_groups)."""
+    """Attributes that hold the size of factors, or a default that depends on one."""
     for instance, carried in growth.space.passages.items():
         node = analysis.model.nodes[instance[0]]
-        wanted = TABLE[node.op].attributes
-        for name, factor in wanted.items():
-            for f in carried:
-                if f.name != factor:
-                    continue
-                fs = analysis.factors(node)
-                assert not isinstance(fs, Refusal)
-                sources = sources_of(analysis, growth.layout, instance)
-                ok, own = factors_commute(fs, carried, sources)
-                if not ok:
-                    return _misaligned(node)
-                if id(f) in own:
-                    growth.attributes[node.index, name] = len(own[id(f)])
+        row, site = TABLE[node.op], analysis.first.site(node)
+        if not row.held(site, {f.name: f.size for f in carried}, {}):
+            continue
+        fs = analysis.factors(node)
+        assert not isinstance(fs, Refusal)
+        sources = sources_of(analysis, growth.layout, instance)
+        ok, own = factors_commute(fs, carried, sources)
+        if not ok:
+            return _misaligned(node)
+        grown = {f.name: len(own[id(f)]) for f in carried if id(f) in own}
+        held = row.held(site, grown, {f.name: f.size for f in fs})
+        for name, value in held.items():
+            growth.attributes[node.index, name] = value
     return None
 
 

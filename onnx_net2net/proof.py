@@ -149,43 +149,78 @@ def factors_commute(
     Returns:
         (agree, id of a carried factor -> its own source, student index -> teacher index)
     """
-    by_entry: dict[Entry, list[tuple[Factor, int]]] = {}
+    by_entry: dict[Entry, list[Factor]] = {}
     for f in factors:
         for entry, index in f.at.items():
-            if not len(index):
-                continue
-            by_entry.setdefault(entry, []).append((f, int(np.argmax(index > 0)) or len(index)))
+            if len(index):
+                by_entry.setdefault(entry, []).append(f)
     own: dict[int, Array] = {}
     for entry, source in sources.items():
-        parts = sorted(by_entry.get(entry, []), key=lambda p: -p[1])
-        growing = [f for f, _ in parts if any(f is c for c in carried)]
-        if len(growing) != 1:
+        parts = by_entry.get(entry, [])
+        if not any(f is c for f in parts for c in carried):
             return False, own
-        (grows,) = growing
-        others = int(np.prod([f.size for f, _ in parts if f is not grows]))
-        if len(source) % others:
+        labels = np.array([f.at[entry] for f in parts])
+        stretch = _stretches(labels)
+        if (np.diff(stretch[source]) < 0).any():
             return False, own
-        inner = len(source)
-        for f, _ in parts:
-            size = len(source) // others if f is grows else f.size
-            inner //= size
-            position = (np.arange(len(source)) // inner) % size
-            index = f.at[entry][source]
-            if f is not grows:
-                if not np.array_equal(index, position):
-                    return False, own
-                continue
-            found = np.full(size, -1)
-            found[position] = index
-            if not np.array_equal(found[position], index):
+        for k in range(int(stretch[-1]) + 1):
+            here = stretch == k
+            inside = source[stretch[source] == k]
+            live = [(f, i) for f, i in zip(parts, labels, strict=True) if i[here][0] >= 0]
+            if live and not _product_commutes(live, carried, here, inside, own):
                 return False, own
-            known = own.setdefault(id(f), found)
-            if not np.array_equal(known, found):
+            if not live and not np.array_equal(inside, np.flatnonzero(here)):
                 return False, own
     for f in carried:  # an operand that must grow with the others, but did not
         if id(f) in own and any(e not in sources and _full(f, e) for e in f.at):
             return False, own
     return True, own
+
+
+def _stretches(labels: Array) -> Array:
+    """Which of the products that lie end to end along an axis each position belongs to.
+
+    Args:
+        labels: [factor, position], -1 where a factor has no index.
+    """
+    live = labels >= 0
+    begins: Array = np.asarray(live.any(0) & (labels <= 0).all(0))
+    begins[1:] |= (live[:, 1:] != live[:, :-1]).any(0)
+    begins[0] = False
+    return np.cumsum(begins)
+
+
+def _product_commutes(
+    parts: list[tuple[Factor, Array]], carried: list[Factor], here: Array, source: Array,
+    own: dict[int, Array],
+) -> bool:  # fmt: skip
+    """Whether the sources of one product agree with each other and with `own`, which they join."""
+    strides = {id(f): int(np.argmax(i[here] > 0)) or int(here.sum()) for f, i in parts}
+    parts = sorted(parts, key=lambda p: -strides[id(p[0])])
+    growing = [f for f, _ in parts if any(f is c for c in carried)]
+    if len(growing) > 1:
+        return False
+    others = int(np.prod([f.size for f, _ in parts if f not in growing]))
+    if len(source) % others or (not growing and len(source) != others):
+        return False
+    inner = len(source)
+    for f, labels in parts:
+        size = len(source) // others if f in growing else f.size
+        inner //= size
+        position = (np.arange(len(source)) // inner) % size
+        index = labels[source]
+        if f not in growing:
+            if not np.array_equal(index, position):
+                return False
+            continue
+        found = np.full(size, -1)
+        found[position] = index
+        if not np.array_equal(found[position], index):
+            return False
+        known = own.setdefault(id(f), found)
+        if not np.array_equal(known, found):
+            return False
+    return True
 
 
 def _full(f: Factor, entry: Entry) -> bool:

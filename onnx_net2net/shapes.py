@@ -160,14 +160,13 @@ class Inference:
             if not t:
                 continue
             types[local] = facts.types.get(t) or TypeProto()
-            if row.like and types[local].HasField("tensor_type"):  # its twin takes floats
-                types[local] = tensor_type(TensorProto.FLOAT, shape_of(types[local]))
-            if row.like:  # quantised operands, which the operator that it is like does not take
-                types[local] = tensor_type(TensorProto.FLOAT, shape_of(types[local]))
             v = facts.values.get(t)
             if v is not None and v.size <= 4096 and v.dtype != object:
                 data[local] = onnx.numpy_helper.from_array(np.asarray(v))
         found = self._asked(schema, proto, types, data)
+        if row.like and isinstance(found, str):  # operands that its twin takes as floats only
+            types = {o: tensor_type(TensorProto.FLOAT, shape_of(t)) for o, t in types.items()}
+            found = self._asked(schema, proto, types, data)
         if isinstance(found, str):
             facts.failed.append(f"{node.name}: {found}")
             return {}
@@ -247,15 +246,18 @@ def _sized(shape: Shape | None) -> Array | None:
 
 
 def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
-    """For operators that onnx cannot infer: the shape that the row's notation gives."""
-    first = facts.types.get(node.inputs[0]) if node.inputs else None
-    try:
-        shape = result_shape(row, facts.site(node))
-    except LookupError:
-        return {}
-    if shape is None or first is None or not node.outputs:
-        return {}
-    return {node.proto.output[0]: tensor_type(first.tensor_type.elem_type, shape)}
+    """For operators that onnx cannot infer: the shapes that the row's notation gives."""
+    site, found = facts.site(node), dict[str, TypeProto]()
+    for k, name in enumerate(node.proto.output):
+        slot = row.typed.get(k, 0)
+        kind = facts.types.get(node.inputs[slot]) if slot < len(node.inputs) else None
+        try:
+            shape = result_shape(row, site, k) if name and kind is not None else None
+        except LookupError:
+            continue
+        if shape is not None and kind is not None:
+            found[name] = tensor_type(kind.tensor_type.elem_type, shape)
+    return found
 
 
 def _unbound(t: TypeProto) -> TypeProto:

@@ -20,6 +20,8 @@ def case(
     refuses: str = "", **attributes: Any,
 ) -> None:  # fmt: skip
     """Add one case for each of the space-separated operators."""
+    if "version" in attributes:  # an attribute of that name
+        attributes["opset"] = attributes.pop("version")
     for name in op.split():
         CASES.setdefault(name, []).append(
             Case(name, roles, operands, attributes, opset, outputs, refuses)

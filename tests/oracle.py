@@ -34,14 +34,17 @@ class Growth:
 
     def along(self, index: Array, size: int) -> tuple[Array, Array]:
         """The same for an axis that is a product with this factor in it."""
-        d = len(index)
-        inner = next(
-            i for i in range(1, d + 1)
-            if d % (size * i) == 0 and np.array_equal((np.arange(d) // i) % size, index)
-        )  # fmt: skip
-        places = np.arange(d).reshape(-1, size, inner)
-        new = np.broadcast_to(self.new[None, :, None], (len(places), len(self.new), inner))
-        return places[:, self.source].reshape(-1), new.reshape(-1)
+        source, new = [], []
+        ends = np.flatnonzero((np.diff(index) < 0) | (np.diff(index < 0) != 0)) + 1
+        for places in np.split(np.arange(len(index)), ends):
+            if index[places[0]] < 0:
+                source.append(places)
+                new.append(np.zeros(len(places), bool))
+                continue
+            each = places.reshape(size, -1)
+            source.append(each[self.source].reshape(-1))
+            new.append(np.repeat(self.new, each.shape[1]))
+        return np.concatenate(source), np.concatenate(new)
 
 
 def growths(f: Factor, rng: np.random.Generator) -> Iterator[Growth]:
@@ -96,7 +99,7 @@ def rewritten(case: Case, sources: Sources) -> tuple[list[Array | None], dict[st
 def _kinds(case: Case, row: Rule, f: Factor) -> Iterator[str]:
     yield "copy"
     slots = {s for s, _ in f.at if s >= 0}
-    floats = all(case.arrays[s].dtype.kind not in "biu" for s in slots)  # type: ignore[union-attr]
+    floats = all(case.arrays[s].dtype.kind not in "biuOSU" for s in slots)  # type: ignore[union-attr]
     if f.role in ("mean", "max") or not slots or not floats:
         return
     constant = {s for s in slots if case.operands[s].constant}  # type: ignore[union-attr]
@@ -158,15 +161,15 @@ def check_factor(case: Case, f: Factor, seed: int = 0) -> int:
     """Execute one claim of a row; returns how many students were run."""
     row, rng, done = TABLE[case.op], np.random.default_rng(seed), 0
     inputs = [e for e in f.at if e[0] >= 0]
+    fs = case.analysis.factors(case.node)
+    known = {} if isinstance(fs, Refusal) else {o.name: o.size for o in fs}
     whole = {k for k, a in enumerate(case.arrays) if a is not None and a.dtype.kind in "iu"}
     absorb = [e for e in inputs if e[0] not in whole - row.offsets.keys()]
     splits: list[Entry | None] = list(absorb) if f.role == "sum" else [None]
     for g in growths(f, rng):
         sources = {e: g.along(index, f.size)[0] for e, index in f.at.items()}
         given, attributes = rewritten(case, sources)
-        for name, factor in row.attributes.items():
-            if factor == f.name:
-                attributes[name] = len(g.source)
+        attributes |= row.held(case.site, {f.name: len(g.source)}, known)
         for kind in _kinds(case, row, f):
             for split in splits:
                 arrays = _student(case, given, f, g, kind, split, rng)

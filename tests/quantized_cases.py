@@ -80,3 +80,31 @@ case("com.microsoft.QLinearGlobalAveragePool", "", u(2, 3, 3, 4), *_X, *_Y, chan
      refuses="channels last")  # fmt: skip
 case("com.microsoft.QLinearAveragePool", "pp-- . . . . > pp--", u(2, 4, 6, 6), *_X, *_Y,
      kernel_shape=[2, 2])  # fmt: skip
+
+case("com.microsoft.QuantizeLinear", "ppp p p > ppp", x(2, 4, 3), _S4, _Z4, axis=1)
+case("com.microsoft.DequantizeLinear", "ppp . . > ppp", u(2, 4, 3), s(0.02), z(7))
+case("com.microsoft.QLinearConv", "ps-- . . ps-- p p . . p > pp--", u(2, 6, 5, 5), *_X,
+     q(4, 6, 3, 3), _S4, _Z4, *_Y, q(4, low=-999, high=999, dtype="i4"))  # fmt: skip
+case("com.microsoft.QLinearConv", "", u(2, 5, 5, 6), *_X,
+     q(4, 6, 3, 3), _S4, _Z4, *_Y, channels_last=1, refuses="channels last")  # fmt: skip
+case("com.microsoft.DynamicQuantizeMatMul", "pp pp . . p > pp", x(3, 6), q(6, 4), s(0.02),
+     z(3, dtype="i1"), w(4))  # fmt: skip
+case("com.microsoft.DynamicQuantizeMatMul", "ppp pp p p > ppp", x(2, 3, 6), q(6, 4), _S4, _Z4)
+case("com.microsoft.MatMulIntegerToFloat", "pps sp . p . p p > ppp", u(2, 3, 6), q(6, 4), s(0.02),
+     _S4, z(128), _Z4, w(4))  # fmt: skip
+case("com.microsoft.MatMulInteger16", "ps sp > pp", x(3, 6, low=-90, high=90, dtype="i2"),
+     q(6, 4, dtype="i2"))  # fmt: skip
+case("com.microsoft.MulInteger", "pp . p . > pp", u(3, 6), z(7), q(6, low=0, dtype="u1"), z(9))
+case("com.microsoft.QLinearWhere", "pp pp . . pp . . . . > pp", x(2, 5, dtype="?"), u(2, 5), *_X,
+     u(2, 5), *_X, *_Y)  # fmt: skip
+case("com.microsoft.QLinearSoftmax", "pp- . . . . > pp-", u(2, 3, 5), *_X, s(1 / 256), z(0),
+     axis=-1, version=13)  # fmt: skip
+case("com.microsoft.QLinearReduceMean", "pmp . . . . > pp", u(2, 4, 3), *_X, *_Y, axes=[1],
+     keepdims=0)  # fmt: skip
+case("com.microsoft.ReduceSumInteger", "psp > p-p", q(2, 4, 3), axes=[1], keepdims=1)
+case("com.microsoft.QEmbedLayerNormalization", "p- p- -m -m -m m m _ . . . . . . . . . . > p-m p",
+     x(2, 3, low=0, high=3, dtype="i4"), x(2, 3, low=0, high=3, dtype="i4"), q(9, 6, dtype="u1"),
+     q(9, 6, dtype="u1"), q(4, 6, dtype="u1"), q(6, dtype="u1"), q(6, dtype="u1"), None,
+     *[s(0.02)] * 5, *[z(3)] * 5, outputs=2)  # fmt: skip
+case("com.microsoft.QAttention", "p-s sp p . . _ . . > p-p", u(2, 3, 5), q(5, 72), w(72), s(0.02),
+     s(0.02), None, z(128), z(3, dtype="i1"), num_heads=4)  # fmt: skip

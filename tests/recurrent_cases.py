@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from operator_cases import case
 from single_node import c, w, x
 
@@ -31,3 +33,15 @@ case("ai.onnx.ml.Imputer", "-- > --", x(2, 3), imputed_value_floats=[0.1, 0.2, 0
      replaced_value_float=0.5)  # fmt: skip
 case("ai.onnx.ml.Normalizer", "-- > --", x(2, 3), norm="L2")
 case("ai.onnx.ml.Binarizer", "pp > pp", x(2, 5), threshold=0.5)
+
+_GATES: Any = {"low": -60, "high": 60, "dtype": "i1"}
+_ZERO = c([0], dtype="i1")
+case("com.microsoft.DynamicQuantizeLSTM", "-pp -pp -pp -p _ _ _ _ - - - - > --pp -pp -pp", _X,
+     w(1, 4, 20, **_GATES), w(1, 5, 20, **_GATES), w(1, 40), None, None, None, None,
+     c([0.02], dtype="f4"), _ZERO, c([0.01], dtype="f4"), _ZERO, outputs=3,
+     hidden_size=5)  # fmt: skip
+case("com.microsoft.DynamicQuantizeLSTM", "-pp -pp -pp -p _ -pp -pp _ -p -p -p -p > --pp -pp -pp",
+     _X, w(1, 4, 20, **_GATES), w(1, 5, 20, **_GATES), w(1, 40), None, x(1, 2, 5), x(1, 2, 5), None,
+     w(1, 20, low=0.01, high=0.03), w(1, 20, low=0, high=0, dtype="i1"),
+     w(1, 20, low=0.01, high=0.03), w(1, 20, low=0, high=0, dtype="i1"), outputs=3,
+     hidden_size=5)  # fmt: skip

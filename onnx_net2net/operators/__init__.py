@@ -7,9 +7,12 @@ what a row can say, and add a row with `rule(...)` in the family's file.
 from __future__ import annotations
 
 from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
+    attention,
+    blockwise,
     classical,
     control,
     elementwise,
+    fused,
     linear,
     movement,
     normalization,
@@ -18,7 +21,9 @@ from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
     recurrent,
     reduction,
     selection,
+    sequence_mixing,
     sizes,
+    text,
     window,
 )
 from onnx_net2net.operators.rule import TABLE, Array, Block, Grown, Rule, Shape, Site, Slot, rule

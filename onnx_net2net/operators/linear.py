@@ -35,6 +35,34 @@ rule(
 )
 
 
+rule(
+    "com.microsoft.ConvTransposeWithDynamicPads",
+    notation="n (g i) *, (g i) o *, ~, (g o) -> n (g o) y z",
+    sizes=_groups,
+    roles={"y": "across", "z": "across"},
+    attributes={"group": "g"},
+)
+
+
+def _deformed(site: Site) -> str:
+    """Channels in groups that move together: those of the weight, or those of the offsets."""
+    group, moved = int(site.attr("group", 1)), int(site.attr("offset_group", 1))
+    if group > 1 and moved > 1:
+        raise LookupError("groups of channels and groups of offsets")
+    w = "(g o) i *" if moved == 1 else "(g o) (q i) *"
+    x = "n (g i) *" if moved == 1 else "n (q i) *"
+    return f"{x}, {w}, n *, (g o), n * -> n (g o) *"
+
+
+rule(
+    "DeformConv",
+    notation=_deformed,
+    sizes=lambda s: {**_groups(s), "q": int(s.attr("offset_group", 1))},
+    roles={"q": "across"},
+    attributes={"group": "g"},
+)
+
+
 def _gemm(site: Site) -> str:
     a = "k m" if site.attr("transA", 0) else "m k"
     b = "n k" if site.attr("transB", 0) else "k n"
@@ -71,7 +99,9 @@ def _fused_matmul(site: Site) -> str:
 
 
 rule("MatMul", notation=_matmul, zero=())
-rule("com.microsoft.FusedMatMul", notation=_fused_matmul, zero=())
+rule("com.microsoft.FusedMatMul com.microsoft.TransposeMatMul", notation=_fused_matmul, zero=())
+rule("com.microsoft.FusedMatMulActivation", notation=_fused_matmul)
+rule("com.microsoft.GemmFastGelu", notation="... m k, k n, n -> ... m n", zero=(2,))
 
 
 def _einsum(site: Site) -> str:

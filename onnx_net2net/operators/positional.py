@@ -53,7 +53,7 @@ def _gather_nd(site: Site) -> str:
     return f"{' '.join(data)}, {' '.join(lead + inside)} y -> {' '.join(lead + inside + rest)}"
 
 
-rule("GatherND", notation=_gather_nd, roles=_ACROSS, zero=(0,))
+rule("GatherND com.microsoft.GatherND", notation=_gather_nd, roles=_ACROSS, zero=(0,))
 
 
 def _scatter_nd(site: Site) -> str:
@@ -85,4 +85,4 @@ def _compress(site: Site) -> str:
 
 
 rule("Compress", notation=_compress, roles=_ACROSS, zero=())
-rule("Trilu", notation="... x y, ~ -> ... x y", roles=_ACROSS, zero=())
+rule("Trilu com.microsoft.Trilu", notation="... x y, ~ -> ... x y", roles=_ACROSS, zero=())

@@ -24,8 +24,14 @@ def _linear(site: Site) -> str:
     return f"{names}, a{axis}, {_vector(site, 2, f'a{axis}')} -> {names}"
 
 
-rule("QuantizeLinear", notation=_linear)
-rule("DequantizeLinear", notation=_linear, linear=True, offsets={0: 2})
+rule("QuantizeLinear com.microsoft.QuantizeLinear", notation=_linear, typed={0: 2})
+rule(
+    "DequantizeLinear com.microsoft.DequantizeLinear",
+    notation=_linear,
+    linear=True,
+    offsets={0: 2},
+    typed={0: 1},
+)
 # its scale comes from the smallest and the largest value, which copies do not move
 rule("DynamicQuantizeLinear", notation="... -> ..., ~, ~", roles={".": "max"})
 
@@ -36,10 +42,20 @@ def _groups(site: Site) -> Mapping[str, int]:
 
 def _conv(site: Site) -> str:
     scale, zero = _vector(site, 4, "(g o)"), _vector(site, 5, "(g o)")
+    if site.attr("channels_last", 0):
+        raise LookupError("channels last")
     return f"n (g i) *, ~, ~, (g o) i *, {scale}, {zero}, ~, ~, (g o) -> n (g o) *"
 
 
-rule("QLinearConv", notation=_conv, sizes=_groups, attributes={"group": "g"}, offsets={3: 5})
+for _name, _like in (("QLinearConv", ""), ("com.microsoft.QLinearConv", "QLinearConv")):
+    rule(
+        _name,
+        notation=_conv,
+        sizes=_groups,
+        attributes={"group": "g"},
+        offsets={3: 5},
+        like=_like,
+    )
 rule(
     "ConvInteger",
     notation=lambda s: f"n (g i) *, (g o) i *, ~, {_vector(s, 3, '(g o)')} -> n (g o) *",
@@ -96,3 +112,61 @@ def _pool(site: Site) -> str:
 
 rule("com.microsoft.QLinearGlobalAveragePool", notation=_pool, like="GlobalAveragePool")
 rule("com.microsoft.QLinearAveragePool", notation=_pool, like="AveragePool")
+
+
+def _product(site: Site) -> str:
+    left = "... m k" if site.rank(0) > 2 else "m k"
+    right = "... k n" if site.rank(1) > 2 else "k n"
+    out = "... m n" if max(site.rank(0), site.rank(1)) > 2 else "m n"
+    return f"{left}, {right} -> {out}"
+
+
+def _dynamic(site: Site) -> str:
+    ins, _, out = _product(site).partition(" -> ")
+    return f"{ins}, {_vector(site, 2, 'n')}, {_vector(site, 3, 'n')}, n -> {out}"
+
+
+# what is contracted must divide in the integers: input 0 is rounded by its largest number
+rule(
+    "com.microsoft.DynamicQuantizeMatMul",
+    notation=_dynamic,
+    roles={"k": "parallel"},
+    divides=((1, 0),),
+    offsets={1: 3},
+    ranged=True,
+)
+
+
+def _to_float(site: Site) -> str:
+    ins, _, out = _product(site).partition(" -> ")
+    scale, zero = _vector(site, 3, "n"), _vector(site, 5, "n")
+    return f"{ins}, {_vector(site, 2, 'm')}, {scale}, {_vector(site, 4, 'm')}, {zero}, n -> {out}"
+
+
+rule("com.microsoft.MatMulIntegerToFloat", notation=_to_float, offsets={1: 5}, typed={0: 2})
+rule("com.microsoft.MatMulInteger16", notation=_product, offsets={1: 2})
+rule("com.microsoft.MulInteger", notation="..., ~, ..., ~ -> ...")
+rule("com.microsoft.QLinearWhere", notation="..., ..., ~, ~, ..., ~, ~, ~, ~ -> ...", typed={0: 1})
+
+
+def _softmax(site: Site) -> str:
+    rank = len(site.dims(0))
+    axis = int(site.attr("axis", -1)) % max(rank, 1)
+    flat = site.attr("opset", 13) < 13
+    names = " ".join(f"{'x' if k == axis or (flat and k > axis) else 'a'}{k}" for k in range(rank))
+    return f"{names}, ~, ~, ~, ~ -> {names}"
+
+
+rule("com.microsoft.QLinearSoftmax", notation=_softmax, roles={"x": "across"})
+
+
+def _reduced(site: Site) -> str:
+    rank, keep = len(site.dims(0)), site.attr("keepdims", 1)
+    axes = {int(a) % rank for a in site.attr("axes", [])} or set(range(rank))
+    before = " ".join(f"{'r' if k in axes else 'a'}{k}" for k in range(rank))
+    after = " ".join("1" if k in axes else f"a{k}" for k in range(rank) if keep or k not in axes)
+    return f"{before}, ~, ~, ~, ~ -> {after}"
+
+
+rule("com.microsoft.QLinearReduceMean", notation=_reduced, roles={"r": "mean"})
+rule("com.microsoft.ReduceSumInteger", notation=_reduced, roles={"r": "sum"})

@@ -39,3 +39,26 @@ for _name, _gates, _outputs in (("RNN", 1, 2), ("GRU", 3, 2), ("LSTM", 4, 3)):
         attributes={"hidden_size": "h"},
         divides=((2, 2),),  # the state is fed back through R
     )
+
+
+def _dynamic(site: Site) -> str:
+    """Weights transposed and quantised, by tensor or by column."""
+
+    def scale(slot: int) -> str:
+        return "d (q h)" if site.rank(slot) == 2 else "d"
+
+    ins = ["s b i", "d i (q h)", "d h (q h)", "d (t q h)", "b", "d b h", "d b h", "d (p h)"]
+    ins += [scale(k) for k in (8, 9, 10, 11)]
+    return ", ".join(ins) + " -> s d b h, d b h, d b h"
+
+
+rule(
+    "com.microsoft.DynamicQuantizeLSTM",
+    notation=_dynamic,
+    sizes=_sizes(4),
+    roles={**dict.fromkeys("sdqtp", "across"), "i": "parallel"},
+    attributes={"hidden_size": "h"},
+    divides=((1, 1), (2, 1)),
+    offsets={1: 9, 2: 11},
+    ranged=True,
+)

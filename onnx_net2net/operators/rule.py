@@ -5,6 +5,7 @@ A computing operator is one line in einops-like notation, e.g. Conv:
     n (g i) *, (g o) i *, (g o) -> n (g o) *
 
 - a name is an index that axes share; `(g i)` is an axis that is a product, `g` outermost;
+- `(h d + h v)` is an axis that lies end to end: first `h d` positions, then `h v`;
 - `...` are axes that pass through one by one, aligned from the right (broadcasting);
 - `*` are axes that the operator works across (windows, sorted axes): they cannot grow,
   unless the row gives them a role;
@@ -17,6 +18,7 @@ An operand shorter than its pattern lacks the leading names; a dimension of 1 br
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +71,10 @@ class Site:
     def has(self, slot: int) -> bool:
         """Whether input `slot` is present."""
         return slot < len(self.node.inputs) and bool(self.node.inputs[slot])
+
+    def gives(self, slot: int) -> bool:
+        """Whether output `slot` is asked for."""
+        return slot < len(self.node.outputs) and bool(self.node.outputs[slot])
 
     def ints(self, slot: int, attribute: str = "") -> list[int] | None:
         """Integers given by input `slot` or, in old opsets, by `attribute`.
@@ -160,7 +166,10 @@ class Rule:
             `mean` (averaged or normalised: equal counts), `max`, `sum` (summed without a
             second operand), `across`. Digits at the end of a name do not count; `.` stands
             for the axes of `...`.
-        attributes: integer attribute -> the name whose size it must equal.
+        attributes: integer attribute -> the name, or product of names, whose size it must
+            equal; `h d, h v` where it is a list.
+        pins: attribute -> the name on whose size its default depends, and that default at the
+            teacher's size (None: it is given): written down when the name grows.
         movement: blocks that say where each output element comes from; instead of notation.
         slots: operands that hold sizes and must follow.
         fold: the operator on small known arrays, for shape arithmetic.
@@ -170,17 +179,22 @@ class Rule:
         partial: operands for which not every number gives one (logarithm, divisor).
         linear: input 0 enters linearly, so a division may be done before this node.
         divides: (input, dimension) pairs that pass a name on and contract it as well (the
-            state that a recurrent layer feeds back to itself).
+            state that a recurrent layer feeds back to itself, the scales of packed weights).
         offsets: input with quantised weights -> input with their zero point.
         like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
+        typed: output -> the input whose element type it has, where that is not input 0.
         sized: reads nothing but its input's size.
         random: draws at run time, so copies would differ.
+        ranged: rounds by the largest number that it meets, which free rows would shift.
     """
 
     notation: str | Callable[[Site], str] | None = None
     sizes: Callable[[Site], Mapping[str, int]] | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] | Callable[[Site], Mapping[str, str]] = field(
+        default_factory=dict
+    )
+    pins: Mapping[str, tuple[str, Callable[[Site], float | None]]] = field(default_factory=dict)
     movement: Callable[[Site], Sequence[Block]] | None = None
     slots: tuple[Slot, ...] = ()
     fold: Callable[[Node, list[Any]], Sequence[Any]] | None = None
@@ -191,8 +205,34 @@ class Rule:
     offsets: Mapping[int, int] = field(default_factory=dict)
     divides: tuple[tuple[int, int], ...] = ()
     like: str = ""
+    typed: Mapping[int, int] = field(default_factory=dict)
     sized: bool = False
     random: bool = False
+    ranged: bool = False
+
+    def held(
+        self, site: Site, grown: Mapping[str, int], sizes: Mapping[str, int]
+    ) -> dict[str, int | float | list[int]]:
+        """What attributes must hold in the student.
+
+        Args:
+            site: the teacher's site.
+            grown: name -> its new size.
+            sizes: name -> its old size; names of one position may be missing.
+        """
+        found: dict[str, int | float | list[int]] = {}
+        wanted = self.attributes(site) if callable(self.attributes) else self.attributes
+        now = {**(self.sizes(site) if self.sizes else {}), **sizes, **grown}
+        for attribute, words in wanted.items():
+            if not grown.keys() & set(words.replace(",", " ").split()):
+                continue
+            each = [math.prod(now.get(n, 1) for n in word.split()) for word in words.split(",")]
+            found[attribute] = each if "," in words else each[0]
+        for attribute, (name, default) in self.pins.items():
+            value = default(site) if name in grown else None
+            if value is not None:
+                found[attribute] = value
+        return found
 
     def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""
@@ -205,7 +245,7 @@ class Rule:
 
     def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""
-        return not (slots - constant) & self._partial(site)
+        return not self.ranged and not (slots - constant) & self._partial(site)
 
     def _partial(self, site: Site) -> set[int]:
         return set(self.partial(site) if callable(self.partial) else self.partial)
@@ -225,3 +265,12 @@ def rule(names: str, **fields: Any) -> None:
         if name in TABLE:
             raise ValueError(f"operator {name} has a row already")
         TABLE[name] = Rule(**fields)
+
+
+def blocked(why: str) -> Callable[[Site], str]:
+    """A notation that applies to no axis at all, and says why."""
+
+    def notation(site: Site) -> str:
+        raise LookupError(f"{site.node.op.rpartition('.')[2]} {why}")
+
+    return notation

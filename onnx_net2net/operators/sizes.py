@@ -55,4 +55,6 @@ rule(
     notation="-> x",
     fold=lambda node, args: [np.arange(*(a.reshape(()) for a in args), dtype=args[0].dtype)],
 )
+rule("com.microsoft.Range", like="Range")
+rule("com.microsoft.Unique", like="Unique")
 rule("OneHot EyeLike NonZero Unique NonMaxSuppression DFT STFT Det Col2Im CenterCropPad")

@@ -13,6 +13,13 @@ def _pool(site: Site) -> str:
     return "n c * -> n c *"
 
 
+def _unpool(site: Site) -> str:
+    raise LookupError("its positions are flat and count channels")
+
+
+rule("MaxUnpool", notation=_unpool)
+_SPATIAL = dict.fromkeys("uvwxyz", "across")
+rule("com.microsoft.NhwcMaxPool", notation="n u v c -> n y z c", roles=_SPATIAL)
 rule("MaxPool", notation=_pool, zero=())
 rule(
     "AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool",
@@ -20,6 +27,8 @@ rule(
     zero=(),
 )
 rule("GridSample", notation="n c *, n * -> n c *", zero=(0,))
+rule("com.microsoft.GridSample", notation="n c u v, n y z w -> n c y z", roles=_SPATIAL, zero=(0,))
+rule("com.microsoft.CropAndResize", notation="x c u v, r w, r, ~ -> r c y z", roles=_SPATIAL)
 rule("RoiAlign MaxRoiPool", notation="x c *, r *, r -> r c *", roles={"x": "across"}, zero=(0,))
 
 
