@@ -16,7 +16,7 @@ from onnx_net2net.errors import Refusal
 from onnx_net2net.factors import Factor
 from onnx_net2net.layout import segments
 from onnx_net2net.model import Node
-from onnx_net2net.operators import Array
+from onnx_net2net.operators import TABLE, Array
 from onnx_net2net.spaces import Axis, Instance, Space, axis_of, closures
 
 
@@ -100,9 +100,11 @@ def _parts(analysis: Analysis, space: Space) -> list[frozenset[str]]:
     for (index, use), carried in space.passages.items():
         node = analysis.model.nodes[index]
         summed = _computed_sums(analysis, node) if use is None else []
-        for f in carried if summed else ():
+        offers = TABLE[node.op].offers
+        for f in carried if summed or offers else ():
             at = [e for e in f.at if e[0] >= 0]
             part = "qk" if any(f is s for s in summed) else "heads" if len(at) > 1 else "v"
+            part = offers.get(f.name, part)
             for entry in at:
                 labels = space.labels.get(axis_of(analysis, (index, use), entry))
                 if labels is not None:

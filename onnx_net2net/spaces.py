@@ -353,7 +353,8 @@ class Closures(Iterator[Space]):
                 for space in self._explore(other):
                     some = True
                     yield space
-                if some and row.movement is None:  # a product of the operator's own: its default
+                # a product of the operator's own: its default, unless it offers each of its names
+                if some and row.movement is None and not row.offers:
                     return
         else:
             yield _finished(state, self._seed)

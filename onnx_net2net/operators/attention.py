@@ -14,6 +14,7 @@ from onnx_net2net.operators.rule import Site, blocked, rule
 
 # t, u, p: positions of keys; w, x, y, z: what is named so below is worked across
 ACROSS = dict.fromkeys("tupwxyz", "across")
+WIDTHS = {"g": "heads", "r": "heads", "h": "heads", "d": "qk", "v": "v"}
 
 
 def heads(site: Site) -> Mapping[str, int]:
@@ -63,6 +64,7 @@ rule(
     notation=_attention,
     sizes=_attention_sizes,
     roles=ACROSS,
+    offers=WIDTHS,
     attributes=lambda s: {"q_num_heads": "g r", "kv_num_heads": "g"} if s.rank(0) == 3 else {},
     pins={"scale": ("d", _scale)},
 )
@@ -109,6 +111,7 @@ rule(
     notation=_multi_head,
     sizes=_multi_head_sizes,
     roles=ACROSS,
+    offers=WIDTHS,
     attributes={"num_heads": "h"},
     pins={"scale": ("d", _scale)},
 )
@@ -136,6 +139,7 @@ rule(
     notation=_grouped,
     sizes=_grouped_sizes,
     roles=ACROSS,
+    offers=WIDTHS,
     attributes={"num_heads": "g r", "kv_num_heads": "g"},
 )
 
@@ -169,6 +173,7 @@ rule(
     notation=partial(_packed, slots=(3, 4, 5)),
     sizes=_packed_sizes,
     roles=ACROSS,
+    offers=WIDTHS,
     attributes={"num_heads": "h", "qkv_hidden_sizes": "h y, h y, h v"},
 )
 rule(
@@ -176,6 +181,7 @@ rule(
     notation=partial(_packed, slots=(5, 8, 0)),
     sizes=_packed_sizes,
     roles=ACROSS,
+    offers=WIDTHS,
     attributes={"num_heads": "h"},
     offsets={1: 7},
     typed={0: 3, 1: 3},
@@ -197,6 +203,7 @@ rule(
     notation=_decoder,
     sizes=_multi_head_sizes,
     roles={**ACROSS, "v": "across"},
+    offers=WIDTHS,
     attributes={"num_heads": "h"},
 )
 rule(

@@ -185,6 +185,7 @@ class Rule:
         typed: output -> the input whose element type it has, where that is not input 0.
         sized: reads nothing but its input's size.
         random: draws at run time, so copies would differ.
+        offers: name in its products that is a width of its own -> what a user calls it.
         ranged: rounds by the largest number that it meets, which free rows would shift.
     """
 
@@ -208,6 +209,7 @@ class Rule:
     typed: Mapping[int, int] = field(default_factory=dict)
     sized: bool = False
     random: bool = False
+    offers: Mapping[str, str] = field(default_factory=dict)
     ranged: bool = False
 
     def held(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.attention import ACROSS, heads
+from onnx_net2net.operators.attention import ACROSS, WIDTHS, heads
 from onnx_net2net.operators.rule import Site, blocked, rule
 
 
@@ -54,6 +54,7 @@ rule(
     sizes=_rotary_sizes,
     roles={**ACROSS, "q": "across"},
     attributes=_rotary_attributes,
+    offers=WIDTHS,
     zero=(0,),
 )
 rule(
@@ -76,6 +77,7 @@ rule(
     sizes=heads,
     roles=ACROSS,
     attributes={"q_num_heads": "g r", "kv_num_heads": "g"},
+    offers=WIDTHS,
 )
 
 
