@@ -111,3 +111,4 @@ case("Pad", x(2, 4, 3), c([3, 3]), _ZERO, c([-2]))
 
 case("ConstantOfShape", c([2, 6, 3]))
 case("ConstantOfShape", c([4]))
+case("com.microsoft.Pad", x(2, 6, 3), c([0, 1, 0, 0, 2, 0]))

@@ -108,3 +108,7 @@ case("com.microsoft.QEmbedLayerNormalization", "p- p- -m -m -m m m _ . . . . . .
      *[s(0.02)] * 5, *[z(3)] * 5, outputs=2)  # fmt: skip
 case("com.microsoft.QAttention", "p-s sp p . . _ . . > p-p", u(2, 3, 5), q(5, 72), w(72), s(0.02),
      s(0.02), None, z(128), z(3, dtype="i1"), num_heads=4)  # fmt: skip
+case("com.microsoft.QLinearConcat", ". . pp . . pp . . > pp", *_Y, u(2, 4), *_X, u(2, 3), *_X,
+     axis=1)  # fmt: skip
+case("com.microsoft.QLinearConcat", ". . pp . . pp . . pp . . > pp", *_Y, u(4, 2), *_X, u(3, 2),
+     *_X, u(5, 2), *_X, axis=0)  # fmt: skip

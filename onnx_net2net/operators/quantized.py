@@ -170,3 +170,20 @@ def _reduced(site: Site) -> str:
 
 rule("com.microsoft.QLinearReduceMean", notation=_reduced, roles={"r": "mean"})
 rule("com.microsoft.ReduceSumInteger", notation=_reduced, roles={"r": "sum"})
+
+
+def _concatenated(site: Site) -> str:
+    """Data, scale and zero point in turn; the data lie end to end."""
+    rank = len(site.dims(2))
+    axis = int(site.attr("axis", 0)) % rank
+    ins, parts = ["~", "~"], []
+    for k in range((len(site.shapes) - 2) // 3):
+        names = [f"x{k}" if d == axis else f"a{d}" for d in range(rank)]
+        ins += [" ".join(names), "~", "~"]
+        parts.append(f"x{k}")
+    whole = f"({' + '.join(parts)})" if len(parts) > 1 else parts[0]
+    out = " ".join(whole if d == axis else f"a{d}" for d in range(rank))
+    return f"{', '.join(ins)} -> {out}"
+
+
+rule("com.microsoft.QLinearConcat", notation=_concatenated, typed={0: 2})

@@ -203,9 +203,11 @@ def _pad_zero(site: Site) -> Operands | None:
     return () if plain or (value is not None and not np.any(value)) else None
 
 
-rule(
-    "Pad",
-    movement=_pad,
-    slots=(Slot(_padded, input=1, attribute="pads", since=11),),
-    zero=_pad_zero,
-)
+for _name, _like in (("Pad", ""), ("com.microsoft.Pad", "Pad")):
+    rule(
+        _name,
+        movement=_pad,
+        slots=(Slot(_padded, input=1, attribute="pads", since=11),),
+        zero=_pad_zero,
+        like=_like,
+    )
