@@ -62,14 +62,28 @@ class Division:
     dtype: int
 
 
+@dataclass(frozen=True)
+class Correction:
+    """A node before an input (slot >= 0) or behind an output (slot < 0) that evens copies out.
+
+    `operand`: its second operand at each position of the axis.
+    """
+
+    node: int
+    slot: int
+    dim: int
+    op: str
+    operand: Array
+
+
 @dataclass
 class Growth:
     """Everything that one step changes.
 
     `constants`: (leaf, use) -> change; `parted`: leaves whose uses get different arrays;
     `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
-    value; `divisions`: nodes to insert; `layout`: where the copies land; `random`: even
-    units that lie where copies would get random weights of their own.
+    value; `divisions`, `corrections`: nodes to insert; `layout`: where the copies land;
+    `random`: even units that lie where copies would get random weights of their own.
     """
 
     space: Space
@@ -81,3 +95,4 @@ class Growth:
     operands: list[Operand] = field(default_factory=list)
     attributes: dict[tuple[int, str], int | float | list[int]] = field(default_factory=dict)
     divisions: list[Division] = field(default_factory=list)
+    corrections: list[Correction] = field(default_factory=list)

@@ -15,6 +15,7 @@ from onnx_net2net.analysis import Analysis
 from onnx_net2net.changes import Change, Growth, Use
 from onnx_net2net.division import divide_among_copies
 from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.evening import even_out
 from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.layout import Layout, layout
 from onnx_net2net.mapping import Row, Units
@@ -100,13 +101,15 @@ def _grow(
 ) -> Growth | Refusal:
     growth = Growth(space, units, places, random=not scheme.preserving)
     for step in (
-        _rows, _carriers, divide_among_copies, _trains, _part, _attributes, _follow, _prove
+        _rows, _carriers, divide_among_copies, _trains, even_out, _part, _attributes, _follow,
+        _prove
     ):  # fmt: skip
         refusal = step(analysis, growth)
         if refusal is not None:
             return refusal
     if scheme.init == "random-pad":
         growth.divisions.clear()  # nothing is divided
+        growth.corrections.clear()
     return growth
 
 
@@ -122,7 +125,7 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
             slots = {e[0] for e in f.at if e[0] >= 0}
             constant = {s for s in slots if not tag and node.inputs[s] in analysis.model.constant}
             ends = f.role == "sum" or not any(e[0] < 0 for e in f.at)
-            bad = f.role in ("mean", "max")
+            bad = f.role in ("mean", "max", "first")
             zero = bad or bool(slots and not ends and not row.passes_zero(site, slots, constant))
             free = bad or not row.passes_free(site, slots, constant)
             if (Row.ZERO in kinds and zero) or (kinds & _RANDOM and free):
@@ -297,9 +300,16 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
             return _misaligned(node)
         agree, own = factors_commute(fs, carried, sources)
         averaged = [f for f in carried if f.averaged and any(e in given for e in f.at)]
-        if not agree or not all(_even(own.get(id(f))) for f in averaged):
+        firsts = [f for f in carried if f.role == "first"]
+        kept = all(_behind(own.get(id(f)), f.size) for f in firsts)
+        if not agree or not kept or not all(_even(own.get(id(f))) for f in averaged):
             return _misaligned(node)
     return None
+
+
+def _behind(source: Array | None, size: int) -> bool:
+    """Whether the originals stand first, in their order."""
+    return source is not None and np.array_equal(source[:size], np.arange(size))
 
 
 def _even(source: Array | None) -> bool:

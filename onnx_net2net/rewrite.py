@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.arrays import grown_array, twins
-from onnx_net2net.changes import Change, Division, Growth, Use
+from onnx_net2net.changes import Change, Correction, Division, Growth, Use
 from onnx_net2net.mapping import Row, divided, shares
 from onnx_net2net.model import Leaf, Node, Path
 from onnx_net2net.operators import Array
@@ -102,6 +102,8 @@ def patch_of(
         _set(draft.node(analysis.model.nodes[index]), name, value)
     for operand in growth.operands:
         _operand(draft, growth, operand, clones)
+    for correction in growth.corrections:
+        _correction(draft, correction)
     for division in growth.divisions:
         _division(draft, growth, division, scheme)
     for (tensor, use, dim), source in growth.layout.source.items():
@@ -270,6 +272,25 @@ def _alone(draft: _Draft, growth: Growth, operand: Operand, tensor: str) -> bool
         if other is None or not np.array_equal(other.value, operand.value):
             return False
     return True
+
+
+def _correction(draft: _Draft, c: Correction) -> None:
+    node = draft.model.nodes[c.node]
+    tensor = node.inputs[c.slot] if c.slot >= 0 else node.outputs[-1 - c.slot]
+    shape = [1] * len(draft.analysis.first.shapes[tensor] or ())
+    shape[c.dim] = len(c.operand)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(draft.analysis.first.dtype(tensor))
+    operand = draft.constant(c.operand.reshape(shape).astype(dtype), f"{node.name}_evened")
+    proto, new = draft.node(node), draft.fresh(f"{tensor}_evened")
+    if c.slot >= 0:
+        ends, proto.input[c.slot] = (proto.input[c.slot], new), new
+        draft.insert(node, onnx.helper.make_node(c.op, [ends[0], operand], [new], name=new))
+        return
+    at = -1 - c.slot
+    ends, proto.output[at] = (new, proto.output[at]), new
+    behind: Path = (*node.path[:-1], int(node.path[-1]) + 1)
+    made = onnx.helper.make_node(c.op, [new, operand], [ends[1]], name=f"{new}_after")
+    draft.before.setdefault(behind, []).append(made)
 
 
 def _division(draft: _Draft, growth: Growth, d: Division, scheme: Scheme) -> None:

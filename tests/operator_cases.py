@@ -175,12 +175,16 @@ case("GroupNormalization", "p(mp)-- p p > p(mp)--", x(2, 6, 3, 4), w(2), w(2), o
 case("GroupNormalization", "pp-- p p > pp--", x(2, 6, 3, 4), w(6), w(6), opset=21, num_groups=6)
 case("GroupNormalization", "pm-- m m > pm--", x(2, 6, 3, 4), w(6), w(6), opset=21, num_groups=1)
 case("LRN", "p--- > p---", x(2, 6, 3, 3), size=3)
-case("Softmax LogSoftmax Hardmax", "pp- > pp-", x(2, 3, 5), opset=13)
-case("Softmax LogSoftmax Hardmax", "p-p > p-p", x(2, 3, 5), opset=13, axis=1)
-case("Softmax LogSoftmax Hardmax", "p-- > p--", x(2, 3, 5), opset=11)
-case("Softmax LogSoftmax Hardmax", "pp- > pp-", x(2, 3, 5), opset=11, axis=2)
-case("LpNormalization", "pp- > pp-", x(2, 3, 5))
-case("LpNormalization", "p-p > p-p", x(2, 3, 5), axis=1, p=1)
+case("Softmax LogSoftmax", "ppp > ppp", x(2, 3, 5), opset=13)
+case("Hardmax", "pp- > pp-", x(2, 3, 5), opset=13)
+case("Softmax LogSoftmax", "ppp > ppp", x(2, 3, 5), opset=13, axis=1)
+case("Hardmax", "p-p > p-p", x(2, 3, 5), opset=13, axis=1)
+case("Softmax LogSoftmax", "ppp > ppp", x(2, 3, 5), opset=11)
+case("Hardmax", "p-- > p--", x(2, 3, 5), opset=11)
+case("Softmax LogSoftmax", "ppp > ppp", x(2, 3, 5), opset=11, axis=2)
+case("Hardmax", "pp- > pp-", x(2, 3, 5), opset=11, axis=2)
+case("LpNormalization", "ppp > ppp", x(2, 3, 5))
+case("LpNormalization", "ppp > ppp", x(2, 3, 5), axis=1, p=1)
 case("TopK", "pp- - > pp- pp-", x(2, 3, 5), c([2]), outputs=2)
 case("TopK", "p-p - > p-p p-p", x(2, 4, 5), c([2]), outputs=2, axis=1, opset=11)
 case("TopK", "pp- > pp- pp-", x(2, 3, 5), outputs=2, k=2, opset=9)
@@ -190,13 +194,13 @@ case("MeanVarianceNormalization", "mpmm > mpmm", x(2, 6, 3, 3))
 case("MeanVarianceNormalization", "ppmm > ppmm", x(2, 6, 3, 3), axes=[2, 3], opset=9)
 
 # reductions
-_SAME = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceProd ReduceSumSquare"
+_EVENED = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare"
 _POSITIVE = x(2, 4, 5, low=0.5)
 for _op, _r in (
     ("ReduceSum", "s"),
     ("ReduceMean", "m"),
-    ("ReduceMax ReduceMin", "x"),
-    (_SAME, "-"),
+    (f"ReduceMax ReduceMin {_EVENED}", "x"),
+    ("ReduceProd", "-"),
 ):
     case(_op, f"p{_r}p > p-p", _POSITIVE, opset=11, axes=[1])
     case(_op, f"{_r * 3} > ---", _POSITIVE, opset=11)
@@ -208,7 +212,7 @@ for _op, _r in (
     case(_op, "ppp > ppp", _POSITIVE, opset=18, noop_with_empty_axes=1)
 case("ReduceSum", "psp - > p-p", _POSITIVE, c([1]), opset=13)
 case("ReduceMax", "px > p", x(2, 4, dtype="i8"), opset=11, axes=[1], keepdims=0)
-case("ArgMax ArgMin", "p-p > p-p", x(2, 4, 5), axis=1)
+case("ArgMax ArgMin", "pfp > p-p", x(2, 4, 5), axis=1)
 case("ArgMax ArgMin", "pp- > pp", x(2, 4, 5), axis=-1, keepdims=0, select_last_index=1)
 
 # windows

@@ -53,7 +53,7 @@ def growths(f: Factor, rng: np.random.Generator) -> Iterator[Growth]:
     extra = np.tile(np.arange(n), 2) if f.role == "mean" else rng.integers(0, n, n // 2 + 1)
     source = np.concatenate([np.arange(n), extra])
     new = np.arange(len(source)) >= n
-    order = rng.permutation(len(source))
+    order = np.arange(len(source)) if f.role == "first" else rng.permutation(len(source))
     yield Growth(source[order], new[order])
     if f.role == "mean":
         source = np.repeat(np.arange(n), 2)
@@ -100,7 +100,7 @@ def _kinds(case: Case, row: Rule, f: Factor) -> Iterator[str]:
     yield "copy"
     slots = {s for s, _ in f.at if s >= 0}
     floats = all(case.arrays[s].dtype.kind not in "biuOSU" for s in slots)  # type: ignore[union-attr]
-    if f.role in ("mean", "max") or not slots or not floats:
+    if f.role in ("mean", "max", "first") or not slots or not floats:
         return
     constant = {s for s in slots if case.operands[s].constant}  # type: ignore[union-attr]
     ends = f.role == "sum" or not any(s < 0 for s, _ in f.at)
@@ -146,6 +146,22 @@ def _student(
     return arrays
 
 
+def _evened(case: Case, f: Factor, sources: Sources, at: tuple[int, Any]) -> Any:
+    """Input 0 or output 0 with what the row says that copies need."""
+    slot, array = at
+    evening = TABLE[case.op].evening(case.site, f.name)
+    step = evening and {0: evening.before, -1: evening.after}.get(slot)
+    for entry, source in sources.items() if step else ():
+        if entry[0] == slot and array is not None:
+            counts = np.bincount(source)[source].astype(np.float64)
+            shape = [1] * array.ndim
+            shape[entry[1]] = -1
+            operand = step[1](counts).reshape(shape)
+            ufunc = {"Sub": np.subtract, "Add": np.add, "Mul": np.multiply, "Div": np.divide}
+            array = ufunc[step[0]](array, operand).astype(array.dtype)
+    return array
+
+
 def _expected(case: Case, f: Factor, g: Growth, k: int) -> tuple[Array, list[tuple[int, Array]]]:
     """An output as it must be, and the new positions along its axes."""
     want, made = case.teacher[k], []
@@ -173,11 +189,13 @@ def check_factor(case: Case, f: Factor, seed: int = 0) -> int:
         for kind in _kinds(case, row, f):
             for split in splits:
                 arrays = _student(case, given, f, g, kind, split, rng)
+                arrays[:1] = [_evened(case, f, sources, (0, a)) for a in arrays[:1]]
                 what = f"{case}: '{f.name}' {f.role} {kind} split {split}"
                 try:
                     got = case.run(arrays, attributes)
                 except Exception as why:  # onnxruntime's exceptions share no base
                     raise WrongError(f"{what}: the student does not run: {why}") from None
+                got = [_evened(case, f, sources, (-1 - k, r)) for k, r in enumerate(got)]
                 for k, result in enumerate(got):
                     want, made = _expected(case, f, g, k)
                     if result.shape != want.shape:

@@ -172,11 +172,19 @@ def has_kernel(case: Case) -> bool:
     return not wide and _runs(case.proto.SerializeToString())
 
 
-LETTERS = {"parallel": "p", "sum": "s", "mean": "m", "max": "x", "across": "-", "size": "-"}
+LETTERS = {
+    "parallel": "p",
+    "sum": "s",
+    "mean": "m",
+    "max": "x",
+    "first": "f",
+    "across": "-",
+    "size": "-",
+}
 
 
 def letters(case: Case, factors: list[Factor]) -> str:
-    """What each axis of each operand can do: `p`arallel, `s`ummed, `m`ean, ma`x`, `-` nothing.
+    """What each axis can do: `p`arallel, `s`ummed, `m`ean, ma`x`, `f`irst, `-` nothing.
 
     The letters of a product stand together in brackets; a scalar is `.`, absent is `_`.
     """

@@ -38,7 +38,7 @@ def test_row(op: str) -> None:
 
 
 def _claims(op: str) -> bool:
-    return any(set(c.roles) & set("psmx") for c in CASES[op])
+    return any(set(c.roles) & set("psmxf") for c in CASES[op])
 
 
 @pytest.mark.parametrize("op", sorted(MOVEMENTS))
@@ -90,14 +90,14 @@ def _fails(op: str, row: Rule, monkeypatch: pytest.MonkeyPatch, roles: bool = Tr
 
 _OTHER = {
     "across": ("parallel",), "mean": ("parallel", "max"), "sum": ("parallel",),
-    "max": ("sum", "mean"), "parallel": (),
+    "max": ("sum", "mean"), "first": ("max",), "parallel": (),
 }  # fmt: skip
 _WRONG_ROLES = [
     (op, name, other)
     for op, row in sorted(TABLE.items())
     for name, role in row.roles.items()
     for other in _OTHER[role]
-    if row.movement is None and name in "xrmc*" and (role, other) != ("max", "mean")
+    if row.movement is None and name in "xrfmc*" and (role, other) != ("max", "mean")
 ]
 
 
@@ -119,6 +119,14 @@ def test_a_wrong_role_is_found(
         pytest.skip("the name stands for a result's axis only, or for another operator's")
     row = replace(TABLE[op], roles={**TABLE[op].roles, name: role})
     assert _fails(op, row, monkeypatch, roles=False)
+
+
+_EVENED = sorted(op for op, row in TABLE.items() if row.evens)
+
+
+@pytest.mark.parametrize("op", _EVENED)
+def test_copies_that_are_not_evened_out_are_found(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _fails(op, replace(TABLE[op], evens={}), monkeypatch, roles=False)
 
 
 _NOTATIONS = [

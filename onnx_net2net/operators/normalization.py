@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.rule import Site, rule
+import numpy as np
+
+from onnx_net2net.operators.rule import Evening, Site, rule
 
 
 def _batch(site: Site) -> str:
@@ -86,8 +88,28 @@ def _softmax(site: Site) -> str:
     return f"{names} -> {names}"
 
 
-rule("Softmax LogSoftmax Hardmax", notation=_softmax, roles={"x": "across"})
-rule("LpNormalization TopK", notation=along(-1), roles={"x": "across"})
+rule(
+    "Softmax",
+    notation=_softmax,
+    partial=(0,),
+    evens={"x": Evening(("Sub", np.log), ("Mul", np.asarray))},
+)
+rule(
+    "LogSoftmax",
+    notation=_softmax,
+    partial=(0,),
+    evens={"x": Evening(("Sub", np.log), ("Add", np.log))},
+)
+rule("Hardmax", notation=_softmax, roles={"x": "across"})
+
+
+def _lp(site: Site) -> Mapping[str, Evening]:
+    p = int(site.attr("p", 2))
+    return {"x": Evening(("Div", lambda r: r ** (1 / p)), ("Mul", lambda r: r ** (1 / p)))}
+
+
+rule("LpNormalization", notation=along(-1), partial=(0,), evens=_lp)
+rule("TopK", notation=along(-1), roles={"x": "across"})
 
 
 def _cumulative(site: Site) -> str:

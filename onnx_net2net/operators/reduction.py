@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net.model import Node
-from onnx_net2net.operators.rule import Site, rule
+from onnx_net2net.operators.rule import Evening, Site, rule
 
 
 def _axes(site: Site) -> list[int]:
@@ -44,20 +44,23 @@ rule("ReduceMean", notation=_reduce, roles={"r": "mean"}, zero=(), fold=_folded(
 rule("ReduceMax", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.max))
 rule("ReduceMin", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.min))
 rule("ReduceProd", notation=_reduce, roles={"r": "across"}, fold=_folded(np.prod))
-rule(
-    "ReduceL1 ReduceL2 ReduceLogSumExp ReduceSumSquare",
-    notation=_reduce,
-    roles={"r": "across"},
-)
-rule("ReduceLogSum", notation=_reduce, roles={"r": "across"}, partial=(0,))
+for _name, _even in {
+    "ReduceL1": Evening(("Div", np.asarray)),
+    "ReduceL2": Evening(("Div", np.sqrt)),
+    "ReduceSumSquare": Evening(("Div", np.sqrt)),
+    "ReduceLogSum": Evening(("Div", np.asarray)),
+    "ReduceLogSumExp": Evening(("Sub", np.log)),
+}.items():
+    rule(_name, notation=_reduce, roles={"r": "max"}, partial=(0,), evens={"r": _even})
 
 
 def _arg(site: Site) -> str:
     rank, keep = len(site.dims(0)), site.attr("keepdims", 1)
     axis = int(site.attr("axis", 0)) % max(rank, 1)
-    before = [f"r{k}" if k == axis else f"a{k}" for k in range(rank)]
+    name = "r" if site.attr("select_last_index", 0) else "f"  # copies behind are never picked
+    before = [f"{name}{k}" if k == axis else f"a{k}" for k in range(rank)]
     after = ["1" if k == axis else f"a{k}" for k in range(rank) if keep or k != axis]
     return " ".join(before) + " -> " + " ".join(after)
 
 
-rule("ArgMax ArgMin", notation=_arg, roles={"r": "across"})
+rule("ArgMax ArgMin", notation=_arg, roles={"f": "first", "r": "across"})

@@ -151,6 +151,21 @@ class Slot:
     replaces: str = ""
 
 
+Counts = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Evening:
+    """What makes r copies count as one where an operator works along their axis.
+
+    `before` is applied to input 0, `after` to the output: an operator and its second operand
+    at each position, a function of how many copies the position is one of.
+    """
+
+    before: tuple[str, Counts] | None = None
+    after: tuple[str, Counts] | None = None
+
+
 Operands = Collection[int]
 ALL: Operands = range(1 << 20)
 
@@ -163,7 +178,8 @@ class Rule:
         notation: the line, or a function of the site where attributes decide.
         sizes: sizes of names inside products, e.g. `g` of a grouped convolution.
         roles: role by name where it is not what the notation says:
-            `mean` (averaged or normalised: equal counts), `max`, `sum` (summed without a
+            `mean` (averaged or normalised: equal counts), `max`, `first` (copies must stand
+            behind all originals), `sum` (summed without a
             second operand), `across`. Digits at the end of a name do not count; `.` stands
             for the axes of `...`.
         attributes: integer attribute -> the name, or product of names, whose size it must
@@ -178,6 +194,8 @@ class Rule:
             `zero_keeps`.
         partial: operands for which not every number gives one (logarithm, divisor).
         linear: input 0 enters linearly, so a division may be done before this node.
+        evens: name -> what makes copies count as one on its axis; digits at its end do not
+            count.
         divides: (input, dimension) pairs that pass a name on and contract it as well (the
             state that a recurrent layer feeds back to itself, the scales of packed weights).
         offsets: input with quantised weights -> input with their zero point.
@@ -204,6 +222,9 @@ class Rule:
     partial: Operands | Callable[[Site], Operands] = ()
     linear: bool = False
     offsets: Mapping[int, int] = field(default_factory=dict)
+    evens: Mapping[str, Evening] | Callable[[Site], Mapping[str, Evening]] = field(
+        default_factory=dict
+    )
     divides: tuple[tuple[int, int], ...] = ()
     like: str = ""
     typed: Mapping[int, int] = field(default_factory=dict)
@@ -244,6 +265,11 @@ class Rule:
             return False
         kept = slots & constant & set(self.zero_keeps)
         return kept != slots and not (slots - constant) & set(self.zero_keeps) & self._partial(site)
+
+    def evening(self, site: Site, name: str) -> Evening | None:
+        """What makes copies count as one on the axis of a name."""
+        known = self.evens(site) if callable(self.evens) else self.evens
+        return known.get(name.rstrip("0123456789"))
 
     def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""
