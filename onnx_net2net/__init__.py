@@ -19,6 +19,7 @@ _PUBLIC = {
     "grow_kernel": "api",
     "inspect": "inspection",
     "plan": "planning",
+    "register_operator": "registration",
     "verify": "verification",
     "widen": "api",
 }

@@ -56,12 +56,7 @@ class Analysis:
     def _find(self, node: Node) -> list[Factor] | Refusal:
         row = TABLE.get(node.op)
         if row is None:
-            return Refusal(
-                Reason.NO_RULE,
-                node.name,
-                detail=node.op,
-                hint=f"a row for {node.op} in onnx_net2net/operators would lift this",
-            )
+            return Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
         if row.random:
             detail = f"{node.op} draws at run time, so copies would differ"
             return Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
@@ -69,11 +64,26 @@ class Analysis:
             return factors(self.first.site(node))
         except LookupError as why:
             if "shape" in str(why):
-                hint = "give the sizes of the inputs with --shape"
+                hint = self._shape_hint(node)
                 return Refusal(Reason.UNKNOWN_SHAPE, node.name, None, str(why), hint)
             runtime = "run time" in str(why)
             reason = Reason.RUNTIME if runtime else Reason.ACROSS
             return Refusal(reason, node.name, None, str(why), _ELSEWHERE)
+
+    def _shape_hint(self, node: Node) -> str:
+        """What would make a shape known: an operator's row that is missing, or input sizes."""
+        todo, seen = [node], {node.index}
+        while todo:
+            makers = [self.model.producer.get(t) for t in todo.pop().inputs]
+            for maker in makers:
+                if maker is None or maker.index in seen:
+                    continue
+                seen.add(maker.index)
+                unknown = any(o and self.first.shapes.get(o) is None for o in maker.outputs)
+                if unknown and maker.op not in TABLE:
+                    return f"it lies behind '{maker.name}'; {_to_register(maker)}"
+                todo += [maker] if unknown else []
+        return "give the sizes of the inputs with --shape"
 
     def dropped(self, node: Node) -> Mapping[Entry, Array]:
         """Input positions that a data movement leaves out."""
@@ -138,6 +148,17 @@ class Analysis:
             if f.role in ("parallel", "mean") and any(e[0] in slots for e in f.at):
                 found += [(not f.name.startswith("."), e[1]) for e in f.at if e[0] == -1]
         return (node.outputs[0], max(found)[1]) if found else None
+
+
+def _to_register(node: Node) -> str:
+    """How to lift the refusal of an operator that has no row."""
+    domain, _, op = node.op.rpartition(".")
+    if domain in ("", "com.microsoft") or domain.startswith("ai.onnx"):
+        return f"a row for {node.op} in onnx_net2net/operators would lift this"
+    return (
+        f"say what {op} does with its axes: --operators FILE with a line like "
+        f"`{node.op}: n c *, c -> n c *`, or register_operator"
+    )
 
 
 def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:

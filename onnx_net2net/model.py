@@ -187,7 +187,8 @@ class Model:
         captured: set[str], defined: set[str],
     ) -> None:  # fmt: skip
         domain = _domain(n.domain)
-        op = f"{domain}.{n.op_type}" if domain else n.op_type
+        kind = n.op_type.replace(".", ":")  # a dot ends the domain
+        op = f"{domain}.{kind}" if domain else kind
         outputs = tuple(here[o] if o else "" for o in n.output)
         if op == "Constant" and outputs:
             self._constant(n, path, scope, outputs[0])

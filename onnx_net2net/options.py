@@ -37,6 +37,16 @@ def _mapping(context: click.Context, option: click.Parameter, value: str) -> Any
     return read_mapping(value)
 
 
+def _operators(context: click.Context, option: click.Parameter, files: tuple[str, ...]) -> None:
+    """Teach the table the operators of some files, until the command has ended."""
+    for path in files:
+        from onnx_net2net.registration import forget
+        from onnx_net2net.registration_file import register_file
+
+        done = register_file(path)
+        context.find_root().call_on_close(lambda names=done: forget(*names))
+
+
 def _stack(*options: Command) -> Callable[[Command], Command]:
     def decorate(f: Command) -> Command:
         for option in reversed(options):
@@ -46,9 +56,12 @@ def _stack(*options: Command) -> Callable[[Command], Command]:
     return decorate
 
 
-shaping = click.option(
-    "--shape", "shapes", multiple=True, metavar=_SIZES, callback=_sizes,
-    help="Sizes of an input that declares none; may repeat.",
+shaping = _stack(
+    click.option("--shape", "shapes", multiple=True, metavar=_SIZES, callback=_sizes,
+                 help="Sizes of an input that declares none; may repeat."),
+    click.option("--operators", type=click.Path(readable=False), multiple=True, metavar="FILE",
+                 expose_value=False, callback=_operators,
+                 help="Operators of custom domains, in YAML: `my.domain.Op: n c *, c -> n c *`."),
 )  # fmt: skip
 
 speaking = _stack(

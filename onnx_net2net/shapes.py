@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, TypeProto
 
+from onnx_net2net.declaration import shapes
 from onnx_net2net.factors import result_shape
 from onnx_net2net.files import Source
 from onnx_net2net.model import Leaf, Model, Node
 from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
 from onnx_net2net.operators.control import bind_bodies, body_results
+from onnx_net2net.registration import REGISTERED
 
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
@@ -143,6 +145,8 @@ class Inference:
             proto.CopyFrom(node.proto)
             proto.op_type, proto.domain, domain, op = row.like, "", "", row.like
         version = self.model.opsets.get(domain, onnx.defs.onnx_opset_version())
+        if row.custom:
+            return _registered(node, facts, self.model.infos)
         if not onnx.defs.has(op, version, domain):
             return _from_notation(node, row, facts)
         schema = onnx.defs.get_schema(op, version, domain)
@@ -257,6 +261,32 @@ def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
             continue
         if shape is not None and kind is not None:
             found[name] = tensor_type(kind.tensor_type.elem_type, shape)
+    return found
+
+
+def _registered(
+    node: Node, facts: Facts, declared: Mapping[str, onnx.ValueInfoProto]
+) -> dict[str, TypeProto]:
+    """For operators of a user's: what the file declares, and the notation for what it leaves."""
+    first = facts.types.get(node.inputs[0]) if node.inputs else None
+    try:
+        told = shapes(REGISTERED[node.op], facts.site(node))
+    except LookupError:
+        told = []
+    found = {}
+    for k, name in enumerate(node.outputs):
+        shape = told[k] if k < len(told) else None
+        dtype = first.tensor_type.elem_type if first is not None else 0
+        said = declared[name].type if name in declared else TypeProto()
+        if said.HasField("tensor_type"):
+            dtype = said.tensor_type.elem_type or dtype
+            sizes = shape_of(said)
+            if sizes is not None and (shape is None or len(shape) != len(sizes)):
+                shape = sizes
+            elif sizes is not None and shape is not None:
+                shape = tuple(b if a is None else a for a, b in zip(sizes, shape, strict=True))
+        if name and (shape is not None or said.WhichOneof("value")):
+            found[node.proto.output[k]] = tensor_type(dtype, shape)
     return found
 
 

@@ -205,6 +205,7 @@ class Rule:
         random: draws at run time, so copies would differ.
         offers: name in its products that is a width of its own -> what a user calls it.
         ranged: rounds by the largest number that it meets, which free rows would shift.
+        custom: registered by a user: sizes that the file declares come first.
     """
 
     notation: str | Callable[[Site], str] | None = None
@@ -256,6 +257,7 @@ class Rule:
             if value is not None:
                 found[attribute] = value
         return found
+    custom: bool = False
 
     def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""

@@ -25,7 +25,7 @@ from onnx_net2net.verification.ids import (
     positions,
 )
 from onnx_net2net.verification.registry import Registry
-from onnx_net2net.verification.rules import RULES, At
+from onnx_net2net.verification.rules import RULES, At, rule_of
 from onnx_net2net.verification.rules.base import Rule
 from onnx_net2net.verification.sides import Side
 from onnx_net2net.verification.simplify import note, simplified
@@ -162,7 +162,7 @@ class Evaluation:
             return [*self.constants.computed(name, node, only)]
         if node.op == "If":
             return self._branches(node, args)
-        rule = RULES.get(node.op)
+        rule = RULES.get(node.op) or rule_of(node.op)
         if rule is None or (node.proto.domain, node.proto.op_type) in self.side.model.functions:
             raise UnknownError(f"the certificate has no rule for {node.op}")
         shapes = tuple(self.facts.shapes.get(o) if o else None for o in node.outputs)

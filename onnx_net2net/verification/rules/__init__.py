@@ -14,5 +14,6 @@ from onnx_net2net.verification.rules import (  # noqa: F401  each fills in its r
     spatial,
 )
 from onnx_net2net.verification.rules.base import RULES, At
+from onnx_net2net.verification.rules.declared import rule_of
 
-__all__ = ["RULES", "At"]
+__all__ = ["RULES", "At", "rule_of"]
