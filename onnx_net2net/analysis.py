@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 
 from onnx_net2net.errors import Reason, Refusal
@@ -31,6 +32,13 @@ class Analysis:
         self._factors: dict[int, list[Factor] | Refusal] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
         self._cones: dict[tuple[int, int], frozenset[str]] = {}
+        self.interface_may_grow = False
+
+    def opened(self) -> Analysis:
+        """The same, for a growth that may reach the model's own inputs and outputs."""
+        other = copy(self)
+        other.interface_may_grow = True
+        return other
 
     @cached_property
     def inference(self) -> Inference:

@@ -28,6 +28,7 @@ def widen(
     init: str = "replicate",
     noise: float = 0.0,
     seed: int = 0,
+    allow_interface: bool = False,
     shapes: Shapes | None = None,
     verify: str = "auto",
     output: str | os.PathLike[str] | None = None,
@@ -55,6 +56,11 @@ def widen(
         noise: on the copies' own weights, in terms of their standard deviation; declared not
             to preserve.
         seed: same seed, same bytes.
+        allow_interface: grow also what is the model's own input or output; `node` may then be
+            an input, an output or a table of embeddings (`NAME:AXIS` where that is not clear).
+            New positions stand last. Those of an input are read by zero weights, so that their
+            values do not matter; those of an output are copies. The student's metadata say so,
+            and `verify` compares on the teacher's positions.
         shapes: input name -> sizes, for inputs that declare none.
         verify: `auto`, `certificate`, `full` or `off`.
         output: write to this file and return its path.
@@ -75,7 +81,7 @@ def widen(
     """
     step = {
         "node": node, "space": space, "width": width, "ratio": ratio,
-        "multiple_of": multiple_of, "mapping": mapping,
+        "multiple_of": multiple_of, "mapping": mapping, "allow_interface": allow_interface,
     }  # fmt: skip
     how: dict[str, Any] = {"split": split, "init": init, "noise": noise, "seed": seed}
     made = plan(teacher, [step], shapes=shapes, **how)

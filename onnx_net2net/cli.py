@@ -60,6 +60,12 @@ def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: boo
 @click.option(
     "--ratio", "ratios", type=float, multiple=True, help="Or at least this times today's."
 )
+@click.option(
+    "--allow-interface",
+    is_flag=True,
+    help="Grow also the model's own inputs and outputs: --node may name one (NAME:AXIS). New "
+    "input channels do not matter at first (zero weights), new outputs are copies at the end.",
+)
 @replicating
 @writing
 def widen(model: str, **options: Any) -> None:
@@ -162,7 +168,7 @@ def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:
             f"{_count(len(names), 'layer')} and {_count(len(sizes), one, many)}; "
             "give one for each layer, or one for all"
         )
-    common = {"mapping": options["mapping"], "multiple_of": options["multiple_of"]}
+    common = {n: options[n] for n in ("mapping", "multiple_of", "allow_interface")}
     return [{**n, **s, **common} for n, s in zip(names, sizes, strict=True)]
 
 

@@ -14,6 +14,9 @@ Word = tuple[str, ...]
 """One axis: the names of which it is the product, or one of `...`, `*`, `~`, `1`."""
 Axes = tuple[Word, ...]
 
+REGISTERED: dict[str, Declared] = {}
+"""Operator (`my.domain.Op`) -> what is declared of it; filled by `registration`."""
+
 ROLES = ("mean", "max", "sum", "across")
 _STRETCHES = {("...",), ("*",), ("~",)}
 _TOKEN = re.compile(r"\s*(->|\.\.\.|[A-Za-z_]+|[*~1(),])")
@@ -246,4 +249,4 @@ def attribute_sizes(names: Mapping[str, str], site: Site) -> dict[str, int]:
     return found
 
 
-__all__ = ["Axes", "Declared", "aligned", "attribute_sizes", "declared", "shapes"]
+__all__ = ["REGISTERED", "Axes", "Declared", "aligned", "attribute_sizes", "declared", "shapes"]

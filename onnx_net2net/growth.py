@@ -139,6 +139,8 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
 
 def _trains(analysis: Analysis, growth: Growth) -> Refusal | None:
     """Refuse free units that only a constant 0 in front of a node would read: no gradient."""
+    if any(t in analysis.model.inputs for t, use, _ in growth.space.labels if use is None):
+        return None  # the model's own input, where the growth says so instead
     if growth.divisions and Row.FREE in growth.units.kind and growth.layout.joint is None:
         node = analysis.model.nodes[growth.divisions[0].node]
         return Refusal(

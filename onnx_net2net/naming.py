@@ -33,7 +33,7 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     return found or [n for n in pool if name.lower() in n.lower()][:count]
 
 
-def _readers(analysis: Analysis, leaf: str) -> list[Node]:
+def readers_of(analysis: Analysis, leaf: str) -> list[Node]:
     """The nodes that read a constant, through nodes that are constant themselves."""
     model, todo, seen = analysis.model, [leaf], {leaf}
     found: list[Node] = []
@@ -72,7 +72,7 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
     if name in model.producer:
         return model.producer[name]
     if name in model.leaves:
-        readers = _readers(analysis, name)
+        readers = readers_of(analysis, name)
         layers = [n for n in readers if analysis.weights(n)] or readers
         if len(layers) == 1:
             return layers[0]

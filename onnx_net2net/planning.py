@@ -17,6 +17,7 @@ from onnx_net2net.files import Source, read
 from onnx_net2net.forms import inlined
 from onnx_net2net.growth import grow
 from onnx_net2net.inspection import parameters
+from onnx_net2net.interface_growth import student_sizes
 from onnx_net2net.patch import Insert, Pieces, apply
 from onnx_net2net.scheme import Scheme
 from onnx_net2net.transfer import Progress
@@ -184,6 +185,7 @@ def plan(
     taken: list[Any] = []
     warnings = []
     common = {"split": split, "init": init, "noise": noise}
+    sizes = shapes
     pieces = apply(source, [])
     for k, step in enumerate(steps):
         for result in _results(analysis, {"seed": seed + k, **step}, common):
@@ -193,7 +195,8 @@ def plan(
             if not result.preserving:
                 patch += _declared(analysis)
             pieces = apply(analysis.source, patch)
-            analysis = Analysis(read(pieces), shapes)
+            sizes = student_sizes(sizes, getattr(result, "interface", ()))
+            analysis = Analysis(read(pieces), sizes)
     preserving = all(r.preserving for r in taken)
     return Plan(source, pieces, taken, (before, parameters(analysis)), preserving, shapes, warnings)
 

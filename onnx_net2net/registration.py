@@ -1,7 +1,7 @@
 """Operators that a user teaches: rows for those of custom domains.
 
-A registered operator is a row of the table that grows models, and a declaration that the
-certificate interprets by itself.
+What a user declares makes a row of the table that grows models; the certificate interprets the
+declaration by itself.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from onnx_net2net.declaration import Declared, attribute_sizes, declared
+from onnx_net2net.declaration import REGISTERED, attribute_sizes, declared
 from onnx_net2net.operators.rule import ALL, TABLE, Rule
-
-REGISTERED: dict[str, Declared] = {}
 
 
 def register_operator(

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from onnx_net2net.registration import REGISTERED, forget, register_operator
+from onnx_net2net.declaration import REGISTERED
+from onnx_net2net.registration import forget, register_operator
 
 _KEYS = ("notation", "roles", "sizes", "zero")
 _FORM = "my.domain.Op: n c *, c -> n c *"

@@ -338,7 +338,7 @@ def _declared(draft: _Draft) -> Iterator[Splice]:
     """Declared shapes that would be stale; what cannot be said is no longer said."""
     for scope in draft.model.scopes.values():
         prefix = f"{scope.name}:" if scope.name else ""
-        for kind in ("value_info", "input"):
+        for kind in ("value_info", "input", "output"):
             for k, info in enumerate(getattr(scope.graph, kind)):
                 sizes = draft.resized.get(prefix + info.name)
                 if not sizes or not info.type.HasField("tensor_type"):

@@ -14,13 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, TypeProto
 
-from onnx_net2net.declaration import shapes
+from onnx_net2net.declaration import REGISTERED, shapes
 from onnx_net2net.factors import result_shape
 from onnx_net2net.files import Source
 from onnx_net2net.model import Leaf, Model, Node
 from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
 from onnx_net2net.operators.control import bind_bodies, body_results
-from onnx_net2net.registration import REGISTERED
 
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64

@@ -28,6 +28,7 @@ Instance = tuple[int, "tuple[int, int] | None"]
 
 _MOST_ATTEMPTS = 64
 _ELSEWHERE = "choose a layer whose channels do not pass through this node"
+INSIDE = "name a layer inside, or --allow-interface"
 
 
 @dataclass
@@ -247,18 +248,19 @@ def _around(analysis: Analysis, axis: Axis) -> Iterator[tuple[Instance, Entry]]:
 def _interface(analysis: Analysis, axis: Axis) -> None:
     tensor, _, dim = axis
     model = analysis.model
-    if tensor in model.inputs:
+    open_ = analysis.interface_may_grow
+    if tensor in model.inputs and not open_:
         raise _BlockedError(
             Refusal(
                 Reason.GRAPH_INPUT, tensor, (tensor, dim),
-                hint="this width belongs to the model's input; choose a layer inside the model",
+                hint=f"this width is the model's input; {INSIDE}",
             )
         )  # fmt: skip
-    if tensor in model.outputs:
+    if tensor in model.outputs and not open_:
         raise _BlockedError(
             Refusal(
                 Reason.GRAPH_OUTPUT, tensor, (tensor, dim),
-                hint="this width belongs to the model's output; choose a layer inside the model",
+                hint=f"this width is the model's output; {INSIDE}",
             )
         )  # fmt: skip
     for scope in model.scopes.values():

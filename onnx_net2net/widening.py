@@ -15,6 +15,17 @@ from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.factors import Factor
 from onnx_net2net.growth import grow, grow_woven
 from onnx_net2net.inspection import layer_space, space_name, spaces
+from onnx_net2net.interface_growth import (
+    InterfaceChange,
+    changed,
+    checked,
+    closed,
+    declaration,
+    explained,
+    named,
+    touches,
+    with_tables,
+)
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.naming import find, nearest
 from onnx_net2net.patch import Insert, Splice
@@ -49,11 +60,14 @@ class Widened:
     units: Units
     scheme: Scheme
     preserving: bool = True
+    interface: tuple[InterfaceChange, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know of the new units."""
-        return self.scheme.warnings
+        masked = self.inserted and any(c.kind == "input" for c in self.interface)
+        where = "a constant 0 stands where no weight reads the new positions; they cannot train"
+        return (*self.scheme.warnings, *([f"{where} before it is changed"] if masked else []))
 
 
 def widen_step(
@@ -70,6 +84,7 @@ def widen_step(
     init: str = "replicate",
     noise: float = 0.0,
     rows: Row | None = None,
+    allow_interface: bool = False,
 ) -> Widened:
     """Widen one space of a model.
 
@@ -81,6 +96,7 @@ def widen_step(
         mapping: `random`, `balanced` or the source of each new unit.
         split, init, noise: how new units come about, see `Scheme`.
         rows: another kind of new units than `init` asks for.
+        allow_interface: also what is the model's own input or output.
 
     Raises:
         RefusalError: no function-preserving way. AmbiguousError, ValueError: the arguments.
@@ -95,19 +111,31 @@ def widen_step(
     if init != "replicate" and not (isinstance(mapping, str) and mapping == "random"):
         raise ValueError(f"init '{init}' makes no copies; leave the mapping out")
     asked = node if node is not None else str(space)
+    analysis = analysis.opened() if allow_interface else analysis
     found, axis = _space(analysis, node, space)
     rows = rows or scheme.row
+    outside = touches(analysis, found) if allow_interface else set()
+    if outside:
+        found = with_tables(analysis, found)
+    if "input" in outside:
+        if init not in ("replicate", "fresh") or noise:
+            raise ValueError("zero weights read what is new of an input; leave init and noise out")
+        rows = Row.FREE
     widths = Widths.of(found, axis if node is not None else None, rows)
     wanted = target(widths, width, ratio, multiple_of, asked)
     _check_memory(analysis, found, wanted / widths.today)
     units = draw(widths, wanted, mapping, seed, asked, rows)
     growth = grow(analysis, found, units, scheme)
-    if isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
+    if outside and isinstance(growth, Refusal):
+        growth = explained(growth)
+    elif isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
         least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
         most = wanted if ratio is None else 3 * widths.today
         tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
         woven = grow_woven(analysis, found, axis, tried, asked, scheme)
         growth = woven or growth
+    if isinstance(growth, Growth) and allow_interface:
+        growth = checked(analysis, growth) or growth
     if isinstance(growth, Refusal):
         raise RefusalError(growth, f"'{asked}'")
     return widened(analysis, growth, asked, axis, scheme)
@@ -115,9 +143,16 @@ def widen_step(
 
 def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Space, Axis]:
     if node is not None:
+        outside = named(analysis, node) if analysis.interface_may_grow else None
+        if outside is not None:
+            return outside
+        refused = None if analysis.interface_may_grow else closed(analysis, node)
+        if refused is not None:
+            raise RefusalError(refused, f"'{node}'")
         result = layer_space(analysis, find(analysis, node))
         if isinstance(result, Refusal):
-            raise RefusalError(result, f"'{node}'")
+            refusal = explained(result) if analysis.interface_may_grow else result
+            raise RefusalError(refusal, f"'{node}'")
         return result
     known, blocked = spaces(analysis)
     wanted = {space, _whole_name(analysis, str(space))}
@@ -179,6 +214,9 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         if any(f.role == "sum" for f in carried):
             readers.append(node.name)
     patch, grown = patch_of(analysis, growth, scheme)
+    interface = changed(analysis, growth)
+    if interface:
+        patch += declaration(analysis, interface)
     tensors, how = {}, scheme.division
     mapping: dict[str, list[dict[str, object]]] = {}
     for (leaf, _), change in growth.constants.items():
@@ -208,6 +246,7 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         growth.units,
         scheme,
         scheme.preserving,
+        interface,
     )
 
 

@@ -17,8 +17,9 @@ from onnx.reference.op_run import OpRun
 import onnx_net2net as n2n
 from command_line import Workplace, call, work
 from custom_models import DOMAIN, between_convolutions, initializer
+from onnx_net2net.declaration import REGISTERED
 from onnx_net2net.operators import TABLE
-from onnx_net2net.registration import REGISTERED, forget
+from onnx_net2net.registration import forget
 
 __all__ = ["work"]  # a fixture
 

@@ -185,6 +185,15 @@ def _widened(s: Any) -> list[str]:
         lines.append(listed(f"these {len(s.along)} layers share one width: ", s.along))
     if s.readers:
         lines.append(listed("read by: ", s.readers))
+    for c in s.interface:
+        kept = f"the first {c.before} are as they were"
+        if c.kind == "table":
+            kept += ", indices being counted from the front"
+        elif c.kind == "input":
+            kept = f"zero weights read the new {c.after - c.before}, so their values do not matter"
+        lines.append(
+            paragraph(f"{c.kind} '{c.name}' changed: axis {c.axis} {c.before} -> {c.after}; {kept}")
+        )
     if s.inserted:
         where = "where no weight can take the division"
         lines.append(f"  {count(s.inserted, 'Mul')} inserted {where}")

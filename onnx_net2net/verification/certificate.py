@@ -34,7 +34,8 @@ def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -
             the same input sizes.
         known: the student's facts, as far as they were computed already.
     """
-    registry = Registry(_Shared(sides))
+    embedding = sides.student.embedding
+    registry = Registry(_Shared(sides), embedding=embedding)
     teacher = Constants(sides, sides.teacher)
     student = Constants(sides, sides.student, teacher)
     usual: int | None = None
@@ -48,6 +49,7 @@ def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -
             continue
         registry.teaching = False
         types = {n: mine.types[n] for n in sides.student.model.inputs if n in mine.types}
+        types = embedding.types(types)
         try:
             sizes = _sizes(sides.student, types, known)
         except ModelError as why:
@@ -58,7 +60,7 @@ def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -
             for o, theirs in zip(
                 sides.teacher.model.outputs, sides.student.model.outputs, strict=True
             )
-            if not same(before.term(o), after.term(theirs))
+            if not same(before.term(o), embedding.cut_term(theirs, after.term(theirs)))
         ]
         if wrong:
             return _ended(sides, before, after, registry, [o for _, o in wrong])
@@ -77,7 +79,10 @@ def _proved(registry: Registry) -> Layer:
     n, m = len(registry.contractions), len(registry.compared)
     figures: dict[str, Any] = {"rounding": registry.rounding, "compared": m}
     how = "exactly" if registry.rounding == 0 else f"to rounding ({registry.rounding:.1g})"
-    detail = f"{how} the same for every input; {m} changed of {n} weights compared"
+    every = "every input"
+    if registry.assumed:
+        every += f" that indexes {', '.join(map(repr, sorted(registry.assumed)))} from the front"
+    detail = f"{how} the same for {every}; {m} changed of {n} weights compared"
     return Layer("certificate", Status.PASSED, detail, figures=figures)
 
 

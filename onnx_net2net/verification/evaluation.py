@@ -59,11 +59,19 @@ class Evaluation:
         """Evaluate all nodes in running order."""
         for name in self.side.model.inputs:
             tag = key("input", name, self.facts.dtype(name))
-            found = Value(tag, _trivial(self.facts.shapes.get(name)))
+            found = Value(tag, self._places(name))
             self.terms[name] = self._known(name, found)
         for node in self.side.model.nodes:
             self._step(node)
         return self
+
+    def _places(self, name: str) -> tuple[Labels, ...] | None:
+        """Labels of an input's axes: positions, marked as such where the student has more."""
+        labels = _trivial(self.facts.shapes.get(name))
+        grown = self.registry.embedding.inputs.get(name, {})
+        if labels is None or not grown:
+            return labels
+        return tuple(mix(key("place"), v) if k in grown else v for k, v in enumerate(labels))
 
     def term(self, name: str) -> Term:
         """What a tensor is; leaves and a body's formal inputs are made when first read."""

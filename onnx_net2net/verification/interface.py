@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from onnx import TensorProto, TypeProto, ValueInfoProto
 
 from onnx_net2net.model import Model
+from onnx_net2net.verification.embedding import Axes, Embedding
 from onnx_net2net.verification.verdict import Layer, Status
 
 
-def compare(teacher: Model, student: Model) -> Layer:
-    """Compare names, order, element types and shapes; weights listed as inputs do not count."""
-    problems = [*_inputs(teacher, student), *_outputs(teacher, student)]
+def compare(teacher: Model, student: Model, embedding: Embedding) -> Layer:
+    """Compare names, order, element types and shapes; weights listed as inputs do not count.
+
+    Args:
+        embedding: axes that the student declares to have grown.
+    """
+    problems = [*_inputs(teacher, student, embedding), *_outputs(teacher, student, embedding)]
     if problems:
         return Layer("interface", Status.FAILED, "; ".join(problems[:3]))
     n, m = len(teacher.inputs), len(teacher.outputs)
@@ -24,22 +29,26 @@ def compare(teacher: Model, student: Model) -> Layer:
     ]
     if older:
         detail += f"; opsets differ: {', '.join(older)}"
+    if str(embedding):
+        detail += f", the teacher's being the first positions of {embedding}"
     return Layer("interface", Status.PASSED, detail)
 
 
-def _inputs(teacher: Model, student: Model) -> Iterator[str]:
+def _inputs(teacher: Model, student: Model, embedding: Embedding) -> Iterator[str]:
     yield from _names("input", teacher.inputs, student.inputs)
     for name in teacher.inputs:
         if name in student.inputs:
-            yield from _types(teacher.infos[name], student.infos[name], strict=True)
+            yield from _types(
+                teacher.infos[name], student.infos[name], embedding.inputs.get(name, {}), True
+            )
 
 
-def _outputs(teacher: Model, student: Model) -> Iterator[str]:
+def _outputs(teacher: Model, student: Model, embedding: Embedding) -> Iterator[str]:
     yield from _names("output", teacher.outputs, student.outputs)
     for name in teacher.outputs:
         mine, theirs = teacher.infos.get(name), student.infos.get(name)
         if mine is not None and theirs is not None and name in student.outputs:
-            yield from _types(mine, theirs, strict=False)
+            yield from _types(mine, theirs, embedding.outputs.get(name, {}), False)
 
 
 def _names(kind: str, mine: tuple[str, ...], theirs: tuple[str, ...]) -> Iterator[str]:
@@ -53,13 +62,17 @@ def _names(kind: str, mine: tuple[str, ...], theirs: tuple[str, ...]) -> Iterato
         yield f"the {kind}s stand in another order"
 
 
-def _types(mine: ValueInfoProto, theirs: ValueInfoProto, strict: bool) -> Iterator[str]:
+def _types(
+    mine: ValueInfoProto, theirs: ValueInfoProto, grown: Axes, strict: bool
+) -> Iterator[str]:
     """Differences of one declaration; an output may say less or more, but nothing else."""
     a, b = mine.type, theirs.type
     if a.WhichOneof("value") != b.WhichOneof("value") or _element(a) != _element(b):
         yield f"'{mine.name}' is {_said(a)} in the teacher and {_said(b)} in the student"
         return
     before, after = _dims(a), _dims(b)
+    if before is not None:
+        before = tuple(grown[k][1] if k in grown and d else d for k, d in enumerate(before))
     if before is None or after is None or before == after:
         return
     loose = len(before) == len(after) and all(

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
+from onnx_net2net.verification.embedding import Embedding
 from onnx_net2net.verification.ids import Labels, UnknownError, Value, digest, key, mix, positions
 from onnx_net2net.verification.linear import Rows
 from onnx_net2net.verification.matching import alike, are_scaled, match, name_rows, with_constants
@@ -47,7 +48,8 @@ class Registry:
     `is_shared` tells whether the student reads the same constants in the node's place; `seen`
     are the teacher's tensors by tag; `turned` tells what was transposed; `fixed` names, by tag,
     operators that would change nothing there, `+` where no element is negative; `latest` is the
-    contraction that was looked at last.
+    contraction that was looked at last; `embedding` tells where the teacher's interface lies in
+    the student's, `assumed` which tables must be indexed from the front for that.
     """
 
     is_shared: Callable[[Node, Sequence[int]], bool]
@@ -64,6 +66,8 @@ class Registry:
     turned: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
     fixed: dict[int, set[str]] = field(default_factory=dict)
     latest: tuple[int, Rows, Value, list[int]] | None = None
+    embedding: Embedding = field(default_factory=Embedding)
+    assumed: set[str] = field(default_factory=set)
 
     def look_at_teacher(self) -> None:
         """Start over with the teacher at other input sizes; rows and sums stay known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from onnx_net2net.files import Source, read
 from onnx_net2net.model import Leaf, Model
 from onnx_net2net.operators import Array
 from onnx_net2net.payload import is_external
+from onnx_net2net.verification.embedding import Embedding
 
 FLOATS = frozenset(
     (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -24,10 +25,11 @@ FLOATS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One model as read, and its index."""
+    """One model as read, and its index; `embedding`: how the teacher's interface lies in it."""
 
     source: Source
     model: Model
+    embedding: Embedding = field(default_factory=Embedding)
 
     @classmethod
     def of(cls, given: Any) -> Side:

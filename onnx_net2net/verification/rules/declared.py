@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_net2net.declaration import Declared, aligned
-from onnx_net2net.registration import REGISTERED
+from onnx_net2net.declaration import REGISTERED, Declared, aligned
 from onnx_net2net.verification.ids import (
     ZERO,
     Const,

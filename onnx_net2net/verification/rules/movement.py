@@ -194,11 +194,20 @@ def _gather(at: At) -> Sequence[Term]:
         return [_gathered(data.settled(), index.array(), axis, at)]
     rows = at.value(1)
     if isinstance(data, Const):
-        return [_looked_up(data, rows, axis)]
+        return [_looked_up(_old_rows(at, data, axis), rows, axis)]
     x = data.settled()
     tag = key("gather", axis, x.tag, digest(x.axes[axis]), rows.tag)
     labels = [*x.axes[:axis], *map(no_zero, rows.axes), *x.axes[axis + 1 :]]
     return [Value(tag, tuple(labels))]
+
+
+def _old_rows(at: At, table: Const, axis: int) -> Const:
+    """Without rows that the student declares to be new: the teacher's inputs pick none."""
+    if at.registry.teaching:
+        return table
+    old = at.registry.embedding.table(at.node.inputs[0], axis, table)
+    at.registry.assumed |= set() if old is table else {at.node.inputs[0]}
+    return old
 
 
 def _gathered(x: Value, index: Array, axis: int, at: At) -> Value:
