@@ -49,7 +49,8 @@ def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: boo
     from onnx_net2net.report.text import inspection, show
 
     report = look(model, shapes=shapes, node=node)
-    show(report.to_json() if as_json else inspection(report, Path(model).name), as_json)
+    text = inspection(report, Path(model).name, every_layer=node is not None)
+    show(report.to_json() if as_json else text, as_json)
 
 
 @cli.command(short_help="Widen a layer and everything coupled to it (Net2WiderNet).")

@@ -20,6 +20,7 @@ from onnx_net2net.operators import Array
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.placement import Point, place
 
+MOST = 1000  # blocks in a row
 _MOST_WEIGHTS = 1 << 28
 _MOST_HIDDEN = 1 << 24
 
@@ -101,12 +102,14 @@ def deepen(
         AmbiguousError: a name fits nothing or several things.
         ValueError: arguments that do not go together.
     """
+    if not 1 <= count <= MOST:
+        raise ValueError(f"count is {count}; give a number from 1 to {MOST}")
     point = place(analysis, after, before, only_into)
     choice = choose(analysis, point, kind, activation)
     if init not in ("identity", "random"):
         raise ValueError("init is 'identity' or 'random'")
-    if count < 1 or (inner is not None and inner < 1) or (kernel is not None and kernel < 1):
-        raise ValueError("count, inner and kernel are at least 1")
+    if (inner is not None and inner < 1) or (kernel is not None and kernel < 1):
+        raise ValueError("inner and kernel are at least 1")
     if init == "random" and choice.kind in ("pair", "shift"):
         raise ValueError(f"kind {choice.kind} has no random baseline; use identity or residual")
     if inner is not None and choice.kind != "residual":

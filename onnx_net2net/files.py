@@ -75,6 +75,11 @@ class Source:
         """The names of the external data files."""
         return {e.value for t in self.externals for e in t.external_data if e.key == "location"}
 
+    def check_externals(self) -> None:
+        """Raise ModelError where external data is missing or too short."""
+        for tensor in self.externals:
+            payload.external(tensor, self.directory)
+
     def array(self, tensor: TensorProto) -> np.ndarray:
         """What a tensor of this model, or a copy of one, holds; may be read-only.
 

@@ -196,12 +196,43 @@ def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> Sp
     )
 
 
+def _concerning(
+    analysis: Analysis, node: Node, found: list[tuple[Space, Axis, list[Node]]],
+    blocked: list[Blocked],
+) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:  # fmt: skip
+    """What a layer makes; for another node, the spaces that it passes on, or who blocks them."""
+    mine = [f for f in found if node in f[2]], [b for b in blocked if b.node == node.name]
+    if any(mine):
+        return mine
+    passed = [f for f in found if any(a[0] in node.outputs and a[1] is None for a in f[0].labels)]
+    if passed:
+        return passed, []
+    above = {n.name for n in _layers_above(analysis, node)}
+    why = [b for b in blocked if b.node in above]
+    refusal = layer_space(analysis, node)
+    return [], why or ([Blocked(node.name, refusal)] if isinstance(refusal, Refusal) else [])
+
+
+def _layers_above(analysis: Analysis, node: Node) -> list[Node]:
+    """The layers whose output reaches a node through nodes that are none."""
+    layers = {n.index for n in analysis.layers()}
+    todo, seen = [node], {node.index}
+    found: list[Node] = []
+    while todo:
+        makers = (analysis.model.producer.get(t) for t in todo.pop().inputs)
+        for maker in makers:
+            if maker is None or maker.index in seen:
+                continue
+            seen.add(maker.index)
+            (found if maker.index in layers else todo).append(maker)
+    return found
+
+
 def report(analysis: Analysis, node: Node | None = None) -> Report:
     """Everything, or what concerns one layer."""
     found, blocked = spaces(analysis)
     if node is not None:
-        found = [f for f in found if node in f[2]]
-        blocked = [b for b in blocked if b.node == node.name]
+        found, blocked = _concerning(analysis, node, found, blocked)
     from onnx_net2net.probes import symbols
 
     return Report(
@@ -229,13 +260,17 @@ def inspect(
         Report: `.spaces` (what can grow) and `.blocked` (what cannot, and why).
 
     Raises:
-        ModelError: not a usable model. AmbiguousError: `node` fits several or none.
+        ModelError: not a usable model, or its external data is missing.
+        AmbiguousError: `node` fits several or none.
 
     >>> import onnx_net2net as n2n
     >>> [s.name for s in n2n.inspect("models/mlp_gemm.onnx").spaces]  # doctest: +SKIP
     """
     from onnx_net2net.naming import find
 
-    analysis = Analysis(read(model), shapes)
+    source = read(model)
+    if source.directory is not None:  # as every other command would, before any work
+        source.check_externals()
+    analysis = Analysis(source, shapes)
     validity.check(analysis.model, analysis.inference, analysis.facts)
     return report(analysis, find(analysis, node) if node is not None else None)

@@ -63,6 +63,22 @@ PRINTED = {
     "plan_two_layers": "widen digits_cnn.onnx --node conv1 --node conv2 --ratio 1.1 --plan",
     "plan_uniform": "widen transformer_block.onnx --node embed --ratio 1.2 --plan",
     "plan_shared_constant": "widen identity_bias.onnx --node conv1 --ratio 1.5 --plan",
+    "help_deepen": "deepen --help",
+    "help_grow_kernel": "grow-kernel --help",
+    "inspect_passing": "inspect residual_stage.onnx --node /Add",
+    "inspect_blocked": "inspect digits_cnn.onnx --node /logits/Identity",
+    "deepen": "deepen digits_cnn.onnx --after conv1 --verify off",
+    "deepen_kinds": "deepen residual_stage.onnx --after stem --kind residual --inner 4 --plan",
+    "deepen_every": "deepen mlp_gemm.onnx --every Relu --plan",
+    "deepen_before": "deepen digits_cnn.onnx --before fc --kind linear --count 2 --plan",
+    "deepen_refused": "deepen transformer_block.onnx --after embed --kind identity",
+    "deepen_nowhere": "deepen digits_cnn.onnx --kind identity",
+    "deepen_too_often": "deepen digits_cnn.onnx --after conv1 --count 100000000",
+    "grow_kernel": "grow-kernel digits_cnn.onnx --node conv1 --size 5 --verify off",
+    "grow_kernel_even": "grow-kernel digits_cnn.onnx --node conv1 --size 4 --plan",
+    "grow_kernel_smaller": "grow-kernel digits_cnn.onnx --node conv1 --size 1",
+    "grow_kernel_no_convolution": "grow-kernel digits_cnn.onnx --node fc --size 5",
+    "plan_interface": "widen digits_cnn.onnx --node images --width 3 --allow-interface --plan",
     "write": "widen digits_cnn.onnx --node conv1 --width 24 --verify off",
     "ambiguous": "widen residual_stage.onnx --node conv2 --width 20",
     "unknown": "widen digits_cnn.onnx --node cnov1 --width 20",
@@ -84,6 +100,8 @@ PRINTED_JSON = {
     "ambiguous": "widen residual_stage.onnx --node conv2 --width 20 --json",
     "noise": "widen digits_cnn.onnx --node conv1 --width 20 --noise 0.01 --verify auto --json",
     "usage": "widen digits_cnn.onnx --json",
+    "deepen": "deepen digits_cnn.onnx --after conv1 --plan --json",
+    "grow_kernel": "grow-kernel digits_cnn.onnx --node conv1 --size 5 --plan --json",
 }
 
 
@@ -146,6 +164,24 @@ def test_long_names_stay_whole(work: Workplace) -> None:
     printed = ok("inspect", "long.onnx").out.splitlines()
     assert f"  {name}" in printed
     assert max(map(len, printed)) <= 80
+
+
+def test_first_lines_fit_the_terminal(work: Workplace) -> None:
+    model = onnx.load(MODELS / "digits_cnn.onnx")
+    name = "encoder/" * 6 + "conv1"
+    conv, norm, relu = model.graph.node[:3]
+    conv.name = name
+    conv.output[0] = norm.input[0] = f"{name}/output"
+    onnx.save(model, "long.onnx")
+    assert relu.op_type == "Relu"
+    for line in (
+        ("widen", "long.onnx", "--node", name, "--width", "20"),
+        ("deepen", "long.onnx", "--after", f"{name}/output", "--kind", "linear"),
+        ("grow-kernel", "long.onnx", "--node", name, "--size", "5"),
+    ):
+        printed = ok(*line, "--plan").out.splitlines()
+        assert name in "".join(printed[:2])
+        assert max(map(len, printed)) <= 80
 
 
 class TestWiden:

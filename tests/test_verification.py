@@ -20,6 +20,7 @@ from onnx_net2net.verification import ProviderError, Status, Verdict, verify
 from onnx_net2net.verification.noise import deviation, nudged
 from onnx_net2net.verification.sides import Side
 from onnx_net2net.verification.verdict import Layer, conclude
+from same_function import MODELS
 
 Dims = list[Any]
 SHAPE: Dims = ["N", 3, 8, 8]
@@ -378,6 +379,49 @@ class TestProviders:
         assert verify(network(), student, provider="cuda", layers="full")
         wrong = put(student, "w2", held(student, "w2") * np.float32(1.01))
         assert verify(network(), wrong, provider="cuda").equivalent is False
+
+
+class TestStudentsThatDoNotLoad:
+    """What is beyond this onnxruntime is no difference; what its own graph forbids is one."""
+
+    def test_newer_opset(self) -> None:
+        student = onnx.load(MODELS / "digits_cnn.onnx")
+        student.opset_import[0].version = 99
+        verdict = verify(MODELS / "digits_cnn.onnx", student)
+        runtime = verdict.layer("runtime")
+        assert runtime.status is Status.SKIPPED
+        assert runtime.detail.endswith("its opset is ai.onnx 99, which the teacher's is not")
+        assert verdict.equivalent is not False
+
+    def test_newer_format(self) -> None:
+        student = onnx.load(MODELS / "digits_cnn.onnx")
+        student.ir_version = 99
+        verdict = verify(MODELS / "digits_cnn.onnx", student)
+        assert verdict.layer("runtime").status is Status.SKIPPED
+        assert verdict.decided_by == "certificate"
+
+    def test_operators_that_the_teacher_lacks(self) -> None:
+        student = onnx.load(MODELS / "digits_cnn.onnx")
+        student.graph.node[-1].domain = "my.domain"
+        student.opset_import.append(onnx.helper.make_opsetid("my.domain", 1))
+        verdict = verify(MODELS / "digits_cnn.onnx", student)
+        assert verdict.equivalent is None
+        assert "not a registered function" in verdict.layer("runtime").detail
+
+    def test_a_graph_that_is_wrong(self) -> None:
+        student = onnx.load(MODELS / "digits_cnn.onnx")
+        onnx.checker.check_model(student)
+        (conv,) = (n for n in student.graph.node if n.name == "/conv2/Conv")
+        conv.attribute.append(onnx.helper.make_attribute("auto_pad", "SIDEWAYS"))
+        verdict = verify(MODELS / "digits_cnn.onnx", student)
+        assert (verdict.equivalent, verdict.decided_by) == (False, "runtime")
+
+    def test_messages_end_with_a_word(self) -> None:
+        from onnx_net2net.verification.runtime import _brief
+
+        text = " ".join(["word"] * 100)
+        assert _brief(Exception(text)).endswith("word ...")
+        assert _brief(Exception("short  text\n")) == "short text"
 
 
 class TestIndependence:

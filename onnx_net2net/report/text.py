@@ -101,8 +101,15 @@ def paragraph(text: str) -> str:
     )  # fmt: skip
 
 
-def inspection(report: Report, name: str) -> str:
-    """What `inspect` prints."""
+def headline(text: str) -> str:
+    """A step's first line, wrapped; names are not broken."""
+    return textwrap.fill(
+        text, columns(), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def inspection(report: Report, name: str, every_layer: bool = False) -> str:
+    """What `inspect` prints; `every_layer`: also which layers make and read each width."""
     inputs = [
         f"{n} [{'x'.join('?' if d is None else str(d) for d in s)}]"
         for n, s in report.inputs.items()
@@ -125,6 +132,9 @@ def inspection(report: Report, name: str) -> str:
         equal = [f"{s.name} ({s.uniform})" for s in report.spaces if s.uniform]
         if equal:
             lines.append(listed("whole multiples only: ", equal))
+        for s in report.spaces if every_layer else ():
+            lines.append(listed(f"width {s.width} of {s.name}: made by ", s.nodes))
+            lines.append(listed("read by: ", s.readers) if s.readers else "  read by no layer")
     else:
         lines.append("no width can grow")
     if report.blocked:
@@ -175,7 +185,7 @@ def _plain(value: Any) -> Any:
 
 def _widened(s: Any) -> list[str]:
     before, after = s.width
-    lines = [f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')"]
+    lines = [headline(f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')")]
     if s.scheme.said:
         lines.append(paragraph(f"new units: {s.scheme.said}"))
     if s.uniform:
@@ -202,7 +212,7 @@ def _widened(s: Any) -> list[str]:
 
 def _deepened(s: Any) -> list[str]:
     where = s.placed
-    lines = [f"deepen after '{where.producer or where.tensor}': kind {s.kind}"]
+    lines = [headline(f"deepen after '{where.producer or where.tensor}': kind {s.kind}")]
     lines.append(paragraph(f"because {s.why}"))
     if where.passed:
         lines.append(listed("behind the layer's own: ", where.passed))
@@ -215,7 +225,7 @@ def _deepened(s: Any) -> list[str]:
 def _enlarged(s: Any) -> list[str]:
     before, after = (_dims(k) for k in s.kernel)
     pads = "x".join(map(str, s.pads)) if s.pads is not None else "as they were"
-    return [f"kernel of '{s.node}': {before} -> {after}, pads {pads}"]
+    return [headline(f"kernel of '{s.node}': {before} -> {after}, pads {pads}")]
 
 
 _SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 
 from onnx_net2net.model import Model
 from onnx_net2net.operators import Array
@@ -26,6 +28,7 @@ _JUMPS = frozenset(
     "RoiAlign".split()
 )
 _PATIENCE = 60.0
+_MOST = 300  # characters of a message of onnxruntime's
 
 
 @dataclass
@@ -118,9 +121,24 @@ def _loaded(sides: Sides, provider: str) -> tuple[Session, Session]:
     except ProviderError:
         raise
     except Exception as why:
-        raise _StopError(
-            Status.FAILED, f"onnxruntime does not load the student: {_brief(why)}"
-        ) from None
+        said = f"onnxruntime does not load the student: {_brief(why)}"
+        alien = _alien(sides)
+        if alien:
+            raise _StopError(Status.SKIPPED, f"{said}; {alien}") from None
+        raise _StopError(Status.FAILED, said) from None
+
+
+def _alien(sides: Sides) -> str:
+    """What of the student this onnxruntime, which loads the teacher, may lack; "" if nothing."""
+    teacher, student = sides.teacher.model, sides.student.model
+    for domain, version in student.opsets.items():
+        if teacher.opsets.get(domain) != version:
+            return f"its opset is {domain or 'ai.onnx'} {version}, which the teacher's is not"
+    if student.proto.ir_version > teacher.proto.ir_version:
+        return f"its IR version is {student.proto.ir_version}, which the teacher's is not"
+    new = {n.op for n in student.nodes if "." in n.op or onnx.defs.has(n.op, n.version)}
+    new -= {n.op for n in teacher.nodes}
+    return f"the teacher has no {', '.join(sorted(new)[:3])}" if new else ""
 
 
 def _ghosts(sides: Sides, provider: str) -> list[Session]:
@@ -214,4 +232,4 @@ def _behind_jumps(model: Model) -> set[int]:
 
 def _brief(why: BaseException) -> str:
     text = " ".join(str(why).split())
-    return text[:160] + ("..." if len(text) > 160 else "")
+    return textwrap.shorten(text, _MOST, placeholder=" ...") if len(text) > _MOST else text
