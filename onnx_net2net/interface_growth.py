@@ -159,6 +159,9 @@ def checked(analysis: Analysis, growth: Growth) -> Refusal | None:
     """Whether what stood on the interface stays where it was, and as it was."""
     space = growth.space
     for axis, labels in space.labels.items():
+        if axis[1] is None and any(_kinds(analysis, axis)) and _misdeclared(analysis, axis[0]):
+            why = "the file declares another rank"
+            return Refusal(Reason.UNKNOWN_SHAPE, axis[0], axis[::2], why)
         first = growth.layout.source[axis][: len(labels)]
         if any(_kinds(analysis, axis)) and not np.array_equal(first, range(len(labels))):
             why = "the old positions would not stay first"
@@ -173,6 +176,14 @@ def checked(analysis: Analysis, growth: Growth) -> Refusal | None:
                 axis = (node.outputs[-1 - entry[0]], None, entry[1])
                 return explained(Refusal(Reason.ACROSS, node.name, axis[::2], node.op))
     return None
+
+
+def _misdeclared(analysis: Analysis, tensor: str) -> bool:
+    """Whether an input or output is declared with another rank than it has here."""
+    info, shape = analysis.model.infos.get(tensor), analysis.first.shapes.get(tensor)
+    if info is None or shape is None or not info.type.tensor_type.HasField("shape"):
+        return False
+    return len(info.type.tensor_type.shape.dim) != len(shape)
 
 
 def changed(analysis: Analysis, growth: Growth) -> tuple[InterfaceChange, ...]:

@@ -291,6 +291,13 @@ def test_what_would_change_the_old_part_is_refused(
         assert found.value.hint == "new positions would change what it computes for the old ones"
 
 
+def test_an_output_of_changing_rank_is_refused() -> None:
+    model = joined()
+    del model.graph.output[0].type.tensor_type.shape.dim[1]
+    with pytest.raises(n2n.RefusalError, match="the file declares another rank"):
+        n2n.widen(model, node="second", width=5, allow_interface=True)
+
+
 def test_what_ends_a_concat_can_grow() -> None:
     student = n2n.widen(joined(), node="second", width=5, allow_interface=True)
     assert sizes(student)["y"] == ["n", 9]
