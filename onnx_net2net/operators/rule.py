@@ -233,6 +233,7 @@ class Rule:
     random: bool = False
     offers: Mapping[str, str] = field(default_factory=dict)
     ranged: bool = False
+    custom: bool = False
 
     def held(
         self, site: Site, grown: Mapping[str, int], sizes: Mapping[str, int]
@@ -257,7 +258,6 @@ class Rule:
             if value is not None:
                 found[attribute] = value
         return found
-    custom: bool = False
 
     def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""
