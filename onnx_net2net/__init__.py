@@ -15,6 +15,7 @@ _PUBLIC = {
     "ModelError": "errors",
     "NotEquivalentError": "errors",
     "RefusalError": "errors",
+    "apply": "api",
     "deepen": "api",
     "grow_kernel": "api",
     "inspect": "inspection",

@@ -1,4 +1,4 @@
-"""The public calls that grow a model: `widen`, `deepen`, `grow_kernel`."""
+"""The public calls that grow a model: `widen`, `deepen`, `grow_kernel`, `apply`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.analysis import Analysis
-from onnx_net2net.files import read
-from onnx_net2net.naming import select
-from onnx_net2net.planning import Shapes, plan
+from onnx_net2net.planning import plan
+from onnx_net2net.steps import Shapes
 
 
 def widen(
@@ -138,26 +136,10 @@ def deepen(
         "verb": "deepen", "kind": kind, "activation": activation, "kernel": kernel,
         "groups": groups, "depthwise": depthwise, "batchnorm": batchnorm,
         "calibrate": calibrate, "count": count, "only_into": only_into, "init": init,
-        "inner": inner,
+        "inner": inner, "after": after, "before": before, "every": every,
     }  # fmt: skip
-    steps = places(teacher, after, before, every, shapes)
-    made = plan(teacher, [{**step, **p} for p in steps], seed=seed, shapes=shapes)
+    made = plan(teacher, [step], seed=seed, shapes=shapes)
     return made.apply(output, force=force, verify=verify)
-
-
-def places(
-    teacher: Any, after: str | None, before: str | None, every: str | None, shapes: Shapes | None
-) -> list[dict[str, str]]:
-    """Where to deepen, one `{"after": name}` or `{"before": name}` for each place.
-
-    Raises:
-        ValueError: not just one of the three is given. AmbiguousError: the pattern fits nothing.
-    """
-    if sum(p is not None for p in (after, before, every)) != 1:
-        raise ValueError("say where: after or before a layer or tensor, or every (a pattern)")
-    if every is None:
-        return [{"after": after} if after is not None else {"before": str(before)}]
-    return [{"after": n} for n in select(Analysis(read(teacher), shapes), every)]
 
 
 def grow_kernel(
@@ -181,4 +163,35 @@ def grow_kernel(
     Source: Network Morphism (Wei et al. 2016), kernel size morphing.
     """
     made = plan(teacher, [{"verb": "grow-kernel", "node": node, "size": size}], shapes=shapes)
+    return made.apply(output, force=force, verify=verify)
+
+
+def apply(
+    teacher: Any,
+    recipe: Any,
+    *,
+    seed: int | None = None,
+    shapes: Shapes | None = None,
+    calibrate: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
+    verify: str = "auto",
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> onnx.ModelProto | Path:
+    """A student grown by several steps, in one go.
+
+    Args:
+        recipe: a YAML file, its text, a mapping, or a list of steps (docs/recipes.md); or a
+            student, whose provenance is replayed byte for byte.
+        seed: instead of the recipe's.
+        calibrate: data that a student's provenance names by its hash, input name -> array.
+        teacher, shapes, verify, output, force: see `widen`.
+
+    Returns, raises: see `widen`; what is wrong in a file begins with its name and line.
+
+    >>> import onnx_net2net as n2n
+    >>> steps = [{"everywhere": True, "ratio": 1.5}, {"verb": "deepen", "every": "Relu"}]
+    >>> student = n2n.apply("models/digits_cnn.onnx", steps)  # doctest: +SKIP
+    """
+    data = [calibrate] if isinstance(calibrate, Mapping) else calibrate
+    made = plan(teacher, recipe, seed=seed, shapes=shapes, calibrate=data)
     return made.apply(output, force=force, verify=verify)

@@ -105,7 +105,6 @@ def deepen(
     onnx-net2net deepen model.onnx --after conv1
     onnx-net2net deepen model.onnx --every Relu --kind identity --plan
     """
-    from onnx_net2net.api import places
     from onnx_net2net.planning import plan
 
     if options["paper"]:
@@ -123,9 +122,7 @@ def deepen(
     if options["calibrate"] and not options["batchnorm"]:
         raise click.UsageError("--calibrate needs --batchnorm")
     where = [{"after": n} for n in after] + [{"before": n} for n in before]
-    if every:
-        where = places(model, None, None, every, options["shapes"])
-    steps = [{**step, **p} for p in where]
+    steps = [{**step, **p} for p in where or [{"every": every}]]
     made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
     _deliver(made, _target(made.source, model, ".deepened", options), "deepen", options)
 
@@ -146,6 +143,35 @@ def grow_kernel(model: str, node: str, size: int, **options: Any) -> None:
     steps = [{"verb": "grow-kernel", "node": node, "size": size}]
     made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
     _deliver(made, _target(made.source, model, ".grown", options), "grow-kernel", options)
+
+
+@cli.command(short_help="Several steps at once, from a recipe or a student's provenance.")
+@click.argument("model", type=PATH)
+@click.argument("recipe", type=PATH)
+@click.option("--calibrate", type=click.Path(), multiple=True, metavar="DATA.npz",
+              help="Data that a student's provenance asks for; may repeat.")  # fmt: skip
+@writing
+def apply(model: str, recipe: str, calibrate: tuple[str, ...], **options: Any) -> None:
+    """Do the steps of RECIPE, a YAML file, on MODEL (docs/recipes.md).
+
+    RECIPE may also be a student: the steps in its provenance are done again, and the same bytes
+    come out. --seed comes before the recipe's.
+
+    \b
+    onnx-net2net apply model.onnx recipe.yaml --plan
+    onnx-net2net apply model.onnx model.grown.onnx -o again.onnx
+    """
+    from onnx_net2net.planning import plan
+
+    data = []
+    if calibrate:
+        from onnx_net2net.calibration import archive
+
+        data = [archive(path) for path in calibrate]
+    given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
+    seed = options["seed"] if given else None
+    made = plan(model, recipe, seed=seed, shapes=options["shapes"], calibrate=data)
+    _deliver(made, _target(made.source, model, ".grown", options), "apply", options)
 
 
 def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:

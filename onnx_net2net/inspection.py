@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from onnx_net2net import validity
 from onnx_net2net.alternatives import alternatives
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.errors import AmbiguousError, Reason, Refusal
+from onnx_net2net.errors import AmbiguousError, ModelError, Reason, Refusal
 from onnx_net2net.files import read
 from onnx_net2net.model import Node
 from onnx_net2net.spaces import Axis, Space
@@ -64,7 +65,10 @@ class Blocked:
 
 @dataclass(frozen=True)
 class Report:
-    """What `inspect` found."""
+    """What `inspect` found.
+
+    `provenance`: the runs that a student came from, oldest first; None if that is unreadable.
+    """
 
     layers: int
     nodes: int
@@ -73,6 +77,7 @@ class Report:
     outputs: tuple[str, ...]
     spaces: tuple[SpaceInfo, ...]
     blocked: tuple[Blocked, ...]
+    provenance: tuple[dict[str, Any], ...] | None = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict with a `schema` key."""
@@ -85,6 +90,7 @@ class Report:
             "outputs": list(self.outputs),
             "spaces": [s.to_json() for s in self.spaces],
             "blocked": [b.to_json() for b in self.blocked],
+            "provenance": None if self.provenance is None else list(self.provenance),
         }
 
 
@@ -234,7 +240,11 @@ def report(analysis: Analysis, node: Node | None = None) -> Report:
     if node is not None:
         found, blocked = _concerning(analysis, node, found, blocked)
     from onnx_net2net.probes import symbols
+    from onnx_net2net.provenance import records
 
+    grown: tuple[dict[str, Any], ...] | None = None
+    with suppress(ModelError):
+        grown = tuple(records(analysis.source))
     return Report(
         len(analysis.layers()),
         len(analysis.model.nodes),
@@ -243,6 +253,7 @@ def report(analysis: Analysis, node: Node | None = None) -> Report:
         analysis.model.outputs,
         tuple(_info(analysis, *f) for f in found),
         tuple(blocked),
+        grown,
     )
 
 

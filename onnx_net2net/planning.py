@@ -1,38 +1,39 @@
-"""Plans: one or several growth steps, what they change and what they cost, and the student."""
+"""Plans: a recipe's steps, what they change and what they cost, and the student."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from onnx_net2net import validity
+from onnx_net2net import provenance, validity
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.errors import NotEquivalentError, Refusal
+from onnx_net2net.errors import ModelError, NotEquivalentError
 from onnx_net2net.files import Source, read
 from onnx_net2net.forms import inlined
-from onnx_net2net.growth import grow
 from onnx_net2net.inspection import parameters
-from onnx_net2net.interface_growth import student_sizes
-from onnx_net2net.patch import Insert, Pieces, apply
-from onnx_net2net.scheme import Scheme
+from onnx_net2net.newness import new_rows
+from onnx_net2net.patch import Pieces, apply
+from onnx_net2net.recipe import Recipe, load
+from onnx_net2net.recipe_data import Data, resolved
+from onnx_net2net.shapes import FLOATS
+from onnx_net2net.steps import Shapes, Student, Taken, do
 from onnx_net2net.transfer import Progress
-from onnx_net2net.widening import Widened, everywhere, union, widen_step, widened
-
-Shapes = Mapping[str, "tuple[int, ...]"]
+from onnx_net2net.widening import Widened
 
 
 @dataclass
 class Plan:
     """What growing would do; nothing is written until `apply`.
 
-    `steps`: what each step does; `parameters`: before and after; `source`: the teacher;
-    `pieces`: the student, not yet read or written; `preserving`: whether the student
-    computes the teacher's function; `warnings`: what a user should know.
+    `steps`: what was done, one result for each place; `parameters`: before and after;
+    `source`: the teacher; `pieces`: the student, not yet read or written; `preserving`:
+    whether the student computes the teacher's function; `warnings`: what a user should know;
+    `taken`: the recipe's steps, each with what it selected and its results.
     """
 
     source: Source
@@ -42,6 +43,7 @@ class Plan:
     preserving: bool = True
     shapes: Shapes | None = None
     warnings: list[str] = field(default_factory=list)
+    taken: list[Taken] = field(default_factory=list)
 
     @property
     def changes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -72,8 +74,23 @@ class Plan:
 
     @property
     def new_parameters(self) -> tuple[str, ...]:
-        """Constants that the teacher does not have."""
-        return tuple(n for step in self.steps for n in getattr(step, "parameters", ()))
+        """Constants that the teacher does not have, to freeze the others or to train these faster.
+
+        What is new inside the teacher's own constants is in `new_rows`.
+        """
+        known = {t.name for t in self.source.proto.graph.initializer}
+        found = [n for step in self.steps for n in getattr(step, "parameters", ())]
+        student = read(self.pieces).proto.graph.initializer
+        found += [t.name for t in student if t.data_type in FLOATS]
+        return tuple(n for n in dict.fromkeys(found) if n not in known)
+
+    @property
+    def new_rows(self) -> dict[str, dict[int, list[int]]]:
+        """Constant -> {axis: positions that are new}: `weight.take(positions, axis)`.
+
+        Everything else of the constant is the teacher's, but for the division among copies.
+        """
+        return new_rows(self.steps)
 
     def check(self, verify: str = "auto") -> Any:
         """Verify the student; None for `verify="off"` or a student that is not to preserve.
@@ -146,85 +163,98 @@ class Plan:
 
 def plan(
     teacher: Any,
-    steps: Sequence[Mapping[str, Any]] | str,
+    steps: Any,
     *,
     ratio: float = 1.5,
-    split: str = "zero-sum",
-    init: str = "replicate",
-    noise: float = 0.0,
-    seed: int = 0,
+    split: str | None = None,
+    init: str | None = None,
+    noise: float | None = None,
+    seed: int | None = None,
     shapes: Shapes | None = None,
+    calibrate: Sequence[Data] = (),
 ) -> Plan:
     """Plan one or several steps without writing anything.
 
     Args:
         teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
-        steps: mappings of `widen` arguments (`{"node": "conv1", "width": 96}`), or
-            "everywhere": every space that can grow, by `ratio`, at once. A step with the key
-            `verb` may also be `deepen` or `grow-kernel`, with their arguments.
-        split, init, noise, seed: see `widen`; a step's own come first.
+        steps: a list of mappings of `widen` arguments (`{"node": "conv1", "width": 96}`); one
+            with the key `verb` may also be `deepen` or `grow-kernel`, with their arguments.
+            Or a recipe: a YAML file, its text, or a mapping with `steps` (docs/recipes.md).
+            Or a student (an .onnx file) whose provenance is replayed. Or "everywhere": every
+            width that can grow, by `ratio`, at once.
+        split, init, noise, seed: see `widen`; they come before a recipe's, a step's own first.
         shapes: input name -> sizes, for inputs that declare none.
+        calibrate: data that a provenance names by its hash, each input name -> array.
 
     Raises:
-        RefusalError, AmbiguousError, ValueError, ModelError: see `widen`.
+        RefusalError, AmbiguousError, ValueError, ModelError: see `widen`; what is wrong in a
+            file begins with its name and line.
     """
     source = read(teacher)
+    asked = {"split": split, "init": init, "noise": noise, "seed": seed}
+    given = {k: v for k, v in asked.items() if v is not None}
+    if provenance.is_student(steps):
+        if given:
+            raise ValueError(
+                f"a student is replayed with its own settings; leave out {', '.join(given)}"
+            )
+        return _replayed(source, steps, shapes, calibrate)
+    whole = isinstance(steps, str) and steps == "everywhere"
+    recipe = load([{"everywhere": True, "ratio": ratio}] if whole else steps)
+    common = {**recipe.common, **given}
+    recipe = resolved(Recipe(recipe.steps, common, recipe.folder), calibrate)
+    return _planned(source, recipe, shapes, some=not whole)
+
+
+def _planned(source: Source, recipe: Recipe, shapes: Shapes | None, *, some: bool = True) -> Plan:
     analysis = Analysis(source, shapes)
     validity.check(analysis.model, analysis.inference, analysis.facts)
     before = parameters(analysis)
-    if isinstance(steps, str):
-        if steps != "everywhere":
-            raise ValueError(f"unknown plan '{steps}'; give steps or 'everywhere'")
-        scheme = Scheme(split, seed, init, noise)
-        pieces, done, analysis = _everywhere(source, analysis, ratio, scheme)
-        counts, preserving = (before, parameters(analysis)), scheme.preserving or not done
-        warnings = list(scheme.warnings) if done else []
-        return Plan(source, pieces, done, counts, preserving, shapes, warnings)
-    if not steps:
-        return Plan(source, apply(source, []), [], (before, before), shapes=shapes)
-    taken: list[Any] = []
-    warnings = []
-    common = {"split": split, "init": init, "noise": noise}
-    sizes = shapes
-    pieces = apply(source, [])
-    for k, step in enumerate(steps):
-        for result in _results(analysis, {"seed": seed + k, **step}, common):
-            patch = list(result.patch)
-            taken.append(result)
-            warnings += _warnings(result)
-            if not result.preserving:
-                patch += _declared(analysis)
-            pieces = apply(analysis.source, patch)
-            sizes = student_sizes(sizes, getattr(result, "interface", ()))
-            analysis = Analysis(read(pieces), sizes)
-    preserving = all(r.preserving for r in taken)
-    return Plan(source, pieces, taken, (before, parameters(analysis)), preserving, shapes, warnings)
+    student = Student(analysis, apply(source, []), shapes)
+    taken = [do(student, step, recipe.common, before, some=some) for step in recipe.steps]
+    preserving = all(r.preserving for r in student.results)
+    pieces = student.pieces
+    warnings = [w for r in student.results for w in _warnings(r)]
+    if student.results:
+        settings = {"shapes": {k: list(v) for k, v in (shapes or {}).items()}}
+        made = provenance.record(source, recipe, settings, preserving)
+        try:
+            found = provenance.records(source)
+        except ModelError as why:
+            found, warnings = [], [*warnings, f"{why}; the student's begins anew"]
+        pieces = provenance.stamped(pieces, [*found, made])
+    sizes = before, parameters(student.analysis)
+    return Plan(source, pieces, student.results, sizes, preserving, shapes, warnings, taken)
 
 
-def _results(analysis: Analysis, step: dict[str, Any], common: dict[str, Any]) -> Iterator[Any]:
-    """One step's results; a step for several places is one result for each."""
-    verb = step.pop("verb", "widen")
-    if verb == "widen":
-        yield widen_step(analysis, **{**common, **step})
-    elif verb == "grow-kernel":
-        from onnx_net2net.kernels import grow_kernel as grow_one
-
-        yield grow_one(analysis, step["node"], step["size"])
-    elif verb == "deepen":
-        from onnx_net2net.deepening import deepen as deepen_one
-
-        yield deepen_one(analysis, **step)
-    else:
-        raise ValueError(f"unknown verb '{verb}'; choose widen, deepen or grow-kernel")
-
-
-def _declared(analysis: Analysis) -> list[Insert]:
-    """The mark of a student that is not meant to compute the teacher's function."""
-    mark = onnx.StringStringEntryProto(key="onnx_net2net.preserving", value="false")
-    props = analysis.model.proto.metadata_props
-    if mark in props:
-        return []
-    return [Insert(("metadata_props", len(props)), (mark,))]
+def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequence[Data]) -> Plan:
+    """What a student's provenance says, from this teacher on."""
+    grown = read(student)
+    name = str(grown.path or "the student")
+    todo = provenance.remaining(provenance.records(grown), source, name)
+    parts: list[Plan] = []
+    for number, record in enumerate(todo, 1):
+        teacher = read(parts[-1].pieces) if parts else source
+        if parts and provenance.identity(teacher) != record["teacher"]:
+            raise ModelError(
+                f"'{name}' was grown in {len(todo)} runs, and what run {number} began with is not "
+                "what the runs before it give (trained or changed in between?); give that model"
+            )
+        try:
+            recipe = resolved(load(provenance.recipe(record)), data)
+            sizes = {k: tuple(v) for k, v in record.get("shapes", {}).items()} or shapes
+        except (TypeError, AttributeError) as why:
+            raise ModelError(f"the provenance of '{name}' cannot be replayed: {why}") from None
+        parts.append(_planned(teacher, recipe, sizes))
+    warnings = [w for p in parts for w in p.warnings]
+    last = parts[-1]
+    if provenance.identity(read(last.pieces)) != provenance.identity(grown):
+        warnings.append(f"this is not what '{name}' holds now: {provenance.why_not(todo)}")
+    return Plan(
+        source, last.pieces, [r for p in parts for r in p.steps],
+        (parts[0].parameters[0], last.parameters[1]), all(p.preserving for p in parts), shapes,
+        warnings, [t for p in parts for t in p.taken],
+    )  # fmt: skip
 
 
 def _warnings(step: Any) -> list[str]:
@@ -242,35 +272,3 @@ def _warnings(step: Any) -> list[str]:
             + f", because not all that read {'them' if many else 'it'} grow: {names}"
         )  # fmt: skip
     return found
-
-
-def _everywhere(
-    source: Source, analysis: Analysis, ratio: float, scheme: Scheme
-) -> tuple[Pieces, list[Any], Analysis]:
-    """Grow disjoint spaces together, then look again for those that overlapped them."""
-    grown: set[str] = set()
-    steps: list[Any] = []
-    pieces = apply(source, [])
-    while True:
-        chosen, seen = everywhere(analysis, ratio, grown, scheme)
-        if not chosen:
-            return pieces, steps, analysis
-        space, units = union([(s, u) for s, _, u, _ in chosen])
-        growth = grow(analysis, space, units, scheme)
-        if isinstance(growth, Refusal):  # together they do not line up: one at a time
-            space, axis, units, name = chosen[0]
-            growth, seen = grow(analysis, space, units, scheme), {name}
-            if isinstance(growth, Refusal):
-                grown |= seen
-                continue
-        else:
-            axis = chosen[0][1]
-        name = ", ".join(c[3] for c in chosen) if len(seen) > 1 else chosen[0][3]
-        step = widened(analysis, growth, name, axis, scheme)
-        grown |= {*step.along, *seen}
-        patch = list(step.patch)
-        if not step.preserving:
-            patch += _declared(analysis)
-        pieces = apply(analysis.source, patch)
-        steps.append(step)
-        analysis = Analysis(read(pieces), None)

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.changes import Growth
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
-from onnx_net2net.factors import Factor
 from onnx_net2net.growth import grow, grow_woven
 from onnx_net2net.inspection import layer_space, space_name, spaces
 from onnx_net2net.interface_growth import (
@@ -31,7 +28,7 @@ from onnx_net2net.naming import find, nearest
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.rewrite import Grown, patch_of
 from onnx_net2net.scheme import Scheme
-from onnx_net2net.spaces import Axis, Instance, Space
+from onnx_net2net.spaces import Axis, Space
 from onnx_net2net.widths import Widths, draw, target
 
 
@@ -42,7 +39,8 @@ class Widened:
     `width`: the axis' length before and after; `along`: other layers whose output grows
     too; `readers`: layers whose input grows; `parted`: shared constants that got a copy of
     their own; `tensors`: constant -> shape before and after; `mapping`: constant -> list
-    of (axis, source, split); `grown`, `units`, `scheme`: how each new array was made.
+    of (axis, source, split); `grown`, `units`, `scheme`: how each new array was made;
+    `together`: of several spaces that grew at once, each with its width before and after.
     """
 
     name: str
@@ -61,6 +59,7 @@ class Widened:
     scheme: Scheme
     preserving: bool = True
     interface: tuple[InterfaceChange, ...] = ()
+    together: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -248,59 +247,3 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         scheme.preserving,
         interface,
     )
-
-
-def everywhere(
-    analysis: Analysis, ratio: float, skip: set[str], scheme: Scheme
-) -> tuple[list[tuple[Space, Axis, Units, str]], set[str]]:
-    """Disjoint spaces that can all grow at once, each with its units; and the layers looked at.
-
-    Args:
-        skip: layers that grew already.
-    """
-    chosen: list[tuple[Space, Axis, Units, str]] = []
-    taken: dict[Axis, np.ndarray] = {}
-    seen: set[str] = set()
-    found, _ = spaces(analysis)
-    for space, axis, nodes in found:
-        names = {n.name for n in nodes}
-        if names & skip or space.part.startswith("heads"):
-            continue
-        if any(a in taken and (taken[a] & (v >= 0)).any() for a, v in space.labels.items()):
-            continue
-        seen |= names
-        widths = Widths.of(space, None if space.part else axis, scheme.row)
-        try:
-            wanted = target(widths, None, ratio, 1, nodes[0].name)
-        except ValueError:
-            continue
-        units = draw(widths, wanted, "random", scheme.seed, nodes[0].name, scheme.row)
-        if isinstance(grow(analysis, space, units, scheme), Refusal):
-            continue
-        for a, v in space.labels.items():
-            taken[a] = taken.get(a, np.zeros(len(v), bool)) | (v >= 0)
-        chosen.append((space, axis, units, nodes[0].name))
-    return chosen, seen
-
-
-def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:
-    """Several disjoint spaces as one, so that they are planned and proved together."""
-    labels: dict[Axis, np.ndarray] = {}
-    passages: dict[Instance, list[Factor]] = {}
-    source: list[np.ndarray] = []
-    kinds: list[Row] = []
-    offset = 0
-    for space, units in parts:
-        for axis, v in space.labels.items():
-            moved = np.where(v >= 0, v + offset, -1)
-            old = labels.get(axis)
-            labels[axis] = moved if old is None else np.where(old >= 0, old, moved)
-        for instance, carried in space.passages.items():
-            known = passages.setdefault(instance, [])
-            known += [f for f in carried if not any(f is k for k in known)]
-        source.append(units.source + offset)
-        kinds += units.kind
-        offset += space.size
-    uniform = next((s.uniform for s, _ in parts if s.uniform), None)
-    joined = Space(parts[0][0].seed, offset, labels, passages, uniform)
-    return joined, Units(np.concatenate(source), tuple(kinds))

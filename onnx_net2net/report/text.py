@@ -15,6 +15,7 @@ from typing import Any
 from onnx_net2net.errors import Reason
 from onnx_net2net.inspection import Report
 from onnx_net2net.planning import Plan
+from onnx_net2net.report.recipe import heading, origin, taken_json
 
 _MOST = 24  # constants that a plan lists
 
@@ -137,6 +138,7 @@ def inspection(report: Report, name: str, every_layer: bool = False) -> str:
             lines.append(listed("read by: ", s.readers) if s.readers else "  read by no layer")
     else:
         lines.append("no width can grow")
+    lines[3:3] = [paragraph(line) for line in origin(report.provenance)]
     if report.blocked:
         lines += ["", f"{count(len(report.blocked), 'layer')} cannot grow:"]
         lines.append(table([[b.node, _why(b.refusal)] for b in report.blocked]))
@@ -156,7 +158,9 @@ def _dims(shape: tuple[int, ...]) -> str:
 def grown(plan: Plan, verb: str, output: Path | None, verdict: Any, as_json: bool) -> Any:
     """What a growing command says: text, or a JSON-able dict."""
     return (
-        _grown_json(plan, verb, output, verdict) if as_json else _grown_text(plan, output, verdict)
+        _grown_json(plan, verb, output, verdict)
+        if as_json
+        else _grown_text(plan, verb, output, verdict)
     )
 
 
@@ -173,6 +177,7 @@ def _grown_json(plan: Plan, verb: str, output: Path | None, verdict: Any) -> dic
         "bytes": dict(zip(("before", "after"), plan.sizes, strict=True)),
         "warnings": plan.warnings,
         "verdict": verdict.to_json() if verdict is not None else None,
+        **({"recipe": [taken_json(t) for t in plan.taken]} if verb == "apply" else {}),
     }
 
 
@@ -183,15 +188,26 @@ def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in value.__dict__.items()} if is_dataclass(value) else value
 
 
+def _change(parameters: tuple[int, int]) -> str:
+    a, b = parameters
+    return f"parameters {a:,} -> {b:,} ({(b - a) / max(a, 1):+.1%})"
+
+
 def _widened(s: Any) -> list[str]:
     before, after = s.width
     lines = [headline(f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')")]
+    if s.together:
+        lines = [f"widen {len(s.together)} widths at once:"]
+        lines.append(table([[n, f"{a} -> {b}"] for n, a, b in s.together], {1}))
+        named = {n for n, _, _ in s.together}
+        if along := [n for n in s.along if n not in named]:
+            lines.append(listed("growing along: ", along))
     if s.scheme.said:
         lines.append(paragraph(f"new units: {s.scheme.said}"))
     if s.uniform:
         why = f"as '{s.uniform}' averages over them"
         lines.append(paragraph(f"every unit is copied equally often, {why}"))
-    if len(s.along) > 1:
+    if len(s.along) > 1 and not s.together:
         lines.append(listed(f"these {len(s.along)} layers share one width: ", s.along))
     if s.readers:
         lines.append(listed("read by: ", s.readers))
@@ -232,18 +248,22 @@ _SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}
 _UNSAID = {"patch", "tensors", "mapping", "grown", "units"}
 
 
-def _grown_text(plan: Plan, output: Path | None, verdict: Any) -> str:
-    lines = []
-    for step in plan.steps:
-        lines += _SAID[type(step).__name__](step)
+def _grown_text(plan: Plan, verb: str, output: Path | None, verdict: Any) -> str:
+    lines: list[str] = []
+    for number, taken in enumerate(plan.taken, 1):
+        if verb == "apply":
+            lines += heading(taken, number)
+        for step in taken.results:
+            lines += _SAID[type(step).__name__](step)
+        if verb == "apply":
+            lines += [f"  {_change(taken.parameters)}", ""]
     rows = [["constant", "before", "after"]]
     rows += [[n, _dims(a), _dims(b)] for n, (a, b) in list(plan.changes.items())[:_MOST]]
     if plan.changes:
         lines.append(table(rows, {1, 2}))
     if len(plan.changes) > _MOST:
         lines.append(f"  ... and {len(plan.changes) - _MOST} more (--json lists all)")
-    a, b = plan.parameters
-    lines.append(f"parameters {a:,} -> {b:,} ({(b - a) / max(a, 1):+.1%})")
+    lines.append(_change(plan.parameters))
     a, b = plan.sizes
     lines.append(f"file {a:,} -> {b:,} bytes")
     if verdict is not None:
