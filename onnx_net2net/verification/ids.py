@@ -23,6 +23,12 @@ ZERO = np.uint64(2**64 - 1)
 """The label of a position at which everything is zero, whatever the tag and other labels."""
 _SMALL = 1 << 16
 _FEW_WORDS = 8
+_WORD = 2**64 - 1
+_START, _STEP = 0x243F6A8885A308D3, 0x9E3779B97F4A7C15
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_STEP_WORD, _ONE = np.uint64(_STEP), np.uint64(1)
+_FACTORS = np.uint64(_FIRST), np.uint64(_SECOND)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 class UnknownError(Exception):
@@ -39,17 +45,25 @@ def key(*parts: Any) -> int:
     return int.from_bytes(data, "little") & (2**63 - 1)
 
 
+@lru_cache(maxsize=256)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """What numpy calls an element type."""
+    return str(dtype)
+
+
 def digest(array: Array) -> int:
     """A name for an array's type, shape and bits."""
-    state = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=8)
-    state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    state = hashlib.blake2b(f"{dtype_name(array.dtype)}{array.shape}".encode(), digest_size=8)
+    plain = array.nbytes <= _SMALL and not array.dtype.hasobject  # what is copied is hashed sooner
+    bits = array.tobytes() if plain else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    state.update(bits)
     return int.from_bytes(state.digest(), "little") & (2**63 - 1)
 
 
 def row_digests(array: Array, *salt: Any) -> Labels:
     """A label for each row (axis 0) from its bits; rows that are all zero are ZERO."""
     rows = np.ascontiguousarray(array.reshape(len(array), -1))
-    start = key(str(array.dtype), rows.shape[1], salt)
+    start = key(dtype_name(array.dtype), rows.shape[1], salt)
     data = rows.view(np.uint8).reshape(len(rows), -1)
     if data.shape[1] <= 8 * _FEW_WORDS:
         words = np.zeros((len(rows), 8 * -(-data.shape[1] // 8)), np.uint8)
@@ -76,18 +90,39 @@ def constant_label(value: Any) -> np.uint64:
 
 
 def mix(*parts: Labels | int) -> Labels:
-    """One label for each combination of labels (or numbers), position by position."""
-    state = np.full((1,), 0x243F6A8885A308D3, np.uint64)
+    """One label for each combination of labels (or numbers), position by position.
+
+    >>> mix(1, positions(3))[2] == mix(1, 2)[0]
+    True
+    """
+    number, state = _START, None
     for part in parts:
-        array = np.atleast_1d(np.asarray(part, np.uint64))
-        state = _scramble(state * np.uint64(0x9E3779B97F4A7C15) + array)
-    return state >> np.uint64(1)
+        if state is None and isinstance(part, int):  # much quicker without numpy
+            number = _scramble_int(number * _STEP + part)
+            continue
+        before = np.uint64(number * _STEP & _WORD) if state is None else state * _STEP_WORD
+        state = _scramble(np.atleast_1d(np.asarray(part, np.uint64)) + before)
+    return np.array([number >> 1], np.uint64) if state is None else state >> _ONE
 
 
 def _scramble(x: Labels) -> Labels:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """Of the array's own: it is changed in place."""
+    shifted = x >> _SHIFTS[0]
+    x ^= shifted
+    x *= _FACTORS[0]
+    np.right_shift(x, _SHIFTS[1], out=shifted)
+    x ^= shifted
+    x *= _FACTORS[1]
+    np.right_shift(x, _SHIFTS[2], out=shifted)
+    x ^= shifted
+    return x
+
+
+def _scramble_int(x: int) -> int:
+    x &= _WORD
+    x = (x ^ (x >> 30)) * _FIRST & _WORD
+    x = (x ^ (x >> 27)) * _SECOND & _WORD
+    return x ^ (x >> 31)
 
 
 @lru_cache(maxsize=4096)

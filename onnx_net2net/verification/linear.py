@@ -7,16 +7,17 @@ it. Its random projections add copies up by themselves, so equal forms have equa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from onnx_net2net.operators import Array
-from onnx_net2net.verification.ids import ZERO, Const, Labels, digest, key, mix
+from onnx_net2net.verification.ids import ZERO, Const, Labels, digest, key, mix, positions
 from onnx_net2net.verification.ids import row_digests as _row_digests
 
 _PROJECTIONS = 3
+_NUMBERS = np.arange(_PROJECTIONS, dtype=np.uint64)
 CHUNK = 1 << 22
 # four unit roundoffs of the type: the rounding of shares, not more
 _TOLERANCES = {"float64": 2.0**-51, "float32": 2.0**-22, "float16": 2.0**-9, "bfloat16": 2.0**-6}
@@ -103,7 +104,7 @@ class Rows:
     def projected(self) -> Array:
         """[rows, projections]: equal forms have equal projections, up to rounding."""
         g, o, i, window = self.raw.shape
-        by_window = _directions(np.arange(window, dtype=np.uint64), 1)
+        by_window = _window_directions(window)
         by_label = np.where((self.labels == ZERO)[..., None], 0.0, _directions(self.labels, 2))
         if self.scale is not None:
             by_label = by_label * self.scale[..., None]
@@ -115,8 +116,8 @@ class Rows:
                 inner = part.reshape(-1, window) @ by_window
                 inner = inner.reshape(part.shape[0], i, _PROJECTIONS)
                 found[k, at : at + step] = np.einsum("oip,ip->op", inner, by_label[k])
-        bias = self.biases[:, None] * _directions(np.array([7], np.uint64), 3)
-        return found.reshape(g * o, _PROJECTIONS) + bias
+        found = found.reshape(g * o, _PROJECTIONS)
+        return found if self.bias is None else found + self.biases[:, None] * _BIAS_DIRECTIONS
 
 
 def _wide(dtype: np.dtype[Any]) -> Any:
@@ -126,7 +127,13 @@ def _wide(dtype: np.dtype[Any]) -> Any:
 
 def _directions(labels: Labels, salt: int) -> Array:
     """A random direction for each label, in (-1, 1)."""
-    parts = [mix(labels.reshape(-1), salt, p) for p in range(_PROJECTIONS)]
-    raw = np.stack([np.broadcast_to(p, labels.size) for p in parts], -1)
-    unit = (raw >> np.uint64(10)).astype(np.float64) * 2.0**-52 - 1.0
-    return unit.reshape(*labels.shape, _PROJECTIONS)
+    raw = mix(labels[..., None], salt, _NUMBERS)
+    return (raw >> np.uint64(10)).astype(np.float64) * 2.0**-52 - 1.0
+
+
+@lru_cache(maxsize=256)
+def _window_directions(window: int) -> Array:
+    return _directions(positions(window), 1)
+
+
+_BIAS_DIRECTIONS = _directions(np.array([7], np.uint64), 3)

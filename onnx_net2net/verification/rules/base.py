@@ -19,6 +19,7 @@ from onnx_net2net.verification.ids import (
     UnknownError,
     Value,
     digest,
+    dtype_name,
     is_positions,
     key,
     mix,
@@ -155,7 +156,7 @@ def attach(labels: list[Labels | None], const: Const) -> tuple[Any, dict[int, La
         const = _narrowed(const, labels)
     along = [lead + k for k, d in enumerate(const.shape) if d > 1]
     if not along:
-        return ("one", str(const.dtype), const.array().tobytes().hex()), {}
+        return ("one", dtype_name(const.dtype), const.array().tobytes().hex()), {}
     known = [labels[a] for a in along]
     if all(x is not None and is_positions(x) for x in known):
         return ("all", const.key, const.shape), {}
@@ -179,7 +180,7 @@ def attach(labels: list[Labels | None], const: Const) -> tuple[Any, dict[int, La
         rows = const.rows(carrier - lead)
     before = labels[carrier]
     labels[carrier] = rows if before is None else mix(before, rows)
-    return ("along", carrier - len(labels), str(const.dtype)), {carrier: rows}
+    return ("along", carrier - len(labels), dtype_name(const.dtype)), {carrier: rows}
 
 
 def _narrowed(const: Const, labels: list[Labels | None]) -> Const:
