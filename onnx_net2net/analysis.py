@@ -11,7 +11,7 @@ from onnx_net2net.factors import Entry, Factor, dropped, factors
 from onnx_net2net.files import Source
 from onnx_net2net.model import Model, Node
 from onnx_net2net.operators import TABLE, Array
-from onnx_net2net.probes import probe
+from onnx_net2net.probes import facts_of, inference_of
 from onnx_net2net.shapes import Facts, Inference
 
 _ELSEWHERE = "choose a layer whose channels do not pass through this node"
@@ -27,7 +27,7 @@ class Analysis:
 
     def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self.source = source
-        self.model = Model(source.proto)
+        self.model = source.once(Model, lambda: Model(source.proto))
         self._shapes = shapes
         self._factors: dict[int, list[Factor] | Refusal] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
@@ -43,12 +43,12 @@ class Analysis:
     @cached_property
     def inference(self) -> Inference:
         """What computes shapes."""
-        return Inference(self.model, self.source)
+        return inference_of(self.source, self.model)
 
     @cached_property
     def facts(self) -> tuple[Facts, Facts]:
         """Shapes and small values at two sizes of the inputs."""
-        return probe(self.model, self.inference, self._shapes)
+        return facts_of(self.source, self.model, self._shapes)
 
     @property
     def first(self) -> Facts:
@@ -138,6 +138,10 @@ class Analysis:
 
     def layers(self) -> list[Node]:
         """Nodes with weights, in running order."""
+        return self._layers
+
+    @cached_property
+    def _layers(self) -> list[Node]:
         constant = self.model.constant
         return [
             n

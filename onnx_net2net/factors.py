@@ -123,26 +123,35 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
     assert row.notation is not None
     text = row.notation if isinstance(row.notation, str) else row.notation(site)
     operands, results = parse(text)
-    sizes = dict(row.sizes(site)) if row.sizes else {}
-    words: dict[Entry, str] = {}
-    dims: dict[Entry, int | None] = {}
-
-    def place(slot: int, axes: tuple[str, ...], shape: Shape | None) -> None:
+    here = [slot for slot in range(len(operands)) if site.has(slot)]
+    here += [-1 - k for k in range(min(len(results), len(site.outs))) if site.node.outputs[k]]
+    shapes: list[tuple[int, Shape]] = []
+    for slot in here:
+        shape = site.shapes[slot] if slot >= 0 else site.outs[-1 - slot]
         if shape is None:
             raise LookupError(f"the shape of operand {slot} of '{site.node.name}' is unknown")
+        shapes.append((slot, shape))
+    sizes = row.sizes(site) if row.sizes else {}
+    return [*_shared(text, tuple(row.roles.items()), tuple(sizes.items()), tuple(shapes))]
+
+
+@lru_cache(maxsize=512)
+def _shared(
+    text: str, roled: tuple[tuple[str, str], ...], given: tuple[tuple[str, int], ...],
+    shapes: tuple[tuple[int, Shape], ...],
+) -> tuple[Factor, ...]:  # fmt: skip
+    """The factors of all nodes that have this notation and these shapes."""
+    operands, results = parse(text)
+    roles, sizes = dict(roled), dict(given)
+    words: dict[Entry, str] = {}
+    dims: dict[Entry, int | None] = {}
+    for slot, shape in shapes:
+        axes = operands[slot] if slot >= 0 else results[-1 - slot]
         for k, word in enumerate(_aligned(axes, len(shape))):
             if word.startswith("~"):  # every operand has its own
                 word = f"{word}@{slot}"
-            if word != "1" and not (word.startswith("*") and "*" not in row.roles):
+            if word != "1" and not (word.startswith("*") and "*" not in roles):
                 words[slot, k], dims[slot, k] = word, shape[k]
-
-    for slot, axes in enumerate(operands):
-        if site.has(slot):
-            place(slot, axes, site.shapes[slot])
-    for k, axes in enumerate(results):
-        if k < len(site.outs) and site.node.outputs[k]:
-            shape = site.outs[k]
-            place(-1 - k, axes, shape)
     _solve(words, dims, sizes)
     found = []
     for name in dict.fromkeys(n for w in words.values() for n in _names(w)):
@@ -157,6 +166,7 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
                 continue
             labels = _labels(word, name, sizes, dims[entry])
             if labels is not None:
+                labels.flags.writeable = False
                 at[entry] = labels
                 inner = max(inner, *(t.index(name) for t in terms))
             elif " " in word and (dims[entry] != 1 or _length(word, sizes) in (None, 1)):
@@ -164,9 +174,9 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
         inputs = sum(slot >= 0 for slot, _ in at)
         in_output = any(slot < 0 and name in _names(w) for (slot, _), w in words.items())
         if at:
-            role = _role(name, row.roles, inputs, in_output) if whole else "across"
+            role = _role(name, roles, inputs, in_output) if whole else "across"
             found.append(Factor(name, size, role, at, inner))
-    return found
+    return tuple(found)
 
 
 def misfit(row: Rule, site: Site) -> str:
@@ -178,11 +188,20 @@ def misfit(row: Rule, site: Site) -> str:
     if row.notation is None:
         return ""
     text = row.notation if isinstance(row.notation, str) else row.notation(site)
-    known = dict(row.sizes(site)) if row.sizes else {}
+    sizes = row.sizes(site) if row.sizes else {}
+    shapes = tuple(s if site.has(slot) else None for slot, s in enumerate(site.shapes))
+    return _misfit(text, tuple(sizes.items()), shapes)
+
+
+@lru_cache(maxsize=1024)
+def _misfit(
+    text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape | None, ...]
+) -> str:
+    known = dict(sizes)
     products: list[tuple[int, str, int]] = []
     ranks: dict[int, int] = {}
     for slot, axes in enumerate(parse(text)[0]):
-        shape = site.shapes[slot] if site.has(slot) else None
+        shape = shapes[slot] if slot < len(shapes) else None
         if shape is None:
             continue
         if axes and axes[-1] == "*":  # a kernel has as many spatial axes as the image

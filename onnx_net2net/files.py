@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from .forms import externals
 from .rope import File, Range, Rope, memory
 from .wire import LIMIT, rewrite_tensors
 
+Made = TypeVar("Made")
 _HINTS = {
     b"version https://git-lfs": "it is a git LFS pointer: run 'git lfs pull'",
     b"PK\x03\x04": "it is a zip or PyTorch archive: export it to ONNX",
@@ -40,7 +42,7 @@ class Source:
         payloads: where in them the payloads lie that `proto` lacks, in file order.
     """
 
-    __slots__ = ("_externals", "directory", "path", "payloads", "proto", "rope")
+    __slots__ = ("_known", "directory", "path", "payloads", "proto", "rope")
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class Source:
         self.proto = proto
         self.rope = rope
         self.payloads = payloads
-        self._externals: list[TensorProto] | None = None
+        self._known: dict[Any, Any] = {}
         self.path = path
         self.directory = directory
 
@@ -65,10 +67,14 @@ class Source:
     @property
     def externals(self) -> list[TensorProto]:
         """The tensors with external data."""
-        if self._externals is None:
-            skeleton = Rope([memory(self.proto.SerializeToString())])
-            self._externals = [t for t in externals(skeleton) if payload.is_external(t)]
-        return self._externals
+
+        def find() -> list[TensorProto]:
+            data = self.proto.SerializeToString()
+            if data.count(b"location") == data.count(payload.MARKED):  # those that were cut
+                return []
+            return [t for t in externals(Rope([memory(data)])) if payload.is_external(t)]
+
+        return self.once("externals", find)
 
     @property
     def locations(self) -> set[str]:
@@ -79,6 +85,13 @@ class Source:
         """Raise ModelError where external data is missing or too short."""
         for tensor in self.externals:
             payload.external(tensor, self.directory)
+
+    def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returns, kept: an index or sizes that many ask for; not to be changed."""
+        if name not in self._known:
+            self._known[name] = make()
+        found: Made = self._known[name]
+        return found
 
     def array(self, tensor: TensorProto) -> np.ndarray:
         """What a tensor of this model, or a copy of one, holds; may be read-only.

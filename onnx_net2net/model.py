@@ -57,6 +57,11 @@ class Node:
                 found[a.name] = onnx.helper.get_attribute_value(a)
         return found
 
+    @cached_property
+    def signature(self) -> tuple[bytes, ...]:
+        """Its attributes as stored, so that nodes can be told apart quickly."""
+        return tuple(a.SerializeToString() for a in self.proto.attribute)
+
     def attr(self, name: str, default: Any = None) -> Any:
         """The attribute's value, or `default`."""
         return self.attributes.get(name, default)

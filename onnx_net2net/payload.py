@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from .rope import File, Range, Rope, memory
 from .wire import fields, length_delimited
 
 MARKER = "*onnx-net2net payload*"
+MARKED = b"location\x12" + bytes([len(MARKER)]) + MARKER.encode()  # as protobuf writes it
 SMALL = 1024  # payloads up to this many bytes stay where they are
 RAW = TensorProto.RAW_DATA_FIELD_NUMBER
 _HOLDING = frozenset(
@@ -197,27 +199,34 @@ def external(tensor: TensorProto, directory: Path | None) -> Stored:
 
 def dtype(tensor: TensorProto) -> np.dtype:
     """The element type; raises ModelError for none or an unknown one."""
+    code = tensor.data_type
     try:
-        name = TensorProto.DataType.Name(tensor.data_type)
-        if name in _ML_DTYPES:
-            import ml_dtypes
-
-            return np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
-        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        return _element(code)[0]
     except (ValueError, KeyError, TypeError, AttributeError):
-        code = tensor.data_type
         raise ModelError(
             f"tensor '{tensor.name}' has element type {code}, not known here"
         ) from None
+
+
+@lru_cache(maxsize=64)
+def _element(code: int) -> tuple[np.dtype, int]:
+    """The type of an element, and how many bits it takes as raw data."""
+    name = TensorProto.DataType.Name(code)  # type: ignore[arg-type]
+    if name in _ML_DTYPES:
+        import ml_dtypes
+
+        found = np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+    else:
+        found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
+    return found, _BITS.get(name, found.itemsize * 8)
 
 
 def byte_size(tensor: TensorProto) -> int:
     """How many bytes the tensor takes as raw data; raises ModelError."""
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"tensor '{tensor.name}' has the shape {list(tensor.dims)}")
-    bits = dtype(tensor).itemsize * 8
-    bits = _BITS.get(TensorProto.DataType.Name(tensor.data_type), bits)
-    return (prod(tensor.dims) * bits + 7) // 8
+    dtype(tensor)  # for its complaint
+    return (prod(tensor.dims) * _element(tensor.data_type)[1] + 7) // 8
 
 
 def to_array(tensor: TensorProto, stored: Stored | None) -> np.ndarray:

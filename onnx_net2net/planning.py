@@ -208,7 +208,7 @@ def plan(
 
 def _planned(source: Source, recipe: Recipe, shapes: Shapes | None, *, some: bool = True) -> Plan:
     analysis = Analysis(source, shapes)
-    validity.check(analysis.model, analysis.inference, analysis.facts)
+    validity.checked(source, analysis.model, shapes)
     before = parameters(analysis)
     student = Student(analysis, apply(source, []), shapes)
     taken = [do(student, step, recipe.common, before, some=some) for step in recipe.steps]

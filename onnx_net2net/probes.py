@@ -12,6 +12,7 @@ from typing import Any
 from onnx import TypeProto
 
 from onnx_net2net.errors import ModelError
+from onnx_net2net.files import Source
 from onnx_net2net.model import Model
 from onnx_net2net.shapes import Facts, Inference, tensor_type
 
@@ -168,3 +169,15 @@ def probe(model: Model, inference: Inference, shapes: Shapes | None = None) -> t
     if len(found[1].failed) > len(found[0].failed):
         found[1] = found[0]
     return found[0], found[1]
+
+
+def inference_of(source: Source, model: Model) -> Inference:
+    """What computes shapes of a model as read; made once."""
+    return source.once(Inference, lambda: Inference(model, source))
+
+
+def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
+    """See `probe`; computed once for a model as read."""
+    given = {n: tuple(s) for n, s in (shapes or {}).items()}
+    how = ("facts", *sorted(given.items()))
+    return source.once(how, lambda: probe(model, inference_of(source, model), given))

@@ -6,8 +6,10 @@ numpy, the others go through onnx's own inference of that operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,11 @@ _MAX_FLOATS = 64
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NO_RULE = Rule()
 _MOST_ANSWERS = 1 << 14
-_ANSWERS: dict[tuple[Any, ...], list[tuple[int, TypeProto]]] = {}
-"""What onnx's inference said of a node: the types of its outputs."""
+_Operand = tuple[TypeProto, "Array | None"]
+_ANSWERS: dict[tuple[Any, ...], tuple[list[tuple[int, TypeProto]], Sequence[_Operand | None]]] = {}
+"""What onnx's inference said of a node: the types of its outputs. With them, its operands."""
+_TYPES: dict[bytes, TypeProto] = {}
+"""Equal types are one object, so that they are known by their id."""
 
 
 @dataclass
@@ -55,7 +60,12 @@ class Facts:
 
 
 def tensor_type(dtype: int, shape: Iterable[int | None] | None) -> TypeProto:
-    """A tensor's TypeProto; None dimensions are left open."""
+    """A tensor's TypeProto, not to be changed; None dimensions are left open."""
+    return _tensor_type(dtype, None if shape is None else tuple(shape))
+
+
+@lru_cache(maxsize=_MOST_ANSWERS)
+def _tensor_type(dtype: int, shape: tuple[int | None, ...] | None) -> TypeProto:
     t = TypeProto()
     t.tensor_type.elem_type = dtype
     if shape is not None:
@@ -64,7 +74,34 @@ def tensor_type(dtype: int, shape: Iterable[int | None] | None) -> TypeProto:
             dim = t.tensor_type.shape.dim.add()
             if d is not None:
                 dim.dim_value = d
-    return t
+    return _interned(t)
+
+
+def _interned(t: TypeProto) -> TypeProto:
+    return _TYPES.setdefault(t.SerializeToString(deterministic=True), t)
+
+
+@lru_cache(maxsize=_MOST_ANSWERS)
+def _schema(op: str, version: int, domain: str) -> Any:
+    """None where onnx's inference has no rule (GroupNormalization of opset 18: it refuses)."""
+    if not onnx.defs.has(op, version, domain):
+        return None
+    schema = onnx.defs.get_schema(op, version, domain)
+    return None if schema.deprecated else schema
+
+
+def _holds_floats(operand: _Operand) -> bool:
+    return operand[1] is not None and operand[1].dtype.kind not in "iub"
+
+
+def _are_complete(found: Mapping[str, TypeProto], proto: onnx.NodeProto) -> bool:
+    """Whether every output's shape is known, so that no operand's value can add to it."""
+    shapes = [shape_of(found[o]) if o in found else None for o in proto.output if o]
+    return all(s is not None and None not in s for s in shapes)
+
+
+def _content(array: Array) -> tuple[Any, ...]:
+    return array.dtype, array.shape, array.tobytes()
 
 
 def shape_of(t: TypeProto) -> Shape | None:
@@ -84,7 +121,7 @@ def leaf_value(leaf: Leaf, source: Source) -> Array | None:
         return np.asarray(leaf.literal, dtype)
     if leaf.tensor is None or leaf.dtype in (TensorProto.STRING, TensorProto.UNDEFINED):
         return None
-    count = int(np.prod(leaf.shape)) if leaf.shape else 1
+    count = math.prod(leaf.shape)
     if count > (_MAX_FLOATS if leaf.dtype in FLOATS else _MAX_INTS):
         return None
     return source.array(leaf.tensor)
@@ -137,80 +174,93 @@ class Inference:
             facts.types[name], facts.shapes[name] = t, shape_of(t)
 
     def _infer(self, node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
-        domain, _, op = node.op.rpartition(".")
-        proto = node.proto
-        if row.like:
-            proto = onnx.NodeProto()
-            proto.CopyFrom(node.proto)
-            proto.op_type, proto.domain, domain, op = row.like, "", "", row.like
-        version = self.model.opsets.get(domain, onnx.defs.onnx_opset_version())
         if row.custom:
             return _registered(node, facts, self.model.infos)
-        if not onnx.defs.has(op, version, domain):
+        proto, schema = self._asking(node, row)
+        if schema is None:
             return _from_notation(node, row, facts)
-        schema = onnx.defs.get_schema(op, version, domain)
-        if schema.deprecated:  # GroupNormalization of opset 18: inference refuses it
-            return _from_notation(node, row, facts)
-        if row.like:
-            known = [a for a in proto.attribute if a.name in schema.attributes]
-            del proto.attribute[:]
-            proto.attribute.extend(known)
-        if len(schema.inputs) < len(proto.input) and row.like:
-            del proto.input[len(schema.inputs) :]
-        types: dict[str, TypeProto] = {}
-        data: dict[str, TensorProto] = {}
-        for local, t in zip(proto.input, node.inputs, strict=False):
-            if not t:
-                continue
-            types[local] = facts.types.get(t) or TypeProto()
+        operands: list[_Operand | None] = []
+        for t in node.inputs[: len(proto.input)]:
             v = facts.values.get(t)
-            if v is not None and v.size <= 4096 and v.dtype != object:
-                data[local] = onnx.numpy_helper.from_array(np.asarray(v))
-        found = self._asked(schema, proto, types, data)
+            taken = v is not None and v.size <= 4096 and v.dtype != object
+            known = facts.types.get(t) or TypeProto()
+            operands.append((known, v if taken else None) if t else None)
+        signature = node.signature if proto is node.proto else ""
+        found = self._asked(schema, proto, signature, operands)
         if row.like and isinstance(found, str):  # operands that its twin takes as floats only
-            types = {o: tensor_type(TensorProto.FLOAT, shape_of(t)) for o, t in types.items()}
-            found = self._asked(schema, proto, types, data)
+            floats = TensorProto.FLOAT
+            operands = [o and (tensor_type(floats, shape_of(o[0])), o[1]) for o in operands]
+            found = self._asked(schema, proto, signature, operands)
         if isinstance(found, str):
             facts.failed.append(f"{node.name}: {found}")
             return {}
         if row.like:
             kept = facts.dtype(node.inputs[0])
             found = {o: tensor_type(kept, shape_of(t)) for o, t in found.items()}
-        first = found.get(node.proto.output[0]) if node.proto.output else None
-        if row.like and first is not None and first.HasField("tensor_type"):
-            first.tensor_type.elem_type = facts.dtype(node.inputs[0])
+        first = found.get(proto.output[0]) if proto.output else None
         kind = first.WhichOneof("value") if first is not None else None
         if first is None or kind is None or (kind == "tensor_type" and shape_of(first) is None):
             shaped = _from_notation(node, row, facts)
             for name, t in shaped.items():
                 if name in found and found[name].tensor_type.elem_type:
-                    t.tensor_type.elem_type = found[name].tensor_type.elem_type
+                    shaped[name] = tensor_type(found[name].tensor_type.elem_type, shape_of(t))
             return found | shaped
         return found
 
+    def _asking(self, node: Node, row: Rule) -> tuple[onnx.NodeProto, Any]:
+        """What onnx is asked about, the node or one that it is like; no schema: nothing."""
+        domain, _, op = node.op.rpartition(".")
+        if row.like:
+            domain, op = "", row.like
+        schema = _schema(op, self.model.opsets.get(domain, onnx.defs.onnx_opset_version()), domain)
+        if schema is None or not row.like:
+            return node.proto, schema
+        proto = onnx.NodeProto()
+        proto.CopyFrom(node.proto)
+        proto.op_type, proto.domain = op, domain
+        known = [a for a in proto.attribute if a.name in schema.attributes]
+        del proto.attribute[:]
+        proto.attribute.extend(known)
+        del proto.input[len(schema.inputs) :]
+        return proto, schema
+
     def _asked(
-        self, schema: Any, proto: onnx.NodeProto, types: dict[str, TypeProto],
-        data: dict[str, TensorProto],
+        self, schema: Any, proto: onnx.NodeProto, signature: Any,
+        operands: Sequence[_Operand | None],
     ) -> dict[str, TypeProto] | str:  # fmt: skip
-        """What onnx infers, or why it does not; asked once for nodes that differ in names only."""
-        sides = [(types[i], data.get(i)) if i in types else None for i in proto.input]
+        """What onnx infers, or why it does not; asked once for nodes that differ in names only.
+
+        Args:
+            signature: stands for the attributes; computed if empty.
+        """
+        if any(o and _holds_floats(o) for o in operands):  # weights, or the factors of a Resize
+            bare = [(o[0], None) if o and _holds_floats(o) else o for o in operands]
+            found = self._asked(schema, proto, signature, bare)
+            if not isinstance(found, str) and _are_complete(found, proto):
+                return found
         known = (
-            (schema.domain, schema.name, schema.since_version, self._context, len(proto.output)),
-            *(a.SerializeToString() for a in proto.attribute),
-            *(s and (s[0].SerializeToString(), s[1] and s[1].SerializeToString()) for s in sides),
-        )
+            schema.domain, schema.name, schema.since_version, self._context, len(proto.output),
+            signature or tuple(a.SerializeToString() for a in proto.attribute),
+            *(o and (id(o[0]), o[1] is not None and _content(o[1])) for o in operands),
+        )  # fmt: skip
         if known not in _ANSWERS:
+            local = [(name, o) for name, o in zip(proto.input, operands, strict=False) if o]
+            data = {n: onnx.numpy_helper.from_array(v) for n, (_, v) in local if v is not None}
             try:
-                found = onnx.shape_inference.infer_node_outputs(
-                    schema, proto, types, data, opset_imports=self.opsets,
-                    ir_version=self.model.proto.ir_version,
+                inferred = onnx.shape_inference.infer_node_outputs(
+                    schema, proto, {n: t for n, (t, _) in local}, data,
+                    opset_imports=self.opsets, ir_version=self.model.proto.ir_version,
                 )  # fmt: skip
             except Exception as why:  # the C++ bindings raise several unrelated types
                 return str(why)
             if len(_ANSWERS) >= _MOST_ANSWERS:
                 _ANSWERS.clear()
-            _ANSWERS[known] = [(k, found[o]) for k, o in enumerate(proto.output) if o in found]
-        return {proto.output[k]: t for k, t in _ANSWERS[known]}
+                _TYPES.clear()
+            _ANSWERS[known] = (
+                [(k, _interned(inferred[o])) for k, o in enumerate(proto.output) if o in inferred],
+                operands,  # so that their ids stay theirs
+            )
+        return {proto.output[k]: t for k, t in _ANSWERS[known][0]}
 
     def _fold(self, node: Node, row: Rule, facts: Facts) -> bool:
         if row.fold is None:

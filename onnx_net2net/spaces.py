@@ -143,10 +143,9 @@ class _Closure:
     def run(self) -> None:
         """Follow labels until nothing changes."""
         while self.todo:
-            axis = self.todo[-1]
+            axis = self.todo.pop()
             for instance, entry in _around(self.analysis, axis):
                 self.visit(instance, entry, axis)
-            self.todo.remove(axis)
 
     def visit(self, instance: Instance, entry: Entry, axis: Axis) -> None:
         """Carry an axis' labels through one node."""

@@ -8,11 +8,24 @@ import onnx
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.factors import misfit
+from onnx_net2net.files import Source
 from onnx_net2net.model import Model, Node
 from onnx_net2net.operators import TABLE
+from onnx_net2net.probes import Shapes, facts_of, inference_of
 from onnx_net2net.shapes import Facts, Inference
 
 _HINT = "export the model again or run onnx.checker on it"
+
+
+def checked(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
+    """The facts of a model as read, once it is known that a runtime would run it.
+
+    Raises:
+        ModelError: see `check`.
+    """
+    facts = facts_of(source, model, shapes)
+    source.once(("checked", id(facts)), lambda: check(model, inference_of(source, model), facts))
+    return facts
 
 
 def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> None:

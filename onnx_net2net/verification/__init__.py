@@ -15,8 +15,8 @@ from typing import Any
 
 from onnx_net2net import validity
 from onnx_net2net.errors import ModelError
-from onnx_net2net.probes import probe, symbols
-from onnx_net2net.shapes import Facts, Inference
+from onnx_net2net.probes import inference_of, symbols
+from onnx_net2net.shapes import Facts
 from onnx_net2net.verification import certificate, interface, runtime, sensitivity
 from onnx_net2net.verification import inputs as feeds
 from onnx_net2net.verification.embedding import Embedding
@@ -125,13 +125,11 @@ def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]]) -> list[Facts]:
     Raises:
         ModelError: a model that no runtime runs.
     """
-    inference = Inference(side.model, side.source)
-    first, second = probe(side.model, inference, shapes)
-    validity.check(side.model, inference, (first, second))
+    first, second = validity.checked(side.source, side.model, shapes)
     types = feeds.skewed(side.model, (first, second))
     if types is not None:
         with suppress(ModelError):
-            third = inference.run(types)
+            third = inference_of(side.source, side.model).run(types)
             return [first, second] + [third] * (len(third.failed) <= len(first.failed))
     return [first, second]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class Constants:
         return self._leaves[leaf.name]
 
     def _named(self, leaf: Leaf) -> Const | None:
-        count = int(np.prod(leaf.shape, dtype=np.int64))
+        count = math.prod(leaf.shape)
         if count * 8 <= _SMALL:
             array = self._side.array(leaf)
             return None if array is None else Const.of(array)

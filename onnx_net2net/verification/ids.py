@@ -7,6 +7,7 @@ equal names, in the teacher or the student, are the same function of the inputs.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -216,7 +217,7 @@ class Const:
     @property
     def size(self) -> int:
         """How many elements it has."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def rows(self, axis: int) -> Labels:
         """A label for each position of an axis from the bits that stand there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,7 +36,7 @@ class Side:
     def of(cls, given: Any) -> Side:
         """Read a path, bytes, ModelProto, gs.Graph or Source."""
         source = read(given)
-        return cls(source, Model(source.proto))
+        return cls(source, source.once(Model, lambda: Model(source.proto)))
 
     def array(self, leaf: Leaf) -> Array | None:
         """What a constant holds; None for strings and sparse values."""
@@ -50,7 +51,7 @@ class Side:
     def size(self) -> int:
         """Bytes of the model, external data included."""
         return self.source.size + sum(
-            4 * int(np.prod(leaf.shape, dtype=np.int64))
+            4 * math.prod(leaf.shape)
             for leaf in self.model.leaves.values()
             if leaf.tensor is not None and is_external(leaf.tensor)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,15 +49,15 @@ class Shaping:
 
     def count(self, weight: Const, groups: int) -> int:
         """How many rows a weight has."""
-        found = int(np.prod([weight.shape[a] for a in self.outs], dtype=np.int64))
+        found = math.prod([weight.shape[a] for a in self.outs])
         return found * groups if self.grouped_inputs else found
 
     def __call__(self, array: Array, groups: int) -> Array:
         """[g, o, i, window]."""
         window = [a for a in range(array.ndim) if a not in (*self.outs, *self.ins)]
         moved = array.transpose(*self.outs, *self.ins, *window)
-        outs = int(np.prod([array.shape[a] for a in self.outs], dtype=np.int64))
-        ins = int(np.prod([array.shape[a] for a in self.ins], dtype=np.int64))
+        outs = math.prod([array.shape[a] for a in self.outs])
+        ins = math.prod([array.shape[a] for a in self.ins])
         if self.grouped_inputs:
             found = moved.reshape(outs, groups, ins // groups, -1).transpose(1, 0, 2, 3)
         else:
@@ -75,7 +76,7 @@ def contracted(
         tag: what the output will be called; rows are compared among equal tags.
     """
     labels, scale = flattened(x, axes)
-    if labels.size * int(np.prod(weight.shape, dtype=np.int64)) == 0:
+    if labels.size * math.prod(weight.shape) == 0:
         raise UnknownError("an empty contraction")
     rows = Rows(
         weight, shaping, labels.reshape(groups, -1),
