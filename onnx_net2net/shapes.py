@@ -33,6 +33,8 @@ _ANSWERS: dict[tuple[Any, ...], tuple[list[tuple[int, TypeProto]], Sequence[_Ope
 """What onnx's inference said of a node: the types of its outputs. With them, its operands."""
 _TYPES: dict[bytes, TypeProto] = {}
 """Equal types are one object, so that they are known by their id."""
+_SHAPES: dict[int, Shape | None] = {}
+"""By id, of the objects in `_TYPES`."""
 
 
 @dataclass
@@ -78,7 +80,17 @@ def _tensor_type(dtype: int, shape: tuple[int | None, ...] | None) -> TypeProto:
 
 
 def _interned(t: TypeProto) -> TypeProto:
-    return _TYPES.setdefault(t.SerializeToString(deterministic=True), t)
+    if len(_TYPES) >= _MOST_ANSWERS:
+        _forget()
+    one = _TYPES.setdefault(t.SerializeToString(deterministic=True), t)
+    if one is t:
+        _SHAPES[id(t)] = _read_shape(t)
+    return one
+
+
+def _forget() -> None:
+    for table in (_ANSWERS, _TYPES, _SHAPES):
+        table.clear()
 
 
 @lru_cache(maxsize=_MOST_ANSWERS)
@@ -106,6 +118,10 @@ def _content(array: Array) -> tuple[Any, ...]:
 
 def shape_of(t: TypeProto) -> Shape | None:
     """The static shape, None where the rank is unknown or it is no tensor."""
+    return _SHAPES[id(t)] if id(t) in _SHAPES else _read_shape(t)
+
+
+def _read_shape(t: TypeProto) -> Shape | None:
     if not t.HasField("tensor_type") or not t.tensor_type.HasField("shape"):
         return None
     return tuple(
@@ -254,8 +270,7 @@ class Inference:
             except Exception as why:  # the C++ bindings raise several unrelated types
                 return str(why)
             if len(_ANSWERS) >= _MOST_ANSWERS:
-                _ANSWERS.clear()
-                _TYPES.clear()
+                _forget()
             _ANSWERS[known] = (
                 [(k, _interned(inferred[o])) for k, o in enumerate(proto.output) if o in inferred],
                 operands,  # so that their ids stay theirs

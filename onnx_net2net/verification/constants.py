@@ -18,10 +18,14 @@ _SMALL = 1 << 16
 
 
 class Constants:
-    """Constants of one model; equal bytes have equal names in both models."""
+    """Constants of one model; equal bytes have equal names in both models.
+
+    `attributes`: a node's index -> what its attributes hold, once that was read.
+    """
 
     def __init__(self, sides: Sides, side: Side, teacher: Constants | None = None) -> None:
         self._sides, self._side, self._teacher = sides, side, teacher
+        self.attributes: dict[int, dict[str, Any]] = {}
         self._leaves: dict[str, Const | None] = {}
         self._alike: dict[tuple[int, tuple[int, ...]], list[Leaf]] = {}
         if side is not sides.teacher:

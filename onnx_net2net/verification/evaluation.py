@@ -53,7 +53,6 @@ class Evaluation:
     before: Evaluation | None = None
     terms: dict[str, Term] = field(default_factory=dict)
     whole: dict[int, str] = field(default_factory=dict)
-    _plain: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def run(self) -> Evaluation:
         """Evaluate all nodes in running order."""
@@ -134,7 +133,8 @@ class Evaluation:
             return term
         if theirs.labels is None or term.labels is None or theirs.shape != term.shape:
             return term
-        return theirs if all(map(np.array_equal, theirs.labels, term.labels)) else term
+        same = all(x is y or np.array_equal(x, y) for x, y in zip(theirs.labels, term.labels))
+        return theirs if same else term
 
     def _as_before(self, before: Evaluation, node: Node, args: tuple[Term | None, ...]) -> bool:
         """Take the teacher's results of a node that it has alike, with the same operands."""
@@ -251,10 +251,11 @@ class Evaluation:
         return ""
 
     def _attributes(self, node: Node) -> dict[str, Any]:
-        if node.index not in self._plain:
+        known = self.constants.attributes
+        if node.index not in known:
             found = self._protos(node.proto)
-            self._plain[node.index] = {k: v for k, v in found.items() if k not in node.bodies}
-        return self._plain[node.index]
+            known[node.index] = {k: v for k, v in found.items() if k not in node.bodies}
+        return known[node.index]
 
     def _protos(self, proto: onnx.NodeProto) -> dict[str, Any]:
         """Attribute name -> a plain value; tensors by what they hold."""

@@ -61,6 +61,17 @@ def digest(array: Array) -> int:
     return int.from_bytes(state.digest(), "little") & (2**63 - 1)
 
 
+def label_digest(labels: Labels) -> int:
+    """`digest` of the labels of an axis; that of an axis as it was is known."""
+    n = len(labels)
+    return _position_digest(n) if labels is positions(n) else digest(labels)
+
+
+@lru_cache(maxsize=4096)
+def _position_digest(n: int) -> int:
+    return digest(positions(n))
+
+
 def row_digests(array: Array, *salt: Any) -> Labels:
     """A label for each row (axis 0) from its bits; rows that are all zero are ZERO."""
     rows = np.ascontiguousarray(array.reshape(len(array), -1))
@@ -171,7 +182,7 @@ class Value:
         if self.labels is None:
             return key("whole", self.tag)
         v = self.settled()
-        return key("whole", v.tag, [digest(x) for x in v.axes])
+        return key("whole", v.tag, [label_digest(x) for x in v.axes])
 
     def settled(self) -> Value:
         """The same without `scale`: the factors become part of the labels."""

@@ -138,10 +138,13 @@ def compare(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
     off = np.full(len(mine), np.inf)
     if student.raw.shape[3] != teacher.raw.shape[3]:
         return off
-    pairs = np.stack([student.group(mine), teacher.group(theirs)], 1)
     if student.raw.shape[2] == teacher.raw.shape[2] == 1:
         return _single(student, mine, teacher, theirs)
-    kinds, inverse = np.unique(pairs, axis=0, return_inverse=True)
+    pairs = np.stack([student.group(mine), teacher.group(theirs)], 1)
+    if len(student.raw) == len(teacher.raw) == 1:
+        kinds, inverse = np.zeros((1, 2), int), np.zeros(len(mine), int)
+    else:
+        kinds, inverse = np.unique(pairs, axis=0, return_inverse=True)
     for k, (gs, gt) in enumerate(kinds):
         members = np.flatnonzero(inverse.reshape(-1) == k)
         for at in _chunks(members, student.raw.shape[2] * student.raw.shape[3]):

@@ -22,6 +22,7 @@ from onnx_net2net.verification.ids import (
     dtype_name,
     is_positions,
     key,
+    label_digest,
     mix,
     positions,
     row_digests,
@@ -115,6 +116,8 @@ def rules(names: str) -> Callable[[Rule], Rule]:
 
 def no_zero(labels: Labels) -> Labels:
     """Labels for an operator that does not map zero to zero."""
+    if labels is positions(len(labels)):
+        return labels
     at = labels == ZERO
     return np.where(at, mix(int(ZERO)), labels) if at.any() else labels
 
@@ -132,7 +135,7 @@ def passing(
         sizes: the output's shape, if it is not the first output's.
     """
     shape = sizes if sizes is not None else at.out()
-    fixed = [digest(v) for k, v in enumerate(x.axes) if k not in keep.values()]
+    fixed = [label_digest(v) for k, v in enumerate(x.axes) if k not in keep.values()]
     made = [(a, d) for a, d in enumerate(shape) if a not in keep]
     labels = [x.axes[keep[a]] if a in keep else positions(d) for a, d in enumerate(shape)]
     tag = key("passing", name, x.tag, fixed, made, sorted(keep.items()))

@@ -16,8 +16,8 @@ from onnx_net2net.verification.ids import (
     Term,
     UnknownError,
     Value,
-    digest,
     key,
+    label_digest,
     mix,
     positions,
 )
@@ -147,7 +147,7 @@ def _convolution(at: At) -> Sequence[Term]:
     groups = int(at.node.attr("group", 1))
     spatial, out = x.axes[2:], at.out()
     window = key(at.name("group", *_WINDOW), padding(at, x, weight), steps(at, x))
-    tag = key(window, x.tag, [digest(v) for v in spatial], weight.shape[2:], out[2:])
+    tag = key(window, x.tag, [label_digest(v) for v in spatial], weight.shape[2:], out[2:])
     channels = contracted(at, x, weight, shaping, [1], tag, bias, groups)
     places = [positions(d) for d in out[2:]]
     found = Value(tag, (no_zero(x.axes[0]), channels, *places))

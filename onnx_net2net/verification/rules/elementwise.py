@@ -162,9 +162,10 @@ def _merged(varying: list[Labels]) -> tuple[Labels | None, str]:
 
 
 def _with_zeros(labels: Labels, by_operand: dict[int, Labels], how: str, count: int) -> Labels:
-    masks = {k: x == ZERO for k, x in by_operand.items()}
+    masks = {k: x == ZERO for k, x in by_operand.items() if x is not positions(len(x))}
     if not any(m.any() for m in masks.values()):
         return no_zero(labels)
+    masks = {k: x == ZERO for k, x in by_operand.items()}
     zero = np.zeros(len(labels), bool)
     if how == "first" and 0 in masks:
         zero = masks[0]
