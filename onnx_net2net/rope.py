@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from .errors import ModelError
 
@@ -36,12 +38,15 @@ class File:
         one, two = ((f.place, f.size, f.modified_ns) for f in (self, other))
         return one == two and self.place[1] != 0
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.FileIO:
         """Open for unbuffered reading; raises ModelError if it changed or vanished."""
         try:
-            if File.at(self.path) != self:
+            now = os.stat(self.path)
+            if (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev) != (
+                self.size, self.modified_ns, self.place[1], self.place[0]
+            ):  # fmt: skip
                 raise ModelError(f"'{self.path}' changed while it was in use; read it again")
-            return self.path.open("rb", buffering=0)
+            return io.FileIO(self.path)
         except OSError as error:
             raise ModelError(f"cannot read '{self.path}': {error.strerror}") from error
 

@@ -70,16 +70,24 @@ def fields(rope: Rope, start: int, end: int) -> Iterator[Field]:
 
     Groups are passed over: nothing in onnx is one.
     """
-    block, base, at = b"", start, start
+    block, base, at, size = b"", start, start, 0
     groups: list[int] = []  # numbers of the groups that are open
     while at < end:
-        if at - base + _HEADER > len(block):
+        if at - base + _HEADER > size:
             base, block = at, rope.read(at, min(at + _BLOCK, end))
-        tag, next_at = read_varint(block, at - base)
+            size = len(block)
+        here = at - base
+        tag, next_at = block[here], here + 1
+        if tag >= 0x80:
+            tag, next_at = read_varint(block, here)
         number, wire = tag >> 3, tag & 7
         body = stop = base + next_at
         if wire == BYTES:
-            length, next_at = read_varint(block, next_at)
+            length = block[next_at] if next_at < size else 0x80
+            if length < 0x80:
+                next_at += 1
+            else:
+                length, next_at = read_varint(block, next_at)
             body = base + next_at
             stop = body + length
         elif wire == VARINT:
