@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import onnx_net2net
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import read
-from onnx_net2net.verification import ProviderError, Status, Verdict, verify
+from onnx_net2net.verification import ProviderError, Status, Verdict, inputs, runtime, verify
 from onnx_net2net.verification.noise import deviation, nudged
 from onnx_net2net.verification.sides import Side
 from onnx_net2net.verification.verdict import Layer, conclude
@@ -237,6 +237,41 @@ class TestRuntime:
         again = verify(network(), wrong, inputs=path)
         assert "show.npz" in layer(again, "runtime").detail
 
+    def test_saved_inputs_appear_whole_or_not_at_all(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        feed = inputs.Feed("mine", {"x": np.ones((1, 3), np.float32)})
+        path = tmp_path / "show.npz"
+
+        def fail(*_: object) -> None:
+            raise OSError("the disk is gone")
+
+        with monkeypatch.context() as broken:
+            broken.setattr("os.fsync", fail)
+            with pytest.raises(OSError, match="gone"):
+                inputs.save(feed, path)
+        assert not list(tmp_path.iterdir())
+        inputs.save(feed, path)
+        with np.load(path) as saved:
+            assert np.array_equal(saved["x"], feed.values["x"])
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_without_memory_for_runs_the_certificate_decides(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(runtime, "_free_memory", lambda: 1000)
+        monkeypatch.setattr(runtime, "Session", None)  # must not be asked for
+        student = widened(network())
+        verdict = verify(network(), student)
+        assert verdict.equivalent
+        skipped = layer(verdict, "runtime")
+        assert skipped.status is Status.SKIPPED
+        assert "too large to run here" in skipped.detail
+        assert skipped.detail in str(verdict)
+        assert layer(verdict, "certificate").status is Status.PASSED
+        wrong = put(student, "w2", held(student, "w2") * np.float32(1.01))
+        assert not verify(network(), wrong).equivalent
+
     def test_users_data(self) -> None:
         x = np.ones((2, 3, 8, 8), np.float32)
         found = verify(network(), widened(network()), inputs=[{"x": x}, {"x": x * 9}], seeds=1)
@@ -426,7 +461,7 @@ class TestStudentsThatDoNotLoad:
 
 class TestIndependence:
     ALLOWED = frozenset(
-        "declaration errors factors files forms model operators payload probes shapes "
+        "declaration errors factors files forms model operators payload probes rope save shapes "
         "validity".split()
     )
 

@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_net2net import validity
 from onnx_net2net.errors import ModelError
 from onnx_net2net.probes import inference_of, symbols
 from onnx_net2net.shapes import Facts
-from onnx_net2net.verification import certificate, interface, runtime, sensitivity
+from onnx_net2net.verification import certificate, interface
 from onnx_net2net.verification import inputs as feeds
 from onnx_net2net.verification.embedding import Embedding
-from onnx_net2net.verification.judgement import Seen
 from onnx_net2net.verification.sessions import ProviderError
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status, Verdict, conclude
+
+if TYPE_CHECKING:
+    from onnx_net2net.verification.judgement import Seen
 
 LAYERS = ("auto", "certificate", "full")
 
@@ -92,6 +94,8 @@ def verify(
     found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
     if layers == "certificate":
         return conclude(tuple(found))
+    from onnx_net2net.verification import runtime, sensitivity
+
     plan = runtime.Plan(provider, seeds, layers == "full", own, facts)
     seen: list[Seen] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from onnx import TypeProto
 from onnx_net2net.model import Model
 from onnx_net2net.operators import Array
 from onnx_net2net.probes import symbols
+from onnx_net2net.rope import Rope, memory
+from onnx_net2net.save import write
 from onnx_net2net.shapes import Facts, tensor_type
 
 Sizes = Mapping[str, "tuple[int, ...]"]
@@ -196,10 +199,10 @@ def _tables(model: Model, facts: Facts, name: str) -> Iterator[int]:
 
 
 def save(feed: Feed, path: str | os.PathLike[str]) -> Path:
-    """Write inputs as an .npz archive that `--inputs` reads."""
-    target = Path(path)
-    with target.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **_plain(feed.values))
+    """Write inputs as an .npz archive that `--inputs` reads; whole or not at all."""
+    target, archive = Path(path), io.BytesIO()
+    np.savez(archive, allow_pickle=False, **_plain(feed.values))
+    write(Rope([memory(archive.getvalue())]), target)
     return target
 
 
