@@ -194,9 +194,7 @@ def misfit(row: Rule, site: Site) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _misfit(
-    text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape | None, ...]
-) -> str:
+def _misfit(text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape | None, ...]) -> str:
     known = dict(sizes)
     products: list[tuple[int, str, int]] = []
     ranks: dict[int, int] = {}

@@ -211,7 +211,7 @@ def dtype(tensor: TensorProto) -> np.dtype:
 @lru_cache(maxsize=64)
 def _element(code: int) -> tuple[np.dtype, int]:
     """The type of an element, and how many bits it takes as raw data."""
-    name = TensorProto.DataType.Name(code)  # type: ignore[arg-type]
+    name = TensorProto.DataType.Name(code)
     if name in _ML_DTYPES:
         import ml_dtypes
 

@@ -75,7 +75,7 @@ def _copy_part(part: Range, out: BinaryIO, total: int) -> int:
     with part.store.open() as stream:
         stream.seek(part.offset)
         while left:
-            view = buffer[: stream.readinto(buffer[:left])]  # type: ignore[attr-defined]
+            view = buffer[: stream.readinto(buffer[:left])]
             if not view:
                 raise ModelError(f"'{part.store.path}' was cut short while it was read")
             _write(view, out)

@@ -1,15 +1,17 @@
 """What growing costs beside other tools and beside `cp`: CPU, wall, memory, bytes written.
 
     python tools/benchmark.py                          all sizes; needs 25 GB of disk for a while
-    python tools/benchmark.py --sizes 10 100 --repeat 5 --csv costs.csv --plot costs.png
+    python tools/benchmark.py --sizes 10 100 --repeat 5 --csv costs.csv --plot costs.svg
 
 Every run is a process of its own. CPU is user and system time of that process, memory its
-peak, both as the system counts them; files are in the page cache. Medians of the repeats.
+peak, both as the system counts them; files are in the page cache, and bytecode is compiled as
+in an installed package. Medians of the repeats; other tools run once above 1000 MB.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import csv
 import os
 import shutil
@@ -24,6 +26,7 @@ from itertools import chain
 from pathlib import Path
 
 import benchmark_models as models
+import onnx_net2net
 
 MIB = 1 << 20
 SIZES = (10, 100, 500, 1900, 4000)
@@ -140,10 +143,12 @@ def chains(folder: Path, sizes: list[int], repeat: int, peers: list[str]) -> Ite
         student = folder / "student.onnx"
         make = [*_TOOL, "widen", str(model), *wide, "-o", str(student)]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+        measured(next(commands(model, peers))[1], folder, 1)  # room in the page cache
         base = 0.0
         for what, command in commands(model, peers):
             os.sync()
-            row = measured(command, folder, 1 if size > 1000 and "net2net" not in what else repeat)
+            ours = what == "cp" or "net2net" in what
+            row = measured(command, folder, repeat if ours or size <= 1000 else 1)
             base = base or row.cpu_s
             row.model, row.what, row.cpu_of_cp = name, what, row.cpu_s / max(base, 1e-3)
             yield row
@@ -179,22 +184,56 @@ def show(row: Row) -> None:
     )
 
 
+_DRAWN = {  # what is run -> how its line looks
+    "cp": ("cp", "0.5", "--"),
+    "net2net widen": ("widen, certificate", "C0", "-"),
+    "net2net widen linked": ("widen --link-teacher, certificate", "C2", "-"),
+    "onnx change one": ("onnx", "C1", "-"),
+    "graphsurgeon change one": ("onnx-graphsurgeon", "C3", "-"),
+    "onnx-ir change one": ("onnx-ir", "C4", "-"),
+    "net2net inspect": ("inspect", "C5", "-"),
+    "net2net widen inside": ("widen, certificate", "C0", "-"),
+    "net2net widen throughout": ("widen every block, certificate", "C6", "-"),
+    "net2net deepen": ("deepen, certificate", "C8", "-"),
+}
+
+
 def plot(rows: list[Row], path: str) -> None:
-    """CPU and memory over size, a line for each tool; needs matplotlib."""
+    """CPU and memory over size, and CPU over nodes; needs matplotlib."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, column, label in zip(
-        figure.subplots(1, 2), ("cpu_s", "rss_mb"), ("CPU s", "peak MB"), strict=True
-    ):
-        sized = [r for r in rows if "MB" in r.model and not r.status]
-        for what in dict.fromkeys(r.what for r in sized):
-            mine = [r for r in sized if r.what == what]
-            axes.plot([int(r.model.split()[0]) for r in mine],
-                      [getattr(r, column) for r in mine], "o-", label=what)  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlabel="model, MB", ylabel=label)
-    axes.legend(fontsize=6)
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    panels = (
+        ("MB", "cpu_s", "model, MB", "CPU s to change one layer"),
+        ("MB", "rss_mb", "model, MB", "peak memory, MB"),
+        ("nodes", "cpu_s", "nodes", "CPU s"),
+    )
+    for axes, (unit, column, across, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        skipped = () if unit == "nodes" else ("net2net inspect", "net2net deepen")
+        for what, (name, colour, style) in _DRAWN.items():
+            mine = [r for r in rows if r.what == what and unit in r.model and not r.status]
+            if mine and what not in skipped:
+                x = [int(r.model.split()[0]) for r in mine]
+                y = [getattr(r, column) for r in mine]
+                axes.plot(x, y, style, marker="o", markersize=3, color=colour, label=name)
+        axes.set(xscale="log", yscale="log", xlabel=across, ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
     figure.savefig(path)
+
+
+def markdown(rows: list[Row]) -> str:
+    """The rows as a table."""
+    lines = [
+        "| model | what | CPU s | of cp | wall s | peak MB | written MB |",
+        "|---|---|" + "--:|" * 5,
+    ]
+    for r in rows:
+        cells = (f"{r.cpu_s:.2f}", f"{r.cpu_of_cp:.1f}" if r.cpu_of_cp else "", f"{r.wall_s:.2f}",
+                 f"{r.rss_mb:.0f}", f"{r.written_mb:.1f}")  # fmt: skip
+        failed = f" (exit {r.status})" if r.status else ""
+        lines.append(f"| {r.model} | {r.what}{failed} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def installed(peers: list[str]) -> list[str]:
@@ -215,7 +254,9 @@ def main() -> None:
     parser.add_argument("--folder", help="where the models are made and removed")
     parser.add_argument("--csv")
     parser.add_argument("--plot")
+    parser.add_argument("--markdown", help="the table as a file")
     options = parser.parse_args()
+    compileall.compile_dir(Path(onnx_net2net.__file__).parent, quiet=2)
     folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=options.folder))
     rows: list[Row] = []
     print(
@@ -236,6 +277,8 @@ def main() -> None:
             table = csv.DictWriter(stream, fieldnames=list(asdict(rows[0])))
             table.writeheader()
             table.writerows(map(asdict, rows))
+    if options.markdown:
+        Path(options.markdown).write_text(markdown(rows))
     if options.plot:
         plot(rows, options.plot)
 

@@ -133,7 +133,8 @@ class Evaluation:
             return term
         if theirs.labels is None or term.labels is None or theirs.shape != term.shape:
             return term
-        same = all(x is y or np.array_equal(x, y) for x, y in zip(theirs.labels, term.labels))
+        pairs = zip(theirs.labels, term.labels, strict=True)
+        same = all(x is y or np.array_equal(x, y) for x, y in pairs)
         return theirs if same else term
 
     def _as_before(self, before: Evaluation, node: Node, args: tuple[Term | None, ...]) -> bool:

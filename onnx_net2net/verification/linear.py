@@ -116,8 +116,8 @@ class Rows:
                 inner = part.reshape(-1, window) @ by_window
                 inner = inner.reshape(part.shape[0], i, _PROJECTIONS)
                 found[k, at : at + step] = np.einsum("oip,ip->op", inner, by_label[k])
-        found = found.reshape(g * o, _PROJECTIONS)
-        return found if self.bias is None else found + self.biases[:, None] * _BIAS_DIRECTIONS
+        rows = found.reshape(g * o, _PROJECTIONS)
+        return rows if self.bias is None else rows + self.biases[:, None] * _BIAS_DIRECTIONS
 
 
 def _wide(dtype: np.dtype[Any]) -> Any:
