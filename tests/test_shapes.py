@@ -7,10 +7,12 @@ import onnx
 import pytest
 
 from graph_builder import Net
+from onnx_net2net import shapes
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import read
 from onnx_net2net.shapes import Facts, shape_of, tensor_type
+from onnx_net2net.verification.sides import Side
 from same_function import MODELS, NAMES, session
 
 
@@ -127,3 +129,44 @@ def test_an_input_without_a_shape_asks_for_one() -> None:
         _ = Analysis(read(unshaped())).facts
     with pytest.raises(ValueError, match="no input 'z'"):
         _ = Analysis(read(unshaped()), {"z": (1, 3, 8, 8)}).facts
+
+
+def resized(*factors: float) -> onnx.ModelProto:
+    """A Resize for each factor, side by side, and two normalizations with other weights."""
+    net = Net("g", opset=17)
+    x = net.input("x", 1, 3, 8, 8)
+    for k, f in enumerate(factors):
+        scales = net.const(f"scales{k}", [1.0, 1.0, f, f], np.float32)
+        net.output(f"y{k}", net.op("Resize", x, "", scales), 1, 3, int(8 * f), int(8 * f))
+    for k in range(2):
+        weights = [net.draw(f"bn{k}.{n}", 3, low=0.5, high=1.0) for n in "wbmv"]
+        net.output(f"n{k}", net.op("BatchNormalization", x, *weights), 1, 3, 8, 8)
+    return net.model()
+
+
+def test_values_of_floats_count_where_they_say_a_size() -> None:
+    facts = Analysis(read(resized(2.0, 3.0))).first
+    assert [facts.shapes[f"y{k}"] for k in range(2)] == [(1, 3, 16, 16), (1, 3, 24, 24)]
+
+
+def test_nodes_that_differ_in_weights_are_asked_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = onnx.shape_inference.infer_node_outputs
+
+    def counted(schema: onnx.defs.OpSchema, *rest: object, **more: object) -> object:
+        asked.append(schema.name)
+        return ask(schema, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", counted)
+    shapes._forget()
+    assert Analysis(read(resized(2.0, 3.0))).facts
+    assert asked.count("BatchNormalization") == 1
+    assert asked.count("Resize") == 3  # without the factors, and with each
+
+
+def test_a_model_that_was_read_is_indexed_once() -> None:
+    source = read(str(MODELS / "digits_cnn.onnx"))
+    one, two = Analysis(source), Analysis(source)
+    assert one.model is two.model is Side.of(source).model
+    assert one.facts is two.facts
+    assert Analysis(source, {"images": (3, 1, 8, 8)}).facts is not one.facts
