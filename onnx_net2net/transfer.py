@@ -15,6 +15,7 @@ Progress = Callable[[int], None]
 """Called with the number of bytes that were copied since it was called last."""
 
 _CHUNK = 1 << 18
+_PAGE = 4096
 _STRETCH = 1 << 26  # what the system copies at a time: long enough to be fast, short to watch
 _UNSUPPORTED = {
     errno.ENOSYS,
@@ -95,16 +96,22 @@ def _write(data: memoryview, out: BinaryIO) -> None:
 
 
 def _copy_range(file: File, piece: Range, out: BinaryIO, progress: Progress | None = None) -> None:
-    """Copy without the bytes coming through this process, where the system can."""
+    """Copy without the bytes coming through this process, where the system can do that well.
+
+    What moves to another place in a page it copies in two parts a page, which takes longer
+    than reading and writing.
+    """
     offset, left = piece.offset, piece.length
-    ways = [getattr(os, "copy_file_range", None), getattr(os, "sendfile", None)]
     with file.open() as stream:
-        for number, way in enumerate(ways):
+        moved = (offset - out.tell()) % _PAGE
+        ways = () if moved else ("copy_file_range", "sendfile")
+        for name in ways:
+            way = getattr(os, name, None)
             while way and left:
                 count = min(left, _STRETCH)
                 source, sink = stream.fileno(), out.fileno()
                 try:
-                    if number == 0:
+                    if name == "copy_file_range":
                         copied = way(source, sink, count, offset_src=offset)
                     else:
                         copied = way(sink, source, offset, count)
@@ -117,13 +124,14 @@ def _copy_range(file: File, piece: Range, out: BinaryIO, progress: Progress | No
                 offset, left = offset + copied, left - copied
                 _tell(progress, copied)
         stream.seek(offset)
+        buffer = memoryview(bytearray(min(_CHUNK, left)))
         while left:
-            data = stream.read(min(left, _CHUNK))
-            if not data:
+            view = buffer[: stream.readinto(buffer[:left])]
+            if not view:
                 raise ModelError(f"'{file.path}' was cut short while it was read")
-            _write(memoryview(data), out)
-            left -= len(data)
-            _tell(progress, len(data))
+            _write(view, out)
+            left -= len(view)
+            _tell(progress, len(view))
 
 
 __all__ = ["Progress", "copy", "copy_summed", "reserve"]

@@ -18,6 +18,7 @@ from onnx_net2net import patch as patch_module
 from onnx_net2net import save, transfer
 from onnx_net2net.files import read
 from onnx_net2net.patch import Splice, apply
+from onnx_net2net.rope import File, Range, Rope, memory
 from onnx_net2net.wire import varint
 from onnx_samples import BIG, plain
 
@@ -184,6 +185,25 @@ def test_every_way_to_copy_gives_the_same_bytes(
     pieces.write(target)
     assert target.read_bytes() == pieces.to_bytes()
     assert target.stat().st_mode & 0o444 == teacher.stat().st_mode & 0o444
+
+
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="the system has no such call")
+@pytest.mark.parametrize("head", [0, 4096, 100])
+def test_the_system_copies_what_keeps_its_place_in_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: int
+) -> None:
+    data, asked = os.urandom(1 << 20), []
+    (tmp_path / "data").write_bytes(data)
+    file = File.at(tmp_path / "data")
+    real = os.copy_file_range
+    monkeypatch.setattr(
+        os, "copy_file_range", lambda *args, **keys: asked.append(1) or real(*args, **keys)
+    )
+    rope = Rope([memory(b"x" * head), Range(file, 4096, len(data) - 4096)])
+    with (tmp_path / "out").open("xb", buffering=0) as out:
+        transfer.copy(rope, out)
+    assert (tmp_path / "out").read_bytes() == b"x" * head + data[4096:]
+    assert bool(asked) == (head % 4096 == 0)
 
 
 LARGE = """

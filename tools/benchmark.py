@@ -37,28 +37,28 @@ _PEERS = {
     "onnx": """
 import sys, numpy, onnx
 m = onnx.load(sys.argv[1])
-if len(sys.argv) > 3:
+if "change" in sys.argv:
     t = m.graph.initializer[0]
     t.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(t) * 2, t.name))
-onnx.save(m, sys.argv[2], save_as_external_data=m.ByteSize() >= 2**31, location="out.data")
+onnx.save(m, sys.argv[2], save_as_external_data="external" in sys.argv, location="out.data")
 """,
     "graphsurgeon": """
 import sys, onnx, onnx_graphsurgeon as gs
 m = onnx.load(sys.argv[1])
 g = gs.import_onnx(m)
-if len(sys.argv) > 3:
+if "change" in sys.argv:
     c = g.tensors()["conv0.weight"]
     c.values = c.values * 2
 m = gs.export_onnx(g)
-onnx.save(m, sys.argv[2], save_as_external_data=m.ByteSize() >= 2**31, location="out.data")
+onnx.save(m, sys.argv[2], save_as_external_data="external" in sys.argv, location="out.data")
 """,
     "onnx-ir": """
 import sys, onnx_ir as ir
 m = ir.load(sys.argv[1])
-if len(sys.argv) > 3:
+if "change" in sys.argv:
     c = m.graph.initializers["conv0.weight"]
     c.const_value = ir.Tensor(c.const_value.numpy() * 2, name=c.name)
-ir.save(m, sys.argv[2], external_data="out.data" if len(sys.argv) > 4 else None)
+ir.save(m, sys.argv[2], external_data="out.data" if "external" in sys.argv else None)
 """,
 }
 
@@ -128,7 +128,7 @@ def commands(model: Path, peers: list[str]) -> Iterator[tuple[str, list[str]]]:
     for peer in peers:
         large = ["external"] if len(files) > 1 else []
         script = [sys.executable, "-c", _PEERS[peer], str(model), out]
-        yield f"{peer} no-op", script[:5] if not large else [*script]
+        yield f"{peer} no-op", [*script, *large]
         yield f"{peer} change one", [*script, "change", *large]
 
 
@@ -217,6 +217,9 @@ def plot(rows: list[Row], path: str) -> None:
                 y = [getattr(r, column) for r in mine]
                 axes.plot(x, y, style, marker="o", markersize=3, color=colour, label=name)
         axes.set(xscale="log", yscale="log", xlabel=across, ylabel=label)
+        marks = sorted({int(r.model.split()[0]) for r in rows if unit in r.model})
+        axes.minorticks_off()
+        axes.set_xticks(marks, [f"{m:,}" for m in marks], fontsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path)
