@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -96,3 +98,16 @@ class Growth:
     attributes: dict[tuple[int, str], int | float | list[int]] = field(default_factory=dict)
     divisions: list[Division] = field(default_factory=list)
     corrections: list[Correction] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a widening changes besides arrays, by the names of the teacher's nodes.
+
+    `uses`: for each grown constant, who reads it (node, slot). `attributes` and `literals`:
+    numbers that the nodes hold or read, before and after.
+    """
+
+    uses: tuple[tuple[tuple[str, int], ...], ...]
+    attributes: tuple[Mapping[str, Any], ...]
+    literals: tuple[Mapping[str, Any], ...]

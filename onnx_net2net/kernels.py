@@ -30,7 +30,8 @@ _THROUGH = ("Identity", "DequantizeLinear")
 class KernelGrowth:
     """A patch that grows one kernel; `kernel` is (before, after), `pads` the node's new ones.
 
-    `parameters`: the weights that change or are added.
+    `parameters`: the weights that change or are added, made of `teacher` with a `ring` of
+    zeros, rows before and behind on each axis.
     """
 
     patch: list[Splice | Insert]
@@ -38,6 +39,8 @@ class KernelGrowth:
     kernel: tuple[tuple[int, ...], tuple[int, ...]]
     pads: tuple[int, ...] | None
     parameters: tuple[str, ...]
+    teacher: str
+    ring: tuple[tuple[int, int], ...]
     preserving: bool = True
     warnings: tuple[str, ...] = field(default=())
 
@@ -76,9 +79,11 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     name = _replaced(analysis, node, leaf, window, proto, edits)
     edits.append(Splice(node.path, (proto,)))
     pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
+    ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
     return KernelGrowth(
-        edits, node.name, (window.old, window.new), pads, (name,), warnings=tuple(warnings)
-    )
+        edits, node.name, (window.old, window.new), pads, (name,), leaf.name, ring,
+        warnings=tuple(warnings),
+    )  # fmt: skip
 
 
 def _weights(analysis: Analysis, node: Node) -> Leaf:

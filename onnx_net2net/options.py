@@ -95,6 +95,8 @@ writing = _stack(
                  help="Weights in one file beside the model, as always over 2 GiB."),
     click.option("--link-teacher", is_flag=True,
                  help="Refer to the teacher's file, in the same folder, for what is the same."),
+    click.option("--save-mapping", type=click.Path(readable=False), metavar="MAP.json",
+                 help="Also write how each tensor changed, to grow the checkpoint."),
     click.option("--plan", "plan_only", is_flag=True, help="Say what would change; write nothing."),
     click.option("--verify", type=click.Choice(["auto", "certificate", "full", "off"]),
                  default="auto", show_default=True, help="Checks before the student is written."),

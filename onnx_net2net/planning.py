@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def mapping(self) -> dict[str, list[dict[str, object]]]:
-        """Constant -> how each of its axes grew, step by step: axis, source, split."""
+        """Constant -> how each of its axes grew, step by step: axis, source, split, shares."""
         found: dict[str, list[dict[str, object]]] = {}
         for step in self.steps:
             for name, axes in getattr(step, "mapping", {}).items():
@@ -91,6 +91,22 @@ class Plan:
         Everything else of the constant is the teacher's, but for the division among copies.
         """
         return new_rows(self.steps)
+
+    def described(self) -> dict[str, Any]:
+        """The mapping in full, as `save_mapping` writes it; see docs/checkpoints.md."""
+        from onnx_net2net.mapping_file import described
+
+        return described(self.source, read(self.pieces), self.steps)
+
+    def save_mapping(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write down how every constant changed, for `onnx_net2net.torch`; JSON.
+
+        Raises:
+            FileExistsError: `path` exists (without `force`).
+        """
+        from onnx_net2net.mapping_file import save
+
+        save(self.described(), path, force=force)
 
     def check(self, verify: str = "auto") -> Any:
         """Verify the student; None for `verify="off"` or a student that is not to preserve.

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from onnx_net2net.analysis import Analysis
-from onnx_net2net.changes import Growth
+from onnx_net2net.changes import Edits, Growth
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.growth import grow, grow_woven
 from onnx_net2net.inspection import layer_space, space_name, spaces
@@ -24,6 +26,7 @@ from onnx_net2net.interface_growth import (
     with_tables,
 )
 from onnx_net2net.mapping import Row, Units
+from onnx_net2net.mapping_file import nominal
 from onnx_net2net.naming import find, nearest
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.rewrite import Grown, patch_of
@@ -39,8 +42,9 @@ class Widened:
     `width`: the axis' length before and after; `along`: other layers whose output grows
     too; `readers`: layers whose input grows; `parted`: shared constants that got a copy of
     their own; `tensors`: constant -> shape before and after; `mapping`: constant -> list
-    of (axis, source, split); `grown`, `units`, `scheme`: how each new array was made;
-    `together`: of several spaces that grew at once, each with its width before and after.
+    of (axis, source, split, shares); `grown`, `units`, `scheme`: how each new array was
+    made; `edits`: what else changes; `together`: of several spaces that grew at once, each
+    with its width before and after.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Widened:
     grown: list[Grown]
     units: Units
     scheme: Scheme
+    edits: Edits
     preserving: bool = True
     interface: tuple[InterfaceChange, ...] = ()
     together: tuple[tuple[str, int, int], ...] = ()
@@ -225,7 +230,12 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         )
         tensors[leaf] = (before, after)
         mapping[leaf] = [
-            {"axis": d, "source": s.tolist(), "split": how if d in change.split else None}
+            {
+                "axis": d,
+                "source": s.tolist(),
+                "split": how if d in change.split else None,
+                "shares": nominal(change, d, growth.units.kind, how) if d in change.split else None,
+            }
             for d, s in sorted(change.source.items())
         ]
     width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
@@ -244,6 +254,35 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         grown,
         growth.units,
         scheme,
+        _edits(analysis, growth, grown),
         scheme.preserving,
         interface,
     )
+
+
+def _edits(analysis: Analysis, growth: Growth, grown: Sequence[Grown]) -> Edits:
+    nodes = analysis.model.nodes
+    uses = tuple(
+        tuple(
+            (nodes[use[0]].name, use[1])
+            for (leaf, use), change in growth.constants.items()
+            if leaf == g.source and change.same(g.change)
+        )
+        for g in grown
+    )
+    attributes = tuple(
+        {"node": nodes[k].name, "attribute": name, "before": nodes[k].attr(name), "after": value}
+        for (k, name), value in growth.attributes.items()
+    )
+    literals = []
+    for o in growth.operands:
+        node = nodes[o.instance[0]]
+        said = {"node": node.name, "op": node.op, "after": o.value.tolist()}
+        if o.slot is None:
+            literals.append({**said, "attribute": o.attribute, "before": node.attr(o.attribute)})
+            continue
+        tensor = node.inputs[o.slot] if o.slot < len(node.inputs) else ""
+        before = analysis.first.values.get(tensor)
+        known = None if before is None else np.asarray(before).tolist()
+        literals.append({**said, "slot": o.slot, "before": known})
+    return Edits(uses, attributes, tuple(literals))
