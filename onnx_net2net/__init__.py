@@ -32,6 +32,8 @@ def __getattr__(name: str) -> Any:
     """Load public names when they are first used (PEP 562), so that importing costs nothing."""
     if name in _PUBLIC:
         return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    if name == "torch":  # needs the extra of that name
+        return import_module(f"{__name__}.torch")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -217,6 +217,8 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
     """Where to write, None if nothing is to be written; fails before the student is checked."""
     if options["external_data"] and options["link_teacher"]:
         raise click.UsageError("give --external-data or --link-teacher, not both")
+    if not options["force"]:
+        _free(options["save_mapping"])
     if options["plan_only"]:
         return None
     from onnx_net2net.links import check_folder
@@ -250,6 +252,8 @@ def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any])
         how = {k: options[k] for k in ("force", "external_data", "link_teacher")}
         with copying("writing the student", made.source.size) as progress:
             made.write(target, progress=progress, **how)
+        if options["save_mapping"]:
+            made.save_mapping(options["save_mapping"], force=options["force"])
     for warning in dict.fromkeys(made.warnings):
         warn(warning)
     show(grown(made, verb, target, verdict, options["as_json"]), options["as_json"])
@@ -316,3 +320,28 @@ def _free(path: str | None) -> None:
         raise FileExistsError(EEXIST, "is already there; choose another name", path)
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(ENOENT, "no such folder; create it first", str(Path(path).parent))
+
+
+@cli.command("export-weights", short_help="Write the weights as a safetensors file.")
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="File to write; beside the model if not given.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@speaking
+def export_weights(model: str, output: str | None, force: bool, as_json: bool, debug: bool) -> None:
+    """Write every weight of MODEL, under its name, to a safetensors file.
+
+    \b
+    onnx-net2net export-weights student.onnx -o weights.safetensors
+    """
+    from onnx_net2net.files import read
+    from onnx_net2net.report.progress import copying
+    from onnx_net2net.report.text import show
+    from onnx_net2net.weights import export_weights as export
+
+    source = read(model)
+    target = Path(output or Path(model).with_suffix(".safetensors"))
+    if not force:
+        _free(str(target))
+    with copying("writing the weights", source.size) as progress:
+        made = export(source, target, force=force, progress=progress)
+    show(made.to_json() if as_json else made, as_json)

@@ -118,6 +118,10 @@ class Source:
             raise ModelError(f"tensor '{tensor.name}' holds strings, which have no raw form")
         return onnx.numpy_helper.from_array(self.array(tensor)).raw_data
 
+    def stored(self, tensor: TensorProto) -> Rope:
+        """The bytes that `raw_data` would hold, where they lie if they lie so; see `raw`."""
+        return self._raw_form(tensor) or Rope([memory(self.raw(tensor))])
+
     def same(
         self, tensor: TensorProto, other: Source, twin: TensorProto, whole: bool = False
     ) -> bool:
