@@ -1,0 +1,8 @@
+"""From a mapping to a grown checkpoint: arrays by parameter name, no framework needed."""
+
+from __future__ import annotations
+
+from onnx_net2net.checkpoint.growing import Grown, grow
+from onnx_net2net.checkpoint.links import UnmatchedError
+
+__all__ = ["Grown", "UnmatchedError", "grow"]
