@@ -147,7 +147,7 @@ def grow_kernel(model: str, node: str, size: int, **options: Any) -> None:
     _deliver(made, _target(made.source, model, ".grown", options), "grow-kernel", options)
 
 
-@cli.command(short_help="Several steps at once, from a recipe or a student's provenance.")
+@cli.command(short_help="Several steps, from a recipe or a student's provenance.")
 @click.argument("model", type=PATH)
 @click.argument("recipe", type=PATH)
 @click.option("--calibrate", type=click.Path(), multiple=True, metavar="DATA.npz",
