@@ -11,8 +11,12 @@ from onnx_net2net.factors import Entry, Factor, dropped, factors
 from onnx_net2net.files import Source
 from onnx_net2net.model import Model, Node
 from onnx_net2net.operators import TABLE, Array
+from onnx_net2net.operators.control import live_ends
+from onnx_net2net.operators.sequence import SEQUENCES
 from onnx_net2net.probes import facts_of, inference_of
 from onnx_net2net.shapes import Facts, Inference
+from onnx_net2net.static import static_values
+from onnx_net2net.unfolding import unfold
 
 _ELSEWHERE = "choose a layer whose channels do not pass through this node"
 
@@ -27,8 +31,14 @@ class Analysis:
 
     def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self.source = source
-        self.model = source.once(Model, lambda: Model(source.proto))
+        self._plain = self.model = source.once(Model, lambda: Model(source.proto))
         self._shapes = shapes
+        if any(n.bodies or n.op in SEQUENCES for n in self.model.nodes):
+            self.model = Model(source.proto)  # its nodes are shown otherwise below
+        if any(n.bodies for n in self.model.nodes):
+            self._bury()
+        if any(n.op in SEQUENCES for n in self.model.nodes):
+            unfold(self.model, self.facts)
         self._factors: dict[int, list[Factor] | Refusal] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
         self._cones: dict[tuple[int, int], frozenset[str]] = {}
@@ -40,15 +50,26 @@ class Analysis:
         other.interface_may_grow = True
         return other
 
+    def _bury(self) -> None:
+        """Mark the bodies that never run, whatever the sizes of the inputs."""
+        owners = [n for n in self.model.nodes if n.bodies]
+        if all(live_ends(n, self.first.values) == n.ends for n in owners):
+            return
+        inputs = {name: self.model.infos[name].type for name in self.model.inputs}
+        values = static_values(self.model, self.inference.run(inputs))
+        for node in owners:
+            node.ends = live_ends(node, values)
+        self.model.index()
+
     @cached_property
     def inference(self) -> Inference:
-        """What computes shapes."""
-        return inference_of(self.source, self.model)
+        """What computes shapes, of the nodes as they are."""
+        return inference_of(self.source, self._plain)
 
     @cached_property
     def facts(self) -> tuple[Facts, Facts]:
         """Shapes and small values at two sizes of the inputs."""
-        return facts_of(self.source, self.model, self._shapes)
+        return facts_of(self.source, self._plain, self._shapes)
 
     @property
     def first(self) -> Facts:
@@ -106,7 +127,7 @@ class Analysis:
         """The constants that one use of a constant is computed from."""
         if tag not in self._cones:
             node, slot = tag
-            found, todo = set[str](), [self.model.nodes[node].inputs[slot]]
+            found, todo = set[str](), [self.model.nodes[node].tensor(slot)]
             while todo:
                 t = todo.pop()
                 if t in found:

@@ -123,14 +123,12 @@ def _nearest(analysis: Analysis, tensor: str, dims: list[int]) -> tuple[int, Nod
         if (name, dim, origin) in seen:
             continue
         seen.add((name, dim, origin))
-        for target in _branches(analysis, name):
-            heapq.heappush(queue, (cost + 1, origin, target, dim))
         for node, entry, f in _factors_of(analysis, name, dim):
             for other in f.at:
                 if other == entry:
                     continue
                 slot = other[0]
-                target = node.inputs[slot] if slot >= 0 else node.outputs[-1 - slot]
+                target = node.tensor(slot)
                 step = 1 if _whole(f, entry) and _whole(f, other) else _PRODUCT
                 if target in analysis.model.constant:
                     strength = _evidence(analysis, node, slot, f)
@@ -146,7 +144,7 @@ def _nearest(analysis: Analysis, tensor: str, dims: list[int]) -> tuple[int, Nod
 
 def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node, Entry, Factor]]:
     model = analysis.model
-    around: list[tuple[Node, int]] = list(model.readers.get(name, ()))
+    around = [*model.readers.get(name, ()), *model.crossings.get(name, ())]
     if name in model.producer:
         node = model.producer[name]
         around.insert(0, (node, -1 - node.outputs.index(name)))
@@ -157,15 +155,6 @@ def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node,
         for f in fs:
             if f.role != "size" and (slot, dim) in f.at:
                 yield node, (slot, dim), f
-
-
-def _branches(analysis: Analysis, name: str) -> list[str]:
-    """What the branches of an If return for one of its outputs."""
-    node = analysis.model.producer.get(name)
-    if node is None or node.op != "If":
-        return []
-    k = node.outputs.index(name)
-    return [analysis.model.scopes[s].outputs[k] for s in node.bodies.values()]
 
 
 def _whole(f: Factor, entry: Entry) -> bool:

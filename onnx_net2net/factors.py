@@ -169,6 +169,8 @@ def _shared(
                 labels.flags.writeable = False
                 at[entry] = labels
                 inner = max(inner, *(t.index(name) for t in terms))
+            elif dims[entry] is None and name[0] != "~":
+                whole = False  # it may be there or broadcast
             elif " " in word and (dims[entry] != 1 or _length(word, sizes) in (None, 1)):
                 whole = False  # it cannot grow there, so nowhere
         inputs = sum(slot >= 0 for slot, _ in at)
@@ -374,9 +376,23 @@ def factors(site: Site) -> list[Factor]:
         except LookupError:
             if row.notation is None:
                 raise
+    if row.ties is not None:
+        return [f for group in row.ties(site) for f in _tied(group, site)]
     if row.notation is None:
         return []
     return _notated(row, site)
+
+
+def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
+    """Axes that are one; where their sizes differ it may not grow."""
+    sizes = {e: site.axis(e) for e in group}
+    name = ",".join(f"{s}.{k}" for s, k in group)
+    known = {e: np.arange(d) for e, d in sizes.items() if d is not None}
+    if len(known) == len(group) and len(set(sizes.values())) == 1:
+        yield Factor(name, next(iter(sizes.values())) or 0, "parallel", known)
+        return
+    for e, labels in known.items():
+        yield Factor(name, len(labels), "across", {e: labels})
 
 
 __all__ = ["ELSEWHERE", "MADE", "Entry", "Factor", "dropped", "factors", "parse"]

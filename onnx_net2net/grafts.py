@@ -100,6 +100,7 @@ class Graft:
             source: the name under which the new nodes read the tensor.
         """
         producer = self.analysis.model.producer.get(self.point.tensor)
+        producer = producer and self.analysis.model.caller(producer)
         edits: dict[Path, NodeProto] = {}
         if self.point.keeps_name:
             assert producer is not None

@@ -36,8 +36,8 @@ def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[E
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     found = {}
     for slot, tensor in [
-        *enumerate(node.inputs),
-        *((-1 - k, t) for k, t in enumerate(node.outputs)),
+        *enumerate(node.reads),
+        *((-1 - k, t) for k, t in enumerate(node.makes)),
     ]:
         if not tensor:
             continue
@@ -123,7 +123,7 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
         row, site = TABLE[node.op], analysis.first.site(node)
         for f in carried:
             slots = {e[0] for e in f.at if e[0] >= 0}
-            constant = {s for s in slots if not tag and node.inputs[s] in analysis.model.constant}
+            constant = {s for s in slots if not tag and node.tensor(s) in analysis.model.constant}
             ends = f.role == "sum" or not any(e[0] < 0 for e in f.at)
             bad = f.role in ("mean", "max", "first")
             zero = bad or bool(slots and not ends and not row.passes_zero(site, slots, constant))
@@ -178,7 +178,7 @@ def _readers(analysis: Analysis, leaf: str) -> Iterator[Use]:
     todo, seen = [leaf], {leaf}
     while todo:
         tensor = todo.pop()
-        for node, slot in analysis.model.readers.get(tensor, ()):
+        for node, slot in analysis.model.uses(tensor):
             if node.outputs and all(o in analysis.model.constant for o in node.outputs if o):
                 if TABLE.get(node.op, TABLE["Identity"]).sized:
                     continue
@@ -190,13 +190,24 @@ def _readers(analysis: Analysis, leaf: str) -> Iterator[Use]:
 
 def _part(analysis: Analysis, growth: Growth) -> Refusal | None:
     """Which leaves must be copied because their uses get different arrays."""
-    outputs = {t for s in analysis.model.scopes.values() for t in s.outputs}
+    outputs = analysis.model.outputs
     for leaf in {name for name, _ in growth.constants}:
         changes = [growth.constants.get((leaf, use)) for use in _readers(analysis, leaf)]
         first = changes[0] if changes else None
         if leaf in outputs or first is None or not all(first.same(c) for c in changes):
             growth.parted.add(leaf)
+            for node in (analysis.model.nodes[u[0]] for n, u in growth.constants if n == leaf):
+                if any(n == leaf and _returned(node, u) for n, u in growth.constants):
+                    return Refusal(
+                        Reason.MIXED, node.name, detail=f"a body returns '{leaf}' as it is",
+                        hint="its other readers keep their width; choose another layer",
+                    )  # fmt: skip
     return None
+
+
+def _returned(node: Node, use: Use) -> bool:
+    """Whether a use of a constant is that a body of the node returns it."""
+    return use[0] == node.index and use[1] >= len(node.inputs)
 
 
 def _attributes(analysis: Analysis, growth: Growth) -> Refusal | None:
@@ -290,7 +301,9 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
     for instance, carried in growth.space.passages.items():
         node = analysis.model.nodes[instance[0]]
         row = TABLE[node.op]
-        if row.notation is None or (row.movement and _moves(analysis.first.site(node))):
+        if row.movement and _moves(analysis.first.site(node)):
+            continue
+        if row.notation is None and row.ties is None:
             continue
         fs = analysis.factors(node)
         assert not isinstance(fs, Refusal)
@@ -336,7 +349,7 @@ def _ungrouped(
             if source is None or len(source) % count:
                 return None
             same = np.arange(len(source)) * count // len(source) == source // f.size
-            tensor = node.inputs[e[0]] if e[0] >= 0 else node.outputs[-1 - e[0]]
+            tensor = node.tensor(e[0])
             use = (
                 None
                 if instance[1] is None and (tensor, None, e[1]) in places.unit

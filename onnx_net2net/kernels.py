@@ -21,6 +21,7 @@ from onnx_net2net.operators import Array
 from onnx_net2net.padding import Window, added, fresh, front, pad_node, padded, put, refused
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.rewrite import tensor_like
+from onnx_net2net.specialisation import settled
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "com.microsoft.FusedConv")
 _THROUGH = ("Identity", "DequantizeLinear")
@@ -81,8 +82,8 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
     ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
     return KernelGrowth(
-        edits, node.name, (window.old, window.new), pads, (name,), leaf.name, ring,
-        warnings=tuple(warnings),
+        settled(analysis.model, edits), node.name, (window.old, window.new), pads, (name,),
+        leaf.name, ring, warnings=tuple(warnings),
     )  # fmt: skip
 
 

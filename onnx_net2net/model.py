@@ -7,94 +7,16 @@ scope in front of its name (`loop/body:x`), so that a tensor id is unique in the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
+from onnx_net2net.boundaries import invariants
 from onnx_net2net.errors import ModelError
-
-Path = tuple["str | int", ...]
-"""Where a message lies in the model, e.g. `("graph", "node", 3)`."""
-
-
-@dataclass(eq=False)
-class Node:
-    """A node: `op` is the type, with its domain in front unless it is ai.onnx.
-
-    `inputs` and `outputs` are tensor ids ("" where absent); `captured` are the outer
-    tensors that its subgraphs read; `bodies` maps an attribute to the subgraph's scope.
-    """
-
-    index: int
-    op: str
-    version: int
-    proto: NodeProto
-    path: Path
-    scope: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    captured: tuple[str, ...] = ()
-    bodies: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Its name, or its first output's where it has none."""
-        return self.proto.name or next((o for o in self.outputs if o), f"#{self.index}")
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """Attribute name to value; strings decoded, subgraphs left out."""
-        found = {}
-        for a in self.proto.attribute:
-            if a.type == AttributeProto.STRING:
-                found[a.name] = a.s.decode("utf-8", "replace")
-            elif a.type == AttributeProto.STRINGS:
-                found[a.name] = [s.decode("utf-8", "replace") for s in a.strings]
-            elif a.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-                found[a.name] = onnx.helper.get_attribute_value(a)
-        return found
-
-    @cached_property
-    def signature(self) -> tuple[bytes, ...]:
-        """Its attributes as stored, so that nodes can be told apart quickly."""
-        return tuple(a.SerializeToString() for a in self.proto.attribute)
-
-    def attr(self, name: str, default: Any = None) -> Any:
-        """The attribute's value, or `default`."""
-        return self.attributes.get(name, default)
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A constant that the file holds: an initializer or a Constant node's attribute.
-
-    `tensor` is None for the list forms of Constant (`value_floats`, ...).
-    `also_input` is the graph input that repeats it (IR 3 style), if any.
-    """
-
-    name: str
-    path: Path
-    scope: str
-    shape: tuple[int, ...]
-    dtype: int
-    tensor: TensorProto | None
-    literal: Any = None
-    also_input: Path | None = None
-
-
-@dataclass
-class Scope:
-    """One graph: its formal inputs and outputs as tensor ids."""
-
-    name: str
-    path: Path
-    graph: GraphProto
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
+from onnx_net2net.functions import CALLED, called, instantiated, stored
+from onnx_net2net.nodes import Leaf, Node, Path, Scope, running_order
 
 _CONSTANT_LISTS = {
     "value_float": TensorProto.FLOAT,
@@ -118,25 +40,79 @@ class Model:
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.proto = proto
         self.opsets = {_domain(o.domain): o.version for o in proto.opset_import}
-        self.functions = {(f.domain, f.name) for f in proto.functions}
+        self.functions = {called(f): (k, f) for k, f in enumerate(proto.functions)}
+        self.calls: dict[Path, tuple[int, NodeProto]] = {}
+        self._callers: dict[Path, Node] = {}
         self.leaves: dict[str, Leaf] = {}
         self.scopes: dict[str, Scope] = {}
         self.infos: dict[str, ValueInfoProto] = {}
         self._raw: list[Node] = []
-        self._walk(proto.graph, ("graph",), "", {})
-        self.nodes = self._sorted()
+        self._prefixes: set[str] = set()
+        self._walk(proto.graph, ("graph",), "", {}, self.opsets)
+        self.nodes = running_order(self._raw)
         main = self.scopes[""]
         self.inputs = tuple(i for i in main.inputs if i not in self.leaves)
         self.outputs = main.outputs
+        self.owners = {s: n for n in self.nodes for s in n.bodies.values()}
+        self.index()
+
+    def index(self) -> None:
+        """Who makes and reads each tensor; the bodies' inputs and outputs by slot of the owner."""
         self.producer = {o: n for n in self.nodes for o in n.outputs if o}
         self.readers: dict[str, list[tuple[Node, int]]] = {}
+        self.crossings: dict[str, list[tuple[Node, int]]] = {}
         for n in self.nodes:
             for slot, t in enumerate(n.inputs):
                 if t:
                     self.readers.setdefault(t, []).append((n, slot))
+            for k, t in enumerate(n.ends):
+                if not t or (t in n.inputs and t in n.formals):
+                    continue
+                self.crossings.setdefault(t, []).append((n, len(n.inputs) + k))
+            for k, t in enumerate(n.formals):
+                if t not in n.inputs:  # else an outer tensor by another name
+                    self.crossings.setdefault(t, []).append((n, -1 - len(n.outputs) - k))
+        for n in self.nodes:
+            for tie in n.ties() if n.formals else ():
+                if tie.input is None or tie.formal is None or tie.output is None:
+                    continue
+                t, out = n.inputs[tie.input], n.outputs[tie.output]
+                unread = not self.readers.get(out) and out not in self.outputs
+                if t == n.formals[tie.formal] and unread and out not in self.crossings:
+                    # handed round unchanged and not looked at afterwards: the body reads it
+                    self.readers[t].remove((n, tie.input))
 
-    def _walk(self, graph: GraphProto, path: Path, scope: str, outer: dict[str, str]) -> set[str]:
-        """Index `graph`; return the outer tensors that it captures."""
+    def uses(self, tensor: str) -> list[tuple[Node, int]]:
+        """Its readers, and the nodes one of whose bodies returns it."""
+        ends = [(n, k) for n, k in self.crossings.get(tensor, ()) if k >= 0]
+        return [*self.readers.get(tensor, ()), *ends]
+
+    def caller(self, node: Node) -> Node:
+        """The node of a graph in whose call a function's node stands; else the node itself."""
+        return self._callers[node.path[: node.path.index(CALLED)]] if node.called else node
+
+    def within(self, scope: str) -> Iterator[str]:
+        """The scope and those around it, the innermost first, without the main graph."""
+        while scope in self.owners:
+            yield scope
+            scope = self.owners[scope].scope
+
+    def message(self, path: Path) -> Any:
+        """What stands at a path, in a function's body as it stands in the file."""
+        found: Any = self.proto
+        for step in stored(path, self.calls):
+            found = found[step] if isinstance(step, int) else getattr(found, step)
+        return found
+
+    def _walk(
+        self, graph: GraphProto, path: Path, scope: str, outer: dict[str, str],
+        opsets: Mapping[str, int], given: Mapping[int, str] | None = None,
+    ) -> set[str]:  # fmt: skip
+        """Index `graph`; return the outer tensors that it captures.
+
+        Args:
+            given: formal inputs that are an outer tensor by another name.
+        """
         prefix = f"{scope}:" if scope else ""
         here = dict(outer)
         defined: set[str] = set()
@@ -161,7 +137,13 @@ class Model:
 
         for t in graph.initializer:
             define(t.name)
-        inputs = tuple(define(i.name) for i in graph.input)
+        alias = {graph.input[k].name: t for k, t in (given or {}).items()}
+        for n in graph.node if alias else ():  # and what hands them on
+            if n.op_type == "Identity" and n.input[0] in alias:
+                alias[n.output[0]] = alias[n.input[0]]
+        here.update(alias)
+        captured.update(alias.values())
+        inputs = tuple(alias.get(i.name) or define(i.name) for i in graph.input)
         for t in graph.sparse_initializer:
             define(t.values.name)
         made: set[str] = set()
@@ -171,7 +153,8 @@ class Model:
                     raise ModelError(f"tensor '{o}' is made twice; export the model again")
                 if o:
                     made.add(o)
-                    define(o)
+                    if o not in alias:
+                        define(o)
         also = {i.name: (*path, "input", k) for k, i in enumerate(graph.input)}
         for k, t in enumerate(graph.initializer):
             self.leaves[here[t.name]] = Leaf(
@@ -182,42 +165,103 @@ class Model:
             if i.name in here and (i.name in defined):
                 self.infos.setdefault(here[i.name], i)
         for k, n in enumerate(graph.node):
-            self._add(n, (*path, "node", k), scope, here, use, captured, defined)
+            if n.output and n.output[0] in alias:
+                continue
+            self._add(n, (*path, "node", k), scope, here, use, captured, defined, opsets)
         outputs = tuple(use(o.name) for o in graph.output)
-        self.scopes[scope] = Scope(scope, path, graph, inputs, outputs)
+        self.scopes[scope] = Scope(scope, path, graph, inputs, outputs, alias)
         return captured - {here[d] for d in defined}
 
     def _add(
         self, n: NodeProto, path: Path, scope: str, here: dict[str, str], use: Any,
-        captured: set[str], defined: set[str],
+        captured: set[str], defined: set[str], opsets: Mapping[str, int], label: str = "",
     ) -> None:  # fmt: skip
         domain = _domain(n.domain)
         kind = n.op_type.replace(".", ":")  # a dot ends the domain
         op = f"{domain}.{kind}" if domain else kind
         outputs = tuple(here[o] if o else "" for o in n.output)
+        if called(n) in self.functions:
+            self._call(n, path, scope, here, use, label)
+            return
         if op == "Constant" and outputs:
             self._constant(n, path, scope, outputs[0])
             return
+        version = opsets.get(domain, 1)
         inner: set[str] = set()
         bodies = {}
+        same = {k: use(n.input[j]) for k, j in invariants(op, n, version).items()}
         for k, a in enumerate(n.attribute):
             graphs: list[tuple[GraphProto, Path]] = []
             if a.type == AttributeProto.GRAPH:
                 graphs.append((a.g, ("g",)))
             graphs += [(g, ("graphs", j)) for j, g in enumerate(a.graphs)]
             for g, tail in graphs:
-                key = f"{scope}/{n.name or (n.output[0] if n.output else k)}.{a.name}"
-                while key in self.scopes:
-                    key += "'"
+                key = self._key(f"{scope}/{n.name or (n.output[0] if n.output else k)}.{a.name}")
                 bodies[a.name] = key
-                inner |= self._walk(g, (*path, "attribute", k, *tail), key, here)
+                inner |= self._walk(g, (*path, "attribute", k, *tail), key, here, opsets, same)
         if inner:
             captured |= inner - {here[d] for d in defined}
         inputs = tuple(use(i) for i in n.input)
-        version = self.opsets.get(domain, 1)
+        ends = tuple(t for s in bodies.values() for t in self.scopes[s].outputs)
+        formals = tuple(t for s in bodies.values() for t in self.scopes[s].inputs)
         self._raw.append(
-            Node(-1, op, version, n, path, scope, inputs, outputs, tuple(sorted(inner)), bodies)
-        )
+            Node(
+                -1, op, version, n, path, scope, inputs, outputs, tuple(sorted(inner)), bodies,
+                ends, formals, label,
+            )
+        )  # fmt: skip
+
+    def _key(self, wanted: str) -> str:
+        while wanted in self.scopes:
+            wanted += "'"
+        return wanted
+
+    def _call(
+        self, call: NodeProto, path: Path, scope: str, here: dict[str, str], use: Any, label: str
+    ) -> None:
+        """Index a function's body in the place of a call; it reads and makes what the call does."""
+        index, f = self.functions[called(call)]
+        self.calls[path] = index, call
+        results = tuple(here[o] if o else "" for o in call.output)
+        name = label or call.name or next((o for o in call.output if o), f.name)
+        prefix = self._names(f"{scope}/{name}()")
+        actual = [use(i) for i in call.input] + [""] * (len(f.input) - len(call.input))
+        self._callers[path] = Node(-1, f.name, 1, call, path, scope, tuple(actual), results)
+        inside = dict(zip(f.input, actual, strict=True))
+        given = dict(zip(f.output, results, strict=False))
+        nodes = instantiated(f, call)
+        made = {o for n in nodes for o in n.output if o}
+        for o in made:
+            inside[o] = given.pop(o, "") or f"{prefix}:{o}"
+
+        def find(name: str) -> str:
+            if name and name not in inside:
+                raise ModelError(
+                    f"tensor '{name}' is read in function '{f.name}' but nothing defines it; "
+                    "export the model again or run onnx.checker on it"
+                )
+            return inside[name] if name else ""
+
+        opsets = {_domain(o.domain): o.version for o in f.opset_import} or self.opsets
+        for k, n in enumerate(nodes):
+            title = f"{name}/{n.name or next((o for o in n.output if o), k)}"
+            self._add(
+                n, (*path, CALLED, k), scope, inside, find, set(), set(), opsets, title
+            )  # fmt: skip
+        for k, (name_, t) in enumerate(given.items()):  # handed through
+            if t:
+                one = NodeProto(op_type="Identity", input=[name_], output=[f"{name_}_{k}"])
+                at = (*path, CALLED, len(nodes) + k)
+                self._raw.append(
+                    Node(-1, "Identity", opsets.get("", 1), one, at, scope, (find(name_),), (t,))
+                )
+
+    def _names(self, wanted: str) -> str:
+        taken = self._prefixes
+        while wanted in taken:
+            wanted += "'"
+        taken.add(wanted)
+        return wanted
 
     def _constant(self, n: NodeProto, path: Path, scope: str, name: str) -> None:
         for a in n.attribute:
@@ -235,51 +279,6 @@ class Model:
         # strings and sparse values: a leaf nobody can re-index
         self.leaves[name] = Leaf(name, path, scope, (), TensorProto.UNDEFINED, None)
 
-    def _sorted(self) -> list[Node]:
-        """Stable topological order; files whose nodes are unsorted run in onnxruntime too."""
-        makers = {o: n for n in self._raw for o in n.outputs if o}
-        owner: dict[str, Node] = {s: n for n in self._raw for s in n.bodies.values()}
-        order: list[Node] = []
-        state: dict[int, int] = {}
-        inside: dict[str, list[Node]] = {}
-        for n in self._raw:
-            inside.setdefault(n.scope, []).append(n)
-
-        def needs(n: Node) -> Iterator[Node]:
-            for t in (*n.inputs, *n.captured):
-                m = makers.get(t)
-                if m is not None:
-                    yield m
-            for s in n.bodies.values():
-                yield from inside.get(s, ())
-            if n.scope in owner:  # a body's formal inputs get their types from its owner's
-                for t in owner[n.scope].inputs:
-                    if t in makers:
-                        yield makers[t]
-
-        for root in self._raw:
-            stack = [(root, needs(root))] if id(root) not in state else []
-            if stack:
-                state[id(root)] = 1
-            while stack:
-                n, todo = stack[-1]
-                for m in todo:
-                    seen = state.get(id(m), 0)
-                    if seen == 1:
-                        raise ModelError(
-                            f"the graph has a cycle through node '{m.name}'; export it again"
-                        )
-                    if seen == 0:
-                        state[id(m)] = 1
-                        stack.append((m, needs(m)))
-                        break
-                else:
-                    state[id(n)] = 2
-                    n.index = len(order)
-                    order.append(n)
-                    stack.pop()
-        return order
-
     @cached_property
     def constant(self) -> frozenset[str]:
         """Tensors that depend on leaves alone."""
@@ -290,3 +289,6 @@ class Model:
             if all(t in found for t in n.inputs if t):
                 found.update(o for o in n.outputs if o)
         return frozenset(found)
+
+
+__all__ = ["Leaf", "Model", "Node", "Path", "Scope"]

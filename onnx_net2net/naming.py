@@ -47,6 +47,15 @@ def readers_of(analysis: Analysis, leaf: str) -> list[Node]:
     return found
 
 
+def _called(analysis: Analysis, name: str) -> list[Node]:
+    """The layers that a call of a function stands for, by its name or what it makes."""
+    known = analysis.model.calls.items()
+    calls = [p for p, (_, call) in known if name and name in (call.name, *call.output)]
+    if not calls:
+        return []
+    return [n for n in analysis.layers() if any(n.path[: len(p)] == p for p in calls)]
+
+
 def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> Node:
     """The node that a name means.
 
@@ -60,7 +69,7 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
         AmbiguousError: several nodes or none match; `.candidates` are the names to choose from.
     """
     model = analysis.model
-    exact = [n for n in model.nodes if n.proto.name == name]
+    exact = [n for n in model.nodes if (n.label or n.proto.name) == name]
     if len(exact) == 1:
         return exact[0]
     if len(exact) > 1:
@@ -69,6 +78,9 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
             f"{len(exact)} nodes are named '{name}'; name one by its output: {', '.join(outputs)}",
             outputs,
         )
+    inside = _called(analysis, name)
+    if len(inside) == 1:
+        return inside[0]
     if name in model.producer:
         return model.producer[name]
     if name in model.leaves:

@@ -80,7 +80,7 @@ def place(
         raise RefusalError(found)
     producer = analysis.model.producer.get(tensor)
     scope = producer.scope if producer else ""
-    readers = tuple(analysis.model.readers.get(tensor, ()))
+    readers = _readers(analysis, tensor)
     returned = any(tensor in s.outputs for s in analysis.model.scopes.values())
     if only_into is not None:
         consumer = find(analysis, only_into, [n for n, _ in readers])
@@ -102,6 +102,14 @@ def place(
         keeps,
         passed,
     )
+
+
+def _readers(analysis: Analysis, tensor: str) -> tuple[tuple[Node, int], ...]:
+    """Who reads a tensor, in place of a function's nodes the call."""
+    model = analysis.model
+    found = [model.caller(n) for n, _ in model.readers.get(tensor, ()) if n.called]
+    calls = [(n, k) for n in dict.fromkeys(found) for k, t in enumerate(n.inputs) if t == tensor]
+    return (*((n, k) for n, k in model.readers.get(tensor, ()) if not n.called), *calls)
 
 
 def _layer(analysis: Analysis, tensor: str) -> Node | None:
@@ -196,6 +204,11 @@ def _check(analysis: Analysis, tensor: str) -> None:
                 loop.name, Reason.NO_AXIS, f"it stands in a body that {loop.op} runs repeatedly",
                 "choose a tensor outside the loop",
             )  # fmt: skip
+    if producer is not None and tensor not in model.caller(producer).outputs:
+        raise _refused(
+            producer.name, Reason.NO_AXIS, "it stands inside a function",
+            "choose a tensor outside",
+        )  # fmt: skip
     if dtype not in FLOATS:
         kind = TensorProto.DataType.Name(dtype) if dtype else "an unknown type"
         detail = f"it holds {kind}, not floats"

@@ -19,6 +19,7 @@ from onnx_net2net.operators import Array
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.scheme import Scheme
 from onnx_net2net.sizes import Operand
+from onnx_net2net.specialisation import settled
 
 
 def tensor_like(old: TensorProto | None, array: Array, name: str) -> TensorProto:
@@ -44,6 +45,7 @@ class _Draft:
         self.added: list[TensorProto] = []
         self.resized: dict[str, dict[int, int]] = {}
         self.taken = {t for n in self.model.nodes for t in (*n.inputs, *n.outputs, n.proto.name)}
+        self.taken |= {t for n in self.model.nodes for t in (*n.proto.input, *n.proto.output)}
         self.taken |= set(self.model.leaves) | set(self.model.inputs)
 
     def node(self, node: Node) -> NodeProto:
@@ -63,7 +65,7 @@ class _Draft:
 
     def constant(self, array: Array, base: str) -> str:
         name = self.fresh(base)
-        self.added.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.added.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def insert(self, before: Node, node: NodeProto) -> None:
@@ -73,9 +75,8 @@ class _Draft:
         if leaf.path[-2] == "initializer":
             self.tensors[leaf.path] = tensor_like(leaf.tensor, array, leaf.tensor.name)  # type: ignore[union-attr]
         else:
-            graph = self.model.scopes[leaf.scope].graph
             copy = NodeProto()
-            copy.CopyFrom(graph.node[leaf.path[-1]])
+            copy.CopyFrom(self.model.message(leaf.path))
             del copy.attribute[:]
             value = onnx.numpy_helper.from_array(array)
             copy.attribute.append(onnx.helper.make_attribute("value", value))
@@ -109,7 +110,7 @@ def patch_of(
     for (tensor, use, dim), source in growth.layout.source.items():
         if use is None:
             draft.resized.setdefault(tensor, {})[dim] = len(source)
-    return list(_edits(draft)), grown
+    return settled(draft.model, _edits(draft), set(draft.resized)), grown
 
 
 def _constants(
@@ -246,7 +247,8 @@ def _operand(
             continue
         out = draft.fresh(f"{tensor}_kept")
         pieces.append(out)
-        draft.insert(anchor, _sliced(draft, tensor, out, int(part[0]), int(part[-1]) + 1))
+        name = node.proto.input[slot]
+        draft.insert(anchor, _sliced(draft, name, out, int(part[0]), int(part[-1]) + 1))
     joined = draft.fresh(f"{tensor}_joined")
     draft.insert(anchor, onnx.helper.make_node("Concat", pieces, [joined], name=joined, axis=0))
     proto.input[slot] = joined
@@ -267,7 +269,7 @@ def _alone(draft: _Draft, growth: Growth, operand: Operand, tensor: str) -> bool
     wanted = {(o.instance[0], o.slot): o for o in growth.operands}
     if draft.model.leaves[tensor].scope != draft.model.nodes[operand.instance[0]].scope:
         return False
-    for node, slot in draft.model.readers.get(tensor, ()):
+    for node, slot in draft.model.uses(tensor):
         other = wanted.get((node.index, slot))
         if other is None or not np.array_equal(other.value, operand.value):
             return False
@@ -337,10 +339,9 @@ def _edits(draft: _Draft) -> Iterator[Splice | Insert]:
 def _declared(draft: _Draft) -> Iterator[Splice]:
     """Declared shapes that would be stale; what cannot be said is no longer said."""
     for scope in draft.model.scopes.values():
-        prefix = f"{scope.name}:" if scope.name else ""
         for kind in ("value_info", "input", "output"):
             for k, info in enumerate(getattr(scope.graph, kind)):
-                sizes = draft.resized.get(prefix + info.name)
+                sizes = draft.resized.get(scope.tensor(info.name))
                 if not sizes or not info.type.HasField("tensor_type"):
                     continue
                 dims = info.type.tensor_type.shape.dim

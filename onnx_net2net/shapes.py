@@ -21,7 +21,8 @@ from onnx_net2net.factors import result_shape
 from onnx_net2net.files import Source
 from onnx_net2net.model import Leaf, Model, Node
 from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
-from onnx_net2net.operators.control import bind_bodies, body_results
+from onnx_net2net.operators.control import bound, common, joined, passed, results
+from onnx_net2net.operators.sequence import SEQUENCES, elements, taken
 
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
@@ -39,20 +40,26 @@ _SHAPES: dict[int, Shape | None] = {}
 
 @dataclass
 class Facts:
-    """What holds at one set of input sizes. `failed`: nodes that onnx's inference rejects."""
+    """What holds at one set of input sizes. `failed`: nodes that onnx's inference rejects;
+    `elements`: of sequences of which every element is known."""
 
     types: dict[str, TypeProto] = field(default_factory=dict)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+    elements: dict[str, list[TypeProto]] = field(default_factory=dict)
+
+    def put(self, tensor: str, kind: TypeProto) -> None:
+        """Say what a tensor is."""
+        self.types[tensor], self.shapes[tensor] = kind, shape_of(kind)
 
     def site(self, node: Node) -> Site:
         """The node with its shapes and values."""
         return Site(
             node,
-            tuple(self.shapes.get(t) if t else None for t in node.inputs),
-            tuple(self.shapes.get(t) if t else None for t in node.outputs),
-            tuple(self.values.get(t) if t else None for t in node.inputs),
+            tuple(self.shapes.get(t) if t else None for t in node.reads),
+            tuple(self.shapes.get(t) if t else None for t in node.makes),
+            tuple(self.values.get(t) if t else None for t in node.reads),
         )
 
     def dtype(self, tensor: str) -> int:
@@ -122,6 +129,10 @@ def shape_of(t: TypeProto) -> Shape | None:
 
 
 def _read_shape(t: TypeProto) -> Shape | None:
+    if t.HasField("sequence_type"):  # a sequence's is that of its elements
+        return shape_of(t.sequence_type.elem_type)
+    if t.HasField("optional_type"):
+        return shape_of(t.optional_type.elem_type)
     if not t.HasField("tensor_type") or not t.tensor_type.HasField("shape"):
         return None
     return tuple(
@@ -165,11 +176,48 @@ class Inference:
         facts = Facts(dict(self._leaf_types), shapes, values)
         for name, t in inputs.items():
             facts.types[name], facts.shapes[name] = t, shape_of(t)
+        given: set[str] = set()
         for node in self.model.nodes:
-            if node.scope:
-                bind_bodies(self.model, node, facts.types, facts.shapes, facts.values)
+            self._bind(node.scope, facts, given)
+            if node.bodies:
+                self._settle(node, facts, given)
             self.step(node, facts)
         return facts
+
+    def _bind(self, scope: str, facts: Facts, done: set[str]) -> None:
+        """Give the formal inputs of a body what its owner gives them, outer bodies first."""
+        for s in reversed([s for s in self.model.within(scope) if s not in done]):
+            done.add(s)
+            owner = self.model.owners[s]
+            for name, t in bound(owner, facts.types, self.model.infos).items():
+                facts.types[name], facts.shapes[name] = t, shape_of(t)
+
+    def _settle(self, owner: Node, facts: Facts, done: set[str]) -> None:
+        """Go round until a body hands on the sizes it was given: what changes is not known."""
+        for s in owner.bodies.values():
+            self._bind(s, facts, done)
+        inside = [n for n in self.model.nodes[: owner.index] if self._stands_in(n, owner)]
+        while True:
+            changed = joined(owner, facts.types)
+            if not changed:
+                return
+            for name, t in changed.items():
+                facts.types[name], facts.shapes[name] = t, shape_of(t)
+            names = {n.name for n in inside}
+            facts.failed = [f for f in facts.failed if f.split(": ", 1)[0] not in names]
+            for n in inside:
+                for o in n.outputs:
+                    facts.values.pop(o, None)
+                    facts.elements.pop(o, None)
+                done.difference_update(n.bodies.values())
+            for n in inside:
+                self._bind(n.scope, facts, done)
+                if n.bodies:
+                    self._settle(n, facts, done)
+                self.step(n, facts)
+
+    def _stands_in(self, node: Node, owner: Node) -> bool:
+        return any(self.model.owners[s] is owner for s in self.model.within(node.scope))
 
     def step(self, node: Node, facts: Facts) -> None:
         """Fill in the outputs of one node from its inputs."""
@@ -177,17 +225,37 @@ class Inference:
         if self._fold(node, row, facts):
             return
         if node.bodies:
-            body_results(self.model, node, facts.types, facts.shapes)
+            for name, t in results(node, facts.types, facts.values, self.model.infos).items():
+                facts.types[name], facts.shapes[name] = t, shape_of(t)
+            facts.values |= passed(node, facts.values)
             return
+        if facts.elements or node.op in SEQUENCES:
+            self._elements(node, facts)
         declared = self.model.infos
         types = self._infer(node, row, facts)
         for k, name in enumerate(node.outputs):
             if not name:
                 continue
-            t = types.get(node.proto.output[k])
-            if t is None or not t.WhichOneof("value"):
-                t = _unbound(declared[name].type) if name in declared else TypeProto()
-            facts.types[name], facts.shapes[name] = t, shape_of(t)
+            found = types.get(node.proto.output[k])
+            if found is None or not found.WhichOneof("value"):
+                found = _unbound(declared[name].type) if name in declared else TypeProto()
+            if name in facts.elements:
+                found = _sequence(facts.elements[name], found)
+            elif k == 0 and facts.elements:
+                found = self._taken(node, facts) or found
+            facts.types[name], facts.shapes[name] = found, shape_of(found)
+
+    def _elements(self, node: Node, facts: Facts) -> None:
+        """What the sequence that a node makes holds, where that is known."""
+        name = node.outputs[0] if node.outputs else ""
+        found = elements(node, *_operands(node, facts)) if name else None
+        if found is None:
+            facts.elements.pop(name, None)
+        else:
+            facts.elements[name] = found
+
+    def _taken(self, node: Node, facts: Facts) -> TypeProto | None:
+        return taken(node, *_operands(node, facts))
 
     def _infer(self, node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
         if row.custom:
@@ -228,7 +296,10 @@ class Inference:
         domain, _, op = node.op.rpartition(".")
         if row.like:
             domain, op = "", row.like
-        schema = _schema(op, self.model.opsets.get(domain, onnx.defs.onnx_opset_version()), domain)
+        version = self.model.opsets.get(domain, onnx.defs.onnx_opset_version())
+        if node.called:  # a function says itself what it is written in
+            version = node.version
+        schema = _schema(op, version, domain)
         if schema is None or not row.like:
             return node.proto, schema
         proto = onnx.NodeProto()
@@ -304,6 +375,24 @@ class Inference:
                 facts.types[name] = tensor_type(dtype, r.shape)
                 facts.shapes[name] = r.shape
         return True
+
+
+def _operands(node: Node, facts: Facts) -> tuple[list[TypeProto], list[Any], list[Any]]:
+    """Types and values of a node's inputs, and what those hold that are sequences."""
+    return (
+        [facts.types.get(t) or TypeProto() for t in node.inputs],
+        [facts.values.get(t) for t in node.inputs],
+        [facts.elements.get(t) for t in node.inputs],
+    )
+
+
+def _sequence(elements: list[TypeProto], inferred: TypeProto) -> TypeProto:
+    """A sequence of known elements: the type that these have in common."""
+    if not elements:
+        return inferred
+    made = TypeProto()
+    made.sequence_type.elem_type.CopyFrom(common(elements))
+    return made
 
 
 def _sized(shape: Shape | None) -> Array | None:

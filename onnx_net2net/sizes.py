@@ -127,7 +127,7 @@ def follow(
     changed = set(result.probes[0].shapes)
     for node in analysis.model.nodes:
         inside = by_node.get(node.index, [])
-        if not inside and not any(t in changed for t in node.inputs):
+        if not inside and not any(t in changed for t in node.reads):
             continue
         for instance in inside or [(node.index, None)]:
             refusal = _operands(analysis, result, node, instance, sources_of(instance))
@@ -255,9 +255,11 @@ def _pinned(
     result: Sizes, node: Node, instance: Instance, sources: Sources, declared: set[int]
 ) -> Refusal | None:
     """Values that the teacher computes from sizes (1/sqrt(d)) must not change with them."""
-    for slot, tensor in enumerate(node.inputs):
+    for slot, tensor in enumerate(node.reads):
         if slot in declared or not any(tensor in s.values for s in result.probes):
             continue
+        if slot >= len(node.inputs):  # a body returns it, and no operand can be put in its place
+            return _varies(node)
         wants, wrong = [], False
         for student in result.probes:
             want = student.facts.values[tensor]

@@ -215,7 +215,7 @@ def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
     """The axis that a node has at an entry; a constant's is that of one use."""
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     slot, dim = entry
-    tensor = node.inputs[slot] if slot >= 0 else node.outputs[-1 - slot]
+    tensor = node.tensor(slot)
     if tensor not in analysis.model.constant:
         return tensor, None, dim
     return tensor, tag or (node.index, slot), dim
@@ -230,14 +230,14 @@ def _around(analysis: Analysis, axis: Axis) -> Iterator[tuple[Instance, Entry]]:
         if tensor in model.producer:
             node = model.producer[tensor]
             yield (node.index, None), (-1 - node.outputs.index(tensor), dim)
-        for node, slot in model.readers.get(tensor, ()):
+        for node, slot in (*model.readers.get(tensor, ()), *model.crossings.get(tensor, ())):
             yield (node.index, None), (slot, dim)
         return
     if tensor in model.producer:
         node = model.producer[tensor]
         yield (node.index, use), (-1 - node.outputs.index(tensor), dim)
     cone = analysis.cone(use)
-    for node, slot in model.readers.get(tensor, ()):
+    for node, slot in model.uses(tensor):
         if (node.index, slot) == use:
             yield (node.index, None), (slot, dim)
         elif any(o in cone for o in node.outputs):
@@ -262,14 +262,6 @@ def _interface(analysis: Analysis, axis: Axis) -> None:
                 hint=f"this width is the model's output; {INSIDE}",
             )
         )  # fmt: skip
-    for scope in model.scopes.values():
-        if scope.name and (tensor in scope.inputs or tensor in scope.outputs):
-            raise _BlockedError(
-                Refusal(
-                    Reason.NO_RULE, scope.name, (tensor, dim), "control flow",
-                    "it crosses the boundary of a subgraph; choose a layer that stays inside",
-                )
-            )  # fmt: skip
 
 
 def _at(refusal: Refusal, axis: Axis) -> Refusal:

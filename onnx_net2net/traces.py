@@ -158,7 +158,7 @@ def side_of(
                     edges.append((offset[tensor] + here, offset[node.inputs[s]] + place[here]))
             continue
         for f in carried:
-            tensors = [node.inputs[s] if s >= 0 else node.outputs[-1 - s] for s, _ in f.at]
+            tensors = [node.tensor(s) for s, _ in f.at]
             moving = [t for t in dict.fromkeys(tensors) if t in dims]
             if any(len(dims[t]) > 1 for t in moving) and not _alone(analysis, node, f, dims):
                 return None
@@ -183,7 +183,7 @@ def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[i
     fs = analysis.factors(node)
     if isinstance(fs, Refusal):
         return False
-    at = {e: node.inputs[e[0]] if e[0] >= 0 else node.outputs[-1 - e[0]] for o in fs for e in o.at}
+    at = {e: node.tensor(e[0]) for o in fs for e in o.at}
     passing = {
         e for o in fs if o.role == "parallel" and all(at[e] in dims for e in o.at) for e in o.at
     }

@@ -55,8 +55,9 @@ def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> Non
 
 def _check_node(model: Model, node: Node, context: Any) -> None:
     domain, _, op = node.op.rpartition(".")
-    known = onnx.defs.has(op, node.version, domain) and (domain, op) not in model.functions
-    if not known or node.bodies or any(a.HasField("t") for a in node.proto.attribute):
+    if not onnx.defs.has(op, node.version, domain) or node.called or node.bodies:
+        return
+    if any(a.HasField("t") for a in node.proto.attribute):
         return
     try:
         onnx.checker.check_node(node.proto, context)

@@ -237,7 +237,7 @@ def _spread(
             for f in carried:
                 axes: dict[bytes, list[Axis]] = {}
                 for (s, dim), labels in f.at.items():
-                    t = node.inputs[s] if s >= 0 else node.outputs[-1 - s]
+                    t = node.tensor(s)
                     constant = t in analysis.model.constant
                     axis = (t, (use or (index, s)) if constant else None, dim)
                     axes.setdefault(labels.tobytes(), []).append(axis)

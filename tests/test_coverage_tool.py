@@ -17,6 +17,8 @@ from coverage_models import Case, cases, guessed_feeds, unseen_feeds
 from coverage_probe import Settings, probe
 from coverage_runtime import Teacher
 from coverage_summary import figures
+from onnx_reading import Constants, without_functions
+from weight_nodes import weight_nodes
 
 FOLDER = Path(__file__).resolve().parent.parent / "models"
 
@@ -137,3 +139,23 @@ def test_a_teacher_that_does_not_run_is_skipped(engine: dict[str, Any]) -> None:
     row = probe(case, Settings())
     assert "does not run" in row["skipped"]
     assert figures([row])["crashed"] == 0
+
+
+def test_weights_in_bodies_and_functions_are_seen() -> None:
+    found = {}
+    for name in ("function_calls", "loop_state", "if_two_branches", "scan_rnn_cell"):
+        plain = without_functions(load(name))
+        found[name] = {n.name for n in weight_nodes(plain, Constants(plain))}
+    assert {"/block1/block/conv", "/mix2/mixed/mix"} <= found["function_calls"]
+    assert {"/cell/MatMul", "/readout/MatMul"} <= found["loop_state"]
+    assert {"/then/Conv", "/else/wide/Conv"} <= found["if_two_branches"]
+    assert {"/cell/ih/MatMul", "/cell/hh/MatMul"} <= found["scan_rnn_cell"]
+
+
+@pytest.mark.parametrize("name", ["function_calls", "loop_state"])
+def test_bodies_and_functions_are_widened(name: str) -> None:
+    row = probe(Case(name, FOLDER / f"{name}.onnx"), Settings())
+    results = {e["node"]: e["result"] for e in row["nodes"]}
+    assert set(results.values()) == {"preserved", "refused"}
+    assert all(e["interface"] for e in row["nodes"] if e["result"] == "refused")
+    assert row["everywhere"]["result"] == "preserved"

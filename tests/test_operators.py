@@ -27,8 +27,11 @@ ALL = {op: CASES.get(op, []) + MOVEMENTS.get(op, []) for op in {**CASES, **MOVEM
 
 
 def test_every_row_has_a_case_and_every_case_a_row() -> None:
-    assert set(ALL) == set(TABLE)
-    moved = {op for op, row in TABLE.items() if row.movement is not None}
+    # bodies and sequences need a model around them: see test_control_flow and test_sequences
+    around = {op for op, row in TABLE.items() if row.ties is not None}
+    around |= {op for op in TABLE if "Sequence" in op or "Optional" in op} - {"ReverseSequence"}
+    assert set(ALL) == set(TABLE) - around
+    moved = {op for op, row in TABLE.items() if row.movement is not None} - around
     assert set(MOVEMENTS) == moved
 
 

@@ -19,7 +19,7 @@ import onnx
 from coverage_models import Case, Feed, fill, guessed_feeds, known_feeds, skeleton, unseen_feeds
 from coverage_runtime import Teacher, grew, inner_shapes, run, same_interface
 from interface_walk import InterfaceWalk
-from onnx_reading import Constants, flat_nodes, shapes_of
+from onnx_reading import Constants, flat_nodes, shapes_of, without_functions
 from weight_nodes import WeightNode, weight_nodes
 
 Row = dict[str, Any]
@@ -99,9 +99,11 @@ def _fill_row(row: Row, case: Case, settings: Settings) -> None:
         return
     row["sizes"] = len(feeds) + _learn_unseen(teacher, case, feeds)
 
-    constants = Constants(model)
-    nodes = weight_nodes(model, constants)
-    walk = InterfaceWalk(model, _shapes(bare, model, feeds[0], constants))
+    plain = without_functions(model)
+    constants = Constants(plain)
+    nodes = weight_nodes(plain, constants)
+    shapes = _shapes(without_functions(bare), plain, feeds[0], constants)
+    walk = InterfaceWalk(plain, shapes)
     for node in nodes:
         shown = walk.is_interface(node.output, node.axis)
         row["nodes"].append({"node": node.name, "op": node.op, "interface": shown})

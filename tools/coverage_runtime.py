@@ -62,10 +62,11 @@ def inner_shapes(model: onnx.ModelProto, feed: Feed, names: list[str]) -> dict[s
 
 
 def tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Every stored tensor by name, initializers and Constant nodes of all graphs."""
+    """Every stored tensor by name, initializers and Constants of all graphs and functions."""
     found: dict[str, onnx.TensorProto] = {}
-    for graph in all_graphs(model.graph):
-        found.update({t.name: t for t in graph.initializer})
+    for graph in (*all_graphs(model.graph), *model.functions):
+        if isinstance(graph, onnx.GraphProto):
+            found.update({t.name: t for t in graph.initializer})
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
                 found[node.output[0]] = node.attribute[0].t

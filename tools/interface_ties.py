@@ -59,6 +59,8 @@ class Tie(NamedTuple):
             return there if there.max(initial=-1) >= 0 else None
         whole = np.arange(length, dtype=np.int32)
         k = self.block
+        if not length or not len(labels):
+            return None
         if k is None or len(labels) == 1 or prod(k.before) > LARGEST:
             return whole
         line = labels.reshape([-1 if axis == k.at else 1 for axis in range(len(k.before))])

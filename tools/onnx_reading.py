@@ -1,4 +1,4 @@
-"""Reading ONNX graphs for the tools: attributes, nested nodes, constants, concrete shapes."""
+"""Reading ONNX graphs for the tools: attributes, nested nodes, functions, constants, shapes."""
 
 from __future__ import annotations
 
@@ -44,6 +44,62 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from all_graphs(inner)
 
 
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with local functions written out; a node is named `call/node`.
+
+    >>> without_functions(model) is model  # it has none
+    True
+    """
+    if not model.functions:
+        return model
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.functions[:]
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    for graph in all_graphs(made.graph):
+        nodes = [inner for node in graph.node for inner in _written_out(node, functions)]
+        del graph.node[:]
+        graph.node.extend(nodes)
+    return made
+
+
+def _written_out(node: onnx.NodeProto, functions: dict[Any, Any]) -> Iterator[onnx.NodeProto]:
+    f = functions.get((node.domain, node.op_type, node.overload))
+    if f is None:
+        yield node
+        return
+    call = node.name or node.output[0]
+    names = dict(zip(f.input, [*node.input, *[""] * len(f.input)], strict=False))
+    names |= dict(zip(f.output, node.output, strict=False))
+    given = {a.name: a for a in (*f.attribute_proto, *node.attribute)}
+
+    def renamed(inner: onnx.NodeProto, title: str) -> None:
+        for field in (inner.input, inner.output):
+            field[:] = [n and names.setdefault(n, f"{call}/{n}") for n in field]
+        inner.name = title
+        kept = []
+        for a in inner.attribute:
+            if a.ref_attr_name and a.ref_attr_name in given:
+                name, value = a.name, given[a.ref_attr_name]
+                a.CopyFrom(value)
+                a.name = name
+            if not a.ref_attr_name:
+                kept.append(onnx.AttributeProto.FromString(a.SerializeToString()))
+        del inner.attribute[:]
+        inner.attribute.extend(kept)
+        for graph in subgraphs(inner):
+            for other in graph.node:
+                renamed(other, f"{call}/{other.name or other.output[0]}")
+            for named in (*graph.input, *graph.output, *graph.initializer):
+                named.name = names.setdefault(named.name, f"{call}/{named.name}")
+
+    for inner in f.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(inner)
+        renamed(copy, f"{call}/{inner.name or inner.output[0]}")
+        yield from _written_out(copy, functions)
+
+
 class Constants:
     """Which tensors a model computes from constants alone, and where a weight really lies.
 
@@ -65,6 +121,8 @@ class Constants:
             self.tensors.update({t.name: t for t in graph.initializer})
         self.names |= set(self.tensors)
         pending = list(flat_nodes(model.graph))
+        for node in pending:
+            self._carry(node)
         # A second round reaches files whose nodes are not sorted; deeper disorder is not met.
         for _ in range(2):
             pending = [node for node in pending if not self._take(node)]
@@ -91,6 +149,18 @@ class Constants:
         if node.op_type in self.PASSING:
             self.passed[node.output[0]] = node.input[0]
         return True
+
+    def _carry(self, node: onnx.NodeProto) -> None:
+        """A Loop's state that the body hands on unchanged is what it starts with."""
+        if node.op_type != "Loop":
+            return
+        (body,) = subgraphs(node)
+        same = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
+        for k, start in enumerate(node.input[2:]):
+            formal, end = body.input[2 + k].name, body.output[1 + k].name
+            if same.get(end, end) == formal and start in self.names:
+                self.names.add(formal)
+                self.passed[formal] = start
 
     def integers(self, name: str) -> list[int] | None:
         """The values of a small stored integer tensor, or None."""

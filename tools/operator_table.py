@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operators.md"
 WORDS = {
     "parallel": "passes", "sum": "summed", "mean": "averaged", "max": "maximum",
-    "across": "works across", "size": "size only",
+    "even": "evened out", "first": "first of equals", "across": "works across", "size": "size only",
 }  # fmt: skip
 DOMAINS = ("ai.onnx", "com.microsoft", "ai.onnx.ml")
 HEAD = """# Operators
@@ -41,6 +41,8 @@ the operator works across; `~` are read for their size only; `1` is an axis of o
 - **summed**: the weights that read the copies add up to the old weight.
 - **averaged**: all units must be copied equally often (a whole multiple of the width).
 - **maximum**: any copies.
+- **evened out**: a node before the operator, or one behind it, makes copies count as one.
+- **first of equals**: any copies that stand behind all originals.
 - **moved**: proved on index tables, position by position.
 - **works across**: this axis cannot grow; the others can.
 
@@ -84,7 +86,8 @@ def _asked(row: Any, known: list[Any]) -> Iterator[str]:
         for f in fs:
             name = {".": "...", "*": "*", "~": "~"}.get(f.name[0], f.name)
             # an index of one position, or one that broadcasts, says less than another case
-            said[name] = min(said.get(name, f.role), f.role, key=list(WORDS).index)
+            role = "even" if row.evening(case.site, f.name) else f.role
+            said[name] = min(said.get(name, role), role, key=list(WORDS).index)
     for text, said in roles.items():
         names = {w: sorted(n for n, r in said.items() if r == w) for w in WORDS}
         words = "; ".join(f"{WORDS[w]} {' '.join(n)}" for w, n in names.items() if n)

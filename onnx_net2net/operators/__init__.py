@@ -21,6 +21,7 @@ from onnx_net2net.operators import (  # noqa: F401  each fills in its rows
     recurrent,
     reduction,
     selection,
+    sequence,
     sequence_mixing,
     sizes,
     text,

@@ -19,7 +19,7 @@ An operand shorter than its pattern lacks the leading names; a dimension of 1 br
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,9 +68,16 @@ class Site:
             raise LookupError(f"shape of output {slot} of '{self.node.name}' is unknown")
         return s
 
+    def axis(self, entry: tuple[int, int]) -> int | None:
+        """Length of an axis by slot (outputs are -1, -2, ...) and dimension; None if unknown."""
+        slot, dim = entry
+        at, k = (self.shapes, slot) if slot >= 0 else (self.outs, -1 - slot)
+        shape = at[k] if k < len(at) else None
+        return shape[dim] if shape is not None and dim < len(shape) else None
+
     def has(self, slot: int) -> bool:
         """Whether input `slot` is present."""
-        return slot < len(self.node.inputs) and bool(self.node.inputs[slot])
+        return slot >= 0 and bool(self.node.tensor(slot))
 
     def gives(self, slot: int) -> bool:
         """Whether output `slot` is asked for."""
@@ -201,6 +208,7 @@ class Rule:
         offsets: input with quantised weights -> input with their zero point.
         like: infer shapes as this ai.onnx operator (for operators that onnx lacks).
         typed: output -> the input whose element type it has, where that is not input 0.
+        ties: axes that are one: (input or output slot, dimension) each; for bodies.
         sized: reads nothing but its input's size.
         random: draws at run time, so copies would differ.
         offers: name in its products that is a width of its own -> what a user calls it.
@@ -229,6 +237,7 @@ class Rule:
     divides: tuple[tuple[int, int], ...] = ()
     like: str = ""
     typed: Mapping[int, int] = field(default_factory=dict)
+    ties: Callable[[Site], Iterable[tuple[tuple[int, int], ...]]] | None = None
     sized: bool = False
     random: bool = False
     offers: Mapping[str, str] = field(default_factory=dict)

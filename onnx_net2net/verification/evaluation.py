@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +25,11 @@ from onnx_net2net.verification.ids import (
     mix,
     positions,
 )
+from onnx_net2net.verification.loops import LOOPS, Body, valued
 from onnx_net2net.verification.registry import Registry
 from onnx_net2net.verification.rules import RULES, At, rule_of
 from onnx_net2net.verification.rules.base import Rule
+from onnx_net2net.verification.sequences import LISTS, TAKING
 from onnx_net2net.verification.sides import Side
 from onnx_net2net.verification.simplify import note, simplified
 
@@ -53,6 +56,8 @@ class Evaluation:
     before: Evaluation | None = None
     terms: dict[str, Term] = field(default_factory=dict)
     whole: dict[int, str] = field(default_factory=dict)
+    _elements: dict[str, list[Term]] = field(default_factory=dict)
+    _frames: dict[int | None, list[Node]] | None = None
 
     def run(self) -> Evaluation:
         """Evaluate all nodes in running order."""
@@ -60,7 +65,7 @@ class Evaluation:
             tag = key("input", name, self.facts.dtype(name))
             found = Value(tag, self._places(name))
             self.terms[name] = self._known(name, found)
-        for node in self.side.model.nodes:
+        for node in self._frame(None):
             self._step(node)
         return self
 
@@ -71,6 +76,66 @@ class Evaluation:
         if labels is None or not grown:
             return labels
         return tuple(mix(key("place"), v) if k in grown else v for k, v in enumerate(labels))
+
+    def _frame(self, loop: Node | None) -> list[Node]:
+        """The nodes that run when a loop's body does, without those of loops inside it."""
+        if self._frames is None:
+            model, self._frames = self.side.model, {}
+            for node in model.nodes:
+                owners = (model.owners[s] for s in model.within(node.scope))
+                around = next(
+                    (o.index for o in owners if o.op in LOOPS or o.op == "SequenceMap"), None
+                )
+                self._frames.setdefault(around, []).append(node)
+        return self._frames.get(None if loop is None else loop.index, [])
+
+    def _loop(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
+        """A Loop or Scan: its body is gone round until its states are settled."""
+
+        def evaluate(given: Mapping[str, Term]) -> list[Term]:
+            return self._round(node, given)
+
+        model, losses = self.side.model, len(self.registry.losses)
+        depth = sum(model.owners[s].op in LOOPS for s in model.within(node.scope))
+        shapes = [self.facts.shapes.get(o) if o else None for o in node.outputs]
+        body = Body(node, args, self._name(node), depth, evaluate, shapes, self.registry)
+        try:
+            return body.results()
+        except _LIMITS as why:
+            del self.registry.losses[losses:]  # of states that are not what they were taken for
+            evaluate({})
+            raise UnknownError(str(why)) from None
+
+    def _round(self, node: Node, given: Mapping[str, Term]) -> list[Term]:
+        """What a body returns for some of its formal inputs; the others are anything."""
+        for name in node.formals:
+            if name not in node.inputs:
+                self.terms.pop(name, None)
+        for n in self._frame(node):
+            self.whole.pop(n.index, None)
+        for name, term in given.items():
+            self.terms[name] = self._known(name, term)
+        for n in self._frame(node):
+            self._step(n)
+        return [self.term(t) for t in node.ends]
+
+    def _mapped(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
+        """A SequenceMap: its body once for each element."""
+        held = [self._elements.get(t) for t in node.inputs]
+        counts = {len(h) for h in held if h is not None}
+        if held[0] is None or len(counts) > 1:
+            self._round(node, {})
+            raise UnknownError("the elements of a sequence are not known one by one")
+        rounds = []
+        for k in range(len(held[0])):
+            inside = [a if h is None else h[k] for a, h in zip(args, held, strict=True)]
+            given = {f: t for f, t in zip(node.formals, inside, strict=True) if t is not None}
+            rounds.append(self._round(node, given))
+        found: list[Term] = []
+        for k, name in enumerate(node.outputs):
+            self._elements[name] = [ends[k] for ends in rounds]
+            found.append(Value(key("sequence", [ends[k].whole for ends in rounds]), None))
+        return found
 
     def term(self, name: str) -> Term:
         """What a tensor is; leaves and a body's formal inputs are made when first read."""
@@ -84,10 +149,7 @@ class Evaluation:
         if found is not None:
             return found
         # strings and sparse values: as stored
-        message: Any = self.side.source.proto
-        for step in leaf.path:
-            message = message[step] if isinstance(step, int) else getattr(message, step)
-        return Value(self._stored(message), None)
+        return Value(self._stored(self.side.model.message(leaf.path)), None)
 
     def _stored(self, message: Any) -> int:
         """A name for a message; where its payload was cut out, one that nothing else has."""
@@ -112,7 +174,8 @@ class Evaluation:
                 self.terms[o] = Const.of(np.asarray(v))
             return
         args = tuple(self.term(t) if t else None for t in node.inputs)
-        if self.before is not None and self._as_before(self.before, node, args):
+        sequential = node.op in LISTS or node.op in TAKING
+        if not sequential and self.before is not None and self._as_before(self.before, node, args):
             return
         try:
             found = self._computed(node, args)
@@ -143,8 +206,6 @@ class Evaluation:
         twin = before.side.model.producer.get(outs[0]) if outs else None
         if twin is None or node.bodies or node.proto != twin.proto or node.version != twin.version:
             return False
-        if (node.proto.domain, node.proto.op_type) in self.side.model.functions:
-            return False
         if any(a.HasField("t") or a.tensors for a in node.proto.attribute):
             return False  # equal marks stand for the bytes of two files
         if not all(
@@ -164,6 +225,8 @@ class Evaluation:
         return True
 
     def _computed(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
+        if node.op in LISTS or node.op in TAKING:
+            return [self._sequence(node, args)]
         constant = [a for a in args if isinstance(a, Const)]
         if len(constant) == sum(a is not None for a in args) and constant and not node.bodies:
             name = key("computed", self._name(node), [a.key for a in constant])
@@ -171,13 +234,29 @@ class Evaluation:
             return [*self.constants.computed(name, node, only)]
         if node.op == "If":
             return self._branches(node, args)
+        if node.op == "SequenceMap":
+            return self._mapped(node, args)
+        if node.op in LOOPS:
+            return self._loop(node, args)
         rule = RULES.get(node.op) or rule_of(node.op)
-        if rule is None or (node.proto.domain, node.proto.op_type) in self.side.model.functions:
+        if rule is None:
             raise UnknownError(f"the certificate has no rule for {node.op}")
+        return self._noted(self._at(node, args), rule)
+
+    def _at(self, node: Node, args: tuple[Term | None, ...]) -> At:
         shapes = tuple(self.facts.shapes.get(o) if o else None for o in node.outputs)
         kinds = tuple(self.facts.dtype(o) for o in node.outputs)
-        at = At(node, args, shapes, kinds, self._attributes(node), self.registry)
-        return self._noted(at, rule)
+        return At(node, args, shapes, kinds, self._attributes(node), self.registry)
+
+    def _sequence(self, node: Node, args: tuple[Term | None, ...]) -> Term:
+        """A sequence, which is what its elements are, or what is taken out of one."""
+        at, held = self._at(node, args), [self._elements.get(t) for t in node.inputs]
+        if node.op in TAKING:
+            return TAKING[node.op](at, held)
+        self._elements.pop(node.outputs[0], None)
+        found = LISTS[node.op](at, held)
+        self._elements[node.outputs[0]] = found
+        return Value(key("sequence", [t.whole for t in found]), None)
 
     def _noted(self, at: At, rule: Rule) -> list[Term]:
         """Apply a rule; where the teacher has nothing of the kind, see if the node does nothing."""
@@ -202,13 +281,14 @@ class Evaluation:
         """An If: each output is named by the condition and by both branches' outputs."""
         scopes = self.side.model.scopes
         bodies = [scopes[node.bodies[a]].outputs for a in ("then_branch", "else_branch")]
+        if isinstance(args[0], Const) and args[0].size == 1:
+            taken = bodies[0 if bool(args[0].array().all()) else 1]
+            return [self.term(t) for t in taken]
         condition = args[0].whole if args[0] is not None else 0
         found: list[Term] = []
         for pair in zip(*bodies, strict=True):
             terms = [self.term(t) for t in pair]
-            if not all(isinstance(t, Value) for t in terms):
-                raise UnknownError("a branch is constant")
-            a, b = (t.settled() for t in terms if isinstance(t, Value))
+            a, b = (valued(t) for t in terms)
             if a.shape != b.shape:
                 raise UnknownError("the branches differ in shape")
             labels = [_either(x, y) for x, y in zip(a.axes, b.axes, strict=True)]
@@ -234,22 +314,9 @@ class Evaluation:
         return found
 
     def _name(self, node: Node) -> int:
-        """Operator, version, attributes, and the body of a function of the model's own."""
-        function = ""
-        if (node.proto.domain, node.proto.op_type) in self.side.model.functions:
-            function = self._function(node.proto.domain, node.proto.op_type)
+        """Operator, version and attributes."""
         attributes = sorted(self._attributes(node).items())
-        return key(node.op, _since(node, self.side), attributes, function)
-
-    def _function(self, domain: str, name: str) -> str:
-        for f in self.side.source.proto.functions:
-            if (f.domain, f.name) == (domain, name):
-                nodes = [
-                    (n.domain, n.op_type, list(n.input), list(n.output), self._protos(n))
-                    for n in f.node
-                ]
-                return repr((list(f.input), list(f.output), nodes))
-        return ""
+        return key(node.op, _since(node, self.side), attributes)
 
     def _attributes(self, node: Node) -> dict[str, Any]:
         known = self.constants.attributes
@@ -295,7 +362,7 @@ def _either(x: Labels, y: Labels) -> Labels:
 def _since(node: Node, side: Side) -> int:
     """The opset version in which the operator got the meaning that it has here."""
     domain, _, op = node.op.rpartition(".")
-    version = side.model.opsets.get(domain, 1)
+    version = node.version if node.called else side.model.opsets.get(domain, 1)
     if not onnx.defs.has(op, version, domain):
         return version
     return int(onnx.defs.get_schema(op, version, domain).since_version)

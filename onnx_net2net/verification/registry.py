@@ -47,9 +47,11 @@ class Registry:
 
     `is_shared` tells whether the student reads the same constants in the node's place; `seen`
     are the teacher's tensors by tag; `turned` tells what was transposed; `fixed` names, by tag,
-    operators that would change nothing there, `+` where no element is negative; `latest` is the
-    contraction that was looked at last; `embedding` tells where the teacher's interface lies in
-    the student's, `assumed` which tables must be indexed from the front for that.
+    operators that would change nothing there, `+` where no element is negative; `rounds` and
+    `states` are how often the teacher's loops were gone round, and the classes found there;
+    `latest` is the contraction that was looked at last; `embedding` tells where the teacher's
+    interface lies in the student's, `assumed` which tables must be indexed from the front for
+    that.
     """
 
     is_shared: Callable[[Node, Sequence[int]], bool]
@@ -65,6 +67,8 @@ class Registry:
     seen: dict[int, list[Value]] = field(default_factory=dict)
     turned: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
     fixed: dict[int, set[str]] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
+    states: dict[tuple[str, int, int, int], tuple[Labels, Labels]] = field(default_factory=dict)
     latest: tuple[int, Rows, Value, list[int]] | None = None
     embedding: Embedding = field(default_factory=Embedding)
     assumed: set[str] = field(default_factory=set)

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import Source, read
+from onnx_net2net.functions import Path, stored
 from onnx_net2net.model import Leaf, Model
 from onnx_net2net.operators import Array
 from onnx_net2net.payload import is_external
@@ -66,13 +67,13 @@ class Side:
             raise ModelError("the model is too large to be changed in memory")
         proto = ModelProto.FromString(self.source.rope.read(0, self.source.size))
         for name, array in arrays.items():
-            _put(proto, self.model.leaves[name], array)
+            _put(proto, stored(self.model.leaves[name].path, self.model.calls), array)
         return proto.SerializeToString()
 
 
-def _put(proto: ModelProto, leaf: Leaf, array: Array) -> None:
+def _put(proto: ModelProto, path: Path, array: Array) -> None:
     message: Any = proto
-    for step in leaf.path:
+    for step in path:
         message = message[step] if isinstance(step, int) else getattr(message, step)
     if isinstance(message, TensorProto):
         name = message.name
