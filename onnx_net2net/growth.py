@@ -125,7 +125,7 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
             slots = {e[0] for e in f.at if e[0] >= 0}
             constant = {s for s in slots if not tag and node.tensor(s) in analysis.model.constant}
             ends = f.role == "sum" or not any(e[0] < 0 for e in f.at)
-            bad = f.role in ("mean", "max", "first")
+            bad = f.role in ("mean", "max", "first") or row.evening(site, f.name) is not None
             zero = bad or bool(slots and not ends and not row.passes_zero(site, slots, constant))
             free = bad or not row.passes_free(site, slots, constant)
             if (Row.ZERO in kinds and zero) or (kinds & _RANDOM and free):

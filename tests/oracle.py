@@ -102,6 +102,8 @@ def _kinds(case: Case, row: Rule, f: Factor) -> Iterator[str]:
     floats = all(case.arrays[s].dtype.kind not in "biuOSU" for s in slots)  # type: ignore[union-attr]
     if f.role in ("mean", "max", "first") or not slots or not floats:
         return
+    if row.evening(case.site, f.name) is not None:
+        return
     constant = {s for s in slots if case.operands[s].constant}  # type: ignore[union-attr]
     ends = f.role == "sum" or not any(s < 0 for s, _ in f.at)
     if ends or row.passes_zero(case.site, slots, constant):

@@ -91,13 +91,11 @@ def _softmax(site: Site) -> str:
 rule(
     "Softmax",
     notation=_softmax,
-    partial=(0,),
     evens={"x": Evening(("Sub", np.log), ("Mul", np.asarray))},
 )
 rule(
     "LogSoftmax",
     notation=_softmax,
-    partial=(0,),
     evens={"x": Evening(("Sub", np.log), ("Add", np.log))},
 )
 rule("Hardmax", notation=_softmax, roles={"x": "across"})
@@ -108,7 +106,7 @@ def _lp(site: Site) -> Mapping[str, Evening]:
     return {"x": Evening(("Div", lambda r: r ** (1 / p)), ("Mul", lambda r: r ** (1 / p)))}
 
 
-rule("LpNormalization", notation=along(-1), partial=(0,), evens=_lp)
+rule("LpNormalization", notation=along(-1), evens=_lp)
 rule("TopK", notation=along(-1), roles={"x": "across"})
 
 

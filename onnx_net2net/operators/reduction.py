@@ -51,7 +51,8 @@ for _name, _even in {
     "ReduceLogSum": Evening(("Div", np.asarray)),
     "ReduceLogSumExp": Evening(("Sub", np.log)),
 }.items():
-    rule(_name, notation=_reduce, roles={"r": "max"}, partial=(0,), evens={"r": _even})
+    partial = (0,) if _name == "ReduceLogSum" else ()
+    rule(_name, notation=_reduce, roles={"r": "max"}, partial=partial, evens={"r": _even})
 
 
 def _arg(site: Site) -> str:
