@@ -31,7 +31,8 @@ class Analysis:
 
     def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self.source = source
-        self._plain = self.model = source.once(Model, lambda: Model(source.proto))
+        # `model` may be shown otherwise below; `stored` is as the file has it
+        self.stored = self.model = source.once(Model, lambda: Model(source.proto))
         self._shapes = shapes
         if any(n.bodies or n.op in SEQUENCES for n in self.model.nodes):
             self.model = Model(source.proto)  # its nodes are shown otherwise below
@@ -64,12 +65,12 @@ class Analysis:
     @cached_property
     def inference(self) -> Inference:
         """What computes shapes, of the nodes as they are."""
-        return inference_of(self.source, self._plain)
+        return inference_of(self.source, self.stored)
 
     @cached_property
     def facts(self) -> tuple[Facts, Facts]:
         """Shapes and small values at two sizes of the inputs."""
-        return facts_of(self.source, self._plain, self._shapes)
+        return facts_of(self.source, self.stored, self._shapes)
 
     @property
     def first(self) -> Facts:

@@ -25,7 +25,8 @@ def even_out(analysis: Analysis, growth: Growth) -> Refusal | None:
             evening = row.evening(analysis.first.site(node), f.name)
             if evening is None:
                 continue
-            if instance[1] is not None or growth.layout.joint is not None:
+            outside = any(tensor in analysis.model.outputs for tensor, _, _ in growth.space.labels)
+            if instance[1] is not None or growth.layout.joint is not None or outside:
                 return Refusal(
                     Reason.ACROSS, node.name, axis_of(analysis, instance, min(f.at))[::2], node.op,
                     "choose a layer whose channels do not pass through this node",

@@ -106,7 +106,7 @@ def place(
 
 def _readers(analysis: Analysis, tensor: str) -> tuple[tuple[Node, int], ...]:
     """Who reads a tensor, in place of a function's nodes the call."""
-    model = analysis.model
+    model = analysis.stored  # an element of a sequence is read by what makes the sequence
     found = [model.caller(n) for n, _ in model.readers.get(tensor, ()) if n.called]
     calls = [(n, k) for n in dict.fromkeys(found) for k, t in enumerate(n.inputs) if t == tensor]
     return (*((n, k) for n, k in model.readers.get(tensor, ()) if not n.called), *calls)

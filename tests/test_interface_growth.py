@@ -306,7 +306,8 @@ def test_what_ends_a_concat_can_grow() -> None:
 
 def test_inside_nothing_changes() -> None:
     plain = n2n.widen(DIGITS, node="conv2", width=30)
-    assert n2n.widen(DIGITS, node="conv2", width=30, allow_interface=True) == plain
+    allowed = n2n.widen(DIGITS, node="conv2", width=30, allow_interface=True)
+    assert allowed.graph == plain.graph  # the steps in the metadata differ
 
 
 def test_names() -> None:

@@ -80,8 +80,8 @@ def test_every_version(op: str) -> None:
 
 
 def test_a_version_whose_meaning_changed_is_found() -> None:
-    """The tables above are not a way out: Softmax of before 13 fails as one of 13."""
-    case = next(c for c in CASES["Softmax"] if c.opset == 11 and not c.attributes)
+    """The tables above are not a way out: Hardmax of before 13 fails as one of 13."""
+    case = next(c for c in CASES["Hardmax"] if c.opset == 11 and not c.attributes)
     assert at(case, 13) is None
     with pytest.raises(AssertionError, match="expected"):
         check(replace(case, opset=13))

@@ -166,8 +166,8 @@ def test_several_seeds_make_one_space() -> None:
     assert classes(s)["fc.weight:1"] == list(range(9))
 
 
-def _softmax(n: Net, y: str) -> onnx.ModelProto:
-    return n.head(n.op("Softmax", y, axis=1), 6).model()
+def _hardmax(n: Net, y: str) -> onnx.ModelProto:
+    return n.head(n.op("Hardmax", y, axis=1), 6).model()
 
 
 def _top(n: Net, y: str) -> onnx.ModelProto:
@@ -206,7 +206,7 @@ def _broadcast(n: Net, y: str) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("make", "layer", "reason", "at", "words"),
     [
-        (_softmax, "a", Reason.ACROSS, "/Softmax", "works across this axis at axis 1"),
+        (_hardmax, "a", Reason.ACROSS, "/Hardmax", "works across this axis at axis 1"),
         (_top, "a", Reason.ACROSS, "/TopK", "(TopK)"),
         (_unknown, "a", Reason.NO_RULE, "/twist", "no rule for operator at axis 1"),
         (_output, "a", Reason.GRAPH_OUTPUT, "y", "graph output at axis 1 of 'y'"),
