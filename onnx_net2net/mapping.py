@@ -131,7 +131,9 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
     nonzero = wide != 0
     typical = int(exponent[nonzero].sum() // max(int(nonzero.sum()), 1))
     exponent = np.where(nonzero, exponent, typical)
-    ulp = np.maximum(exponent - form.precision, form.smallest)
+    # Halves, quarters, ... have no more digits than the weight: equal copies stay equal.
+    halvings = copies.bit_length() - 1 if how == "even" and not copies & (copies - 1) else 0
+    ulp = np.maximum(exponent - form.precision - min(halvings, 8), form.smallest)
     whole = np.ldexp(mantissa, exponent - ulp).astype(np.int64)
     parts = np.zeros((copies, *w.shape), np.int64)
     if how == "one-hot":

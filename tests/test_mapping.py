@@ -108,6 +108,14 @@ def test_zero_sum_copies_differ_and_even_ones_do_not(dtype: str) -> None:
     assert 0.2 < apart < 0.6  # half the weights' size
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("copies", [2, 4, 8])
+def test_even_shares_are_equal_where_the_weight_can_be_halved(dtype: str, copies: int) -> None:
+    w = np.random.default_rng(1).uniform(0.1, 1, (32, 16)).astype(DTYPES[dtype])
+    even = shares(w, copies, "even", 0).astype(np.float64)
+    np.testing.assert_array_equal(even, np.broadcast_to(w.astype(np.float64) / copies, even.shape))
+
+
 def test_noise_differs_from_entry_to_entry() -> None:
     w = np.full((8, 8), 0.5, np.float32)
     ratio = shares(w, 2, "zero-sum", 0)[0] / w
