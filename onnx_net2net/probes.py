@@ -14,7 +14,8 @@ from onnx import TypeProto
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import Source
 from onnx_net2net.model import Model
-from onnx_net2net.shapes import Facts, Inference, tensor_type
+from onnx_net2net.node_inference import tensor_type
+from onnx_net2net.shapes import Facts, Inference
 
 # (batch, other, spatial) sizes: small ones first, larger where windows do not fit
 _LADDERS = (

@@ -7,9 +7,8 @@ numpy, the others go through onnx's own inference of that operator.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from onnx_net2net.declaration import REGISTERED, shapes
 from onnx_net2net.factors import result_shape
 from onnx_net2net.files import Source
 from onnx_net2net.model import Leaf, Model, Node
+from onnx_net2net.node_inference import Operand, inferred, schema_of, shape_of, tensor_type
 from onnx_net2net.operators import TABLE, Array, Rule, Shape, Site
 from onnx_net2net.operators.control import bound, common, joined, passed, results
 from onnx_net2net.operators.sequence import SEQUENCES, elements, taken
@@ -28,14 +28,6 @@ _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _NO_RULE = Rule()
-_MOST_ANSWERS = 1 << 14
-_Operand = tuple[TypeProto, "Array | None"]
-_ANSWERS: dict[tuple[Any, ...], tuple[list[tuple[int, TypeProto]], Sequence[_Operand | None]]] = {}
-"""What onnx's inference said of a node: the types of its outputs. With them, its operands."""
-_TYPES: dict[bytes, TypeProto] = {}
-"""Equal types are one object, so that they are known by their id."""
-_SHAPES: dict[int, Shape | None] = {}
-"""By id, of the objects in `_TYPES`."""
 
 
 @dataclass
@@ -68,79 +60,6 @@ class Facts:
         return t.tensor_type.elem_type if t is not None else 0
 
 
-def tensor_type(dtype: int, shape: Iterable[int | None] | None) -> TypeProto:
-    """A tensor's TypeProto, not to be changed; None dimensions are left open."""
-    return _tensor_type(dtype, None if shape is None else tuple(shape))
-
-
-@lru_cache(maxsize=_MOST_ANSWERS)
-def _tensor_type(dtype: int, shape: tuple[int | None, ...] | None) -> TypeProto:
-    t = TypeProto()
-    t.tensor_type.elem_type = dtype
-    if shape is not None:
-        t.tensor_type.shape.SetInParent()
-        for d in shape:
-            dim = t.tensor_type.shape.dim.add()
-            if d is not None:
-                dim.dim_value = d
-    return _interned(t)
-
-
-def _interned(t: TypeProto) -> TypeProto:
-    if len(_TYPES) >= _MOST_ANSWERS:
-        _forget()
-    one = _TYPES.setdefault(t.SerializeToString(deterministic=True), t)
-    if one is t:
-        _SHAPES[id(t)] = _read_shape(t)
-    return one
-
-
-def _forget() -> None:
-    for table in (_ANSWERS, _TYPES, _SHAPES):
-        table.clear()
-
-
-@lru_cache(maxsize=_MOST_ANSWERS)
-def _schema(op: str, version: int, domain: str) -> Any:
-    """None where onnx's inference has no rule (GroupNormalization of opset 18: it refuses)."""
-    if not onnx.defs.has(op, version, domain):
-        return None
-    schema = onnx.defs.get_schema(op, version, domain)
-    return None if schema.deprecated else schema
-
-
-def _holds_floats(operand: _Operand) -> bool:
-    return operand[1] is not None and operand[1].dtype.kind not in "iub"
-
-
-def _are_complete(found: Mapping[str, TypeProto], proto: onnx.NodeProto) -> bool:
-    """Whether every output's shape is known, so that no operand's value can add to it."""
-    shapes = [shape_of(found[o]) if o in found else None for o in proto.output if o]
-    return all(s is not None and None not in s for s in shapes)
-
-
-def _content(array: Array) -> tuple[Any, ...]:
-    return array.dtype, array.shape, array.tobytes()
-
-
-def shape_of(t: TypeProto) -> Shape | None:
-    """The static shape, None where the rank is unknown or it is no tensor."""
-    return _SHAPES[id(t)] if id(t) in _SHAPES else _read_shape(t)
-
-
-def _read_shape(t: TypeProto) -> Shape | None:
-    if t.HasField("sequence_type"):  # a sequence's is that of its elements
-        return shape_of(t.sequence_type.elem_type)
-    if t.HasField("optional_type"):
-        return shape_of(t.optional_type.elem_type)
-    if not t.HasField("tensor_type") or not t.tensor_type.HasField("shape"):
-        return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None
-        for d in t.tensor_type.shape.dim
-    )
-
-
 def leaf_value(leaf: Leaf, source: Source) -> Array | None:
     """The constant where it is small: integers, booleans, few floats."""
     if leaf.literal is not None:
@@ -159,8 +78,7 @@ class Inference:
 
     def __init__(self, model: Model, source: Source) -> None:
         self.model = model
-        self.opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opsets.items()]
-        self._context = (tuple(sorted(model.opsets.items())), model.proto.ir_version)
+        self._opsets = tuple(sorted(model.opsets.items()))
         leaves = model.leaves.items()
         self._leaf_types = {n: tensor_type(f.dtype, f.shape) for n, f in leaves}
         self.leaf_values = {n: leaf_value(f, source) for n, f in leaves}
@@ -263,18 +181,18 @@ class Inference:
         proto, schema = self._asking(node, row)
         if schema is None:
             return _from_notation(node, row, facts)
-        operands: list[_Operand | None] = []
+        operands: list[Operand | None] = []
         for t in node.inputs[: len(proto.input)]:
             v = facts.values.get(t)
             taken = v is not None and v.size <= 4096 and v.dtype != object
             known = facts.types.get(t) or TypeProto()
             operands.append((known, v if taken else None) if t else None)
         signature = node.signature if proto is node.proto else ""
-        found = self._asked(schema, proto, signature, operands)
+        found = self._asked(schema, proto, operands, signature)
         if row.like and isinstance(found, str):  # operands that its twin takes as floats only
             floats = TensorProto.FLOAT
             operands = [o and (tensor_type(floats, shape_of(o[0])), o[1]) for o in operands]
-            found = self._asked(schema, proto, signature, operands)
+            found = self._asked(schema, proto, operands, signature)
         if isinstance(found, str):
             facts.failed.append(f"{node.name}: {found}")
             return {}
@@ -299,7 +217,7 @@ class Inference:
         version = self.model.opsets.get(domain, onnx.defs.onnx_opset_version())
         if node.called:  # a function says itself what it is written in
             version = node.version
-        schema = _schema(op, version, domain)
+        schema = schema_of(op, version, domain)
         if schema is None or not row.like:
             return node.proto, schema
         proto = onnx.NodeProto()
@@ -312,41 +230,13 @@ class Inference:
         return proto, schema
 
     def _asked(
-        self, schema: Any, proto: onnx.NodeProto, signature: Any,
-        operands: Sequence[_Operand | None],
-    ) -> dict[str, TypeProto] | str:  # fmt: skip
-        """What onnx infers, or why it does not; asked once for nodes that differ in names only.
-
-        Args:
-            signature: stands for the attributes; computed if empty.
-        """
-        if any(o and _holds_floats(o) for o in operands):  # weights, or the factors of a Resize
-            bare = [(o[0], None) if o and _holds_floats(o) else o for o in operands]
-            found = self._asked(schema, proto, signature, bare)
-            if not isinstance(found, str) and _are_complete(found, proto):
-                return found
-        known = (
-            schema.domain, schema.name, schema.since_version, self._context, len(proto.output),
-            signature or tuple(a.SerializeToString() for a in proto.attribute),
-            *(o and (id(o[0]), o[1] is not None and _content(o[1])) for o in operands),
+        self, schema: Any, proto: onnx.NodeProto, operands: list[Operand | None], signature: Any
+    ) -> dict[str, TypeProto] | str:
+        ir_version = self.model.proto.ir_version
+        return inferred(
+            schema, proto, operands, signature=signature, opsets=self._opsets,
+            ir_version=ir_version,
         )  # fmt: skip
-        if known not in _ANSWERS:
-            local = [(name, o) for name, o in zip(proto.input, operands, strict=False) if o]
-            data = {n: onnx.numpy_helper.from_array(v) for n, (_, v) in local if v is not None}
-            try:
-                inferred = onnx.shape_inference.infer_node_outputs(
-                    schema, proto, {n: t for n, (t, _) in local}, data,
-                    opset_imports=self.opsets, ir_version=self.model.proto.ir_version,
-                )  # fmt: skip
-            except Exception as why:  # the C++ bindings raise several unrelated types
-                return str(why)
-            if len(_ANSWERS) >= _MOST_ANSWERS:
-                _forget()
-            _ANSWERS[known] = (
-                [(k, _interned(inferred[o])) for k, o in enumerate(proto.output) if o in inferred],
-                operands,  # so that their ids stay theirs
-            )
-        return {proto.output[k]: t for k, t in _ANSWERS[known][0]}
 
     def _fold(self, node: Node, row: Rule, facts: Facts) -> bool:
         if row.fold is None:

@@ -7,11 +7,12 @@ import onnx
 import pytest
 
 from graph_builder import Net
-from onnx_net2net import shapes
+from onnx_net2net import node_inference
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import read
-from onnx_net2net.shapes import Facts, shape_of, tensor_type
+from onnx_net2net.node_inference import shape_of, tensor_type
+from onnx_net2net.shapes import Facts
 from onnx_net2net.verification.sides import Side
 from same_function import MODELS, NAMES, session
 
@@ -158,7 +159,7 @@ def test_nodes_that_differ_in_weights_are_asked_about_once(monkeypatch: pytest.M
         return ask(schema, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", counted)
-    shapes._forget()
+    node_inference._forget()
     assert Analysis(read(resized(2.0, 3.0))).facts
     assert asked.count("BatchNormalization") == 1
     assert asked.count("Resize") == 3  # without the factors, and with each

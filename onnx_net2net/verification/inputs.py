@@ -15,11 +15,12 @@ import onnx
 from onnx import TypeProto
 
 from onnx_net2net.model import Model
+from onnx_net2net.node_inference import tensor_type
 from onnx_net2net.operators import Array
 from onnx_net2net.probes import symbols
 from onnx_net2net.rope import Rope, memory
 from onnx_net2net.save import write
-from onnx_net2net.shapes import Facts, tensor_type
+from onnx_net2net.shapes import Facts
 
 Sizes = Mapping[str, "tuple[int, ...]"]
 _PASSING = frozenset("Cast Identity Reshape Unsqueeze Squeeze Transpose Flatten Slice".split())
