@@ -30,12 +30,18 @@ def grown_array(
     for dim, source in change.source.items():
         if dim not in change.split:
             array = np.take(array, source, axis=dim)
+            if dim in change.pads:
+                _pad(array, dim, change.unit[dim], kinds, change.pads[dim])
             _own(array, teacher, dim, change, kinds, scheme, name)
     for dim in change.split:
         if dim not in change.grouped:
             source, unit = change.source[dim], change.unit[dim]
             key = (name, dim)
             array = _read(array, teacher, dim, source, unit, change.offset, kinds, scheme, key)
+            pads = _of(unit, kinds, Row.PAD)
+            if len(pads) and change.pads.get(dim) is Row.FREE:  # they meet zeros
+                at = _at(dim, pads)
+                array[at] = drawn(array[at].shape, teacher, scheme.seed, "pads", *key)
             continue
         # each group of a grouped convolution's rows has its own map
         sources, units = change.grouped[dim]
@@ -48,7 +54,19 @@ def grown_array(
     for dim in change.source.keys() - set(change.split):  # twins read one another alike
         first, second = twins(change.source[dim], change.unit[dim], kinds)
         array[_at(dim, second)] = array[_at(dim, first)]
+    if change.scale != 1:
+        array = (array.astype(np.float64) * change.scale).astype(array.dtype)
     return np.ascontiguousarray(array)
+
+
+def _pad(array: Array, dim: int, unit: Array, kinds: tuple[Row, ...], fill: Row) -> None:
+    """Fill the pads of a normalised axis, in place; other copies do not change the mean."""
+    pads = _of(unit, kinds, Row.PAD)
+    if fill is Row.ZERO:
+        array[_at(dim, pads)] = 0
+    elif fill is Row.MEAN and len(pads):
+        own = array[_at(dim, np.flatnonzero(unit < 0))].astype(np.float64)
+        array[_at(dim, pads)] = own.mean(dim, keepdims=True).astype(array.dtype)
 
 
 def twins(source: Array, unit: Array, kinds: tuple[Row, ...]) -> tuple[Array, Array]:

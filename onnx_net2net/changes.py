@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net.layout import Layout
-from onnx_net2net.mapping import Units
+from onnx_net2net.mapping import Row, Units
 from onnx_net2net.operators import Array
 from onnx_net2net.sizes import Operand
 from onnx_net2net.spaces import Space
@@ -26,7 +26,8 @@ class Change:
     weight; `grouped`: one whose rows' groups read it in their own order (see `Layout`).
     `offset`: the zero point of integer weights; only what lies above it is divided.
     `weight`: it makes a layer's output, and new units' part of it is random.
-    `keeps`: zero units keep the copied values (scales, variances).
+    `keeps`: zero units keep the copied values (scales, variances). `pads`: dimension -> what
+    its pads are. `scale`: what all of it is multiplied by (a norm's scale, with pads).
     """
 
     source: dict[int, Array]
@@ -36,13 +37,15 @@ class Change:
     offset: int = 0
     weight: bool = False
     keeps: bool = False
+    pads: dict[int, Row] = field(default_factory=dict)
+    scale: float = 1.0
 
     def same(self, other: Change | None) -> bool:
         """Whether both make the same array."""
         return (
             other is not None
-            and (self.split, self.offset, self.weight, self.keeps)
-            == (other.split, other.offset, other.weight, other.keeps)
+            and (self.split, self.offset, self.weight, self.keeps, self.pads, self.scale)
+            == (other.split, other.offset, other.weight, other.keeps, other.pads, other.scale)
             and self.source.keys() == other.source.keys()
             and all(np.array_equal(v, other.source[d]) for d, v in self.source.items())
             and all(np.array_equal(v, other.unit[d]) for d, v in self.unit.items())
@@ -85,7 +88,8 @@ class Growth:
     `constants`: (leaf, use) -> change; `parted`: leaves whose uses get different arrays;
     `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
     value; `divisions`, `corrections`: nodes to insert; `layout`: where the copies land;
-    `random`: even units that lie where copies would get random weights of their own.
+    `random`: even units that lie where copies would get random weights of their own;
+    `averages`: node -> what its output is multiplied by, because it averages pads of zeros along.
     """
 
     space: Space
@@ -98,6 +102,7 @@ class Growth:
     attributes: dict[tuple[int, str], int | float | list[int]] = field(default_factory=dict)
     divisions: list[Division] = field(default_factory=list)
     corrections: list[Correction] = field(default_factory=list)
+    averages: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

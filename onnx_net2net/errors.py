@@ -32,6 +32,7 @@ class Reason(str, Enum):
     UNSPLITTABLE = "no weight absorbs the division"
     ROW_KIND = "new units of this kind do not pass"
     NO_AXIS = "no channel axis"
+    NORMALISED = "normalised axis"
     ACTIVATION = "activation is not the identity here"
 
 

@@ -20,6 +20,7 @@ from onnx_net2net.factors import Entry, Factor
 from onnx_net2net.layout import Layout, layout
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.model import Node
+from onnx_net2net.norm_padding import keep_tied, rescale_norms
 from onnx_net2net.operators import TABLE, Array, Site
 from onnx_net2net.proof import factors_commute, joint_commutes, movement_commutes
 from onnx_net2net.scheme import Scheme
@@ -101,8 +102,8 @@ def _grow(
 ) -> Growth | Refusal:
     growth = Growth(space, units, places, random=not scheme.preserving)
     for step in (
-        _rows, _carriers, divide_among_copies, _trains, even_out, _part, _attributes, _follow,
-        _prove
+        _rows, _carriers, rescale_norms, divide_among_copies, _trains, even_out, keep_tied, _part,
+        _attributes, _follow, _prove
     ):  # fmt: skip
         refusal = step(analysis, growth)
         if refusal is not None:
@@ -114,8 +115,8 @@ def _grow(
 
 
 def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
-    """Rows other than copies pass only where the table says so."""
-    kinds = set(growth.units.kind) - {Row.COPY}
+    """Rows other than copies pass only where the table says so; of pads `padding` knows."""
+    kinds = set(growth.units.kind) - {Row.COPY, Row.PAD}
     if not kinds:
         return None
     for (index, tag), carried in growth.space.passages.items():
@@ -157,6 +158,7 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
     constant: dict[tuple[str, Use], Change] = growth.constants
     kinds = set(growth.units.kind)
     random = growth.random or bool(kinds & _RANDOM)
+    padding = growth.units.padding
     for (tensor, use, dim), source in growth.layout.source.items():
         if use is None or tensor not in analysis.model.leaves:
             continue
@@ -168,6 +170,8 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
             change = constant[tensor, use] = Change({}, {}, weight=weight, keeps=keeps)
         change.source[dim] = source
         change.unit[dim] = growth.layout.unit[tensor, use, dim]
+        if padding is not None and (tensor, use, dim) in padding.fill:
+            change.pads[dim] = padding.fill[tensor, use, dim]
         if (tensor, use, dim) in growth.layout.grouped:
             change.grouped[dim] = growth.layout.grouped[tensor, use, dim]
     return None
@@ -280,7 +284,7 @@ def _not_copies(
 
     Zero and free units may take each other's places, pairs of twins may not.
     """
-    marks = {Row.COPY: 0, Row.ZERO: 1, Row.FREE: 1}
+    marks = {Row.COPY: 0, Row.ZERO: 1, Row.FREE: 1, Row.PAD: 1}
     other = np.array([marks.get(k, 2 + u // 2) for u, k in enumerate(growth.units.kind)] + [0])
     if not other.any():
         return {}
@@ -315,6 +319,9 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
             return _misaligned(node)
         agree, own = factors_commute(fs, carried, sources)
         averaged = [f for f in carried if f.averaged and any(e in given for e in f.at)]
+        padding = growth.units.padding
+        if padding is not None and instance[1] is None and instance[0] in padding.parts:
+            averaged = []  # whole copies, and pads that its statistics allow for
         firsts = [f for f in carried if f.role == "first"]
         kept = all(_behind(own.get(id(f)), f.size) for f in firsts)
         if not agree or not kept or not all(_even(own.get(id(f))) for f in averaged):

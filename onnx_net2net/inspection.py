@@ -15,6 +15,7 @@ from onnx_net2net.analysis import Analysis
 from onnx_net2net.errors import AmbiguousError, ModelError, Reason, Refusal
 from onnx_net2net.files import read
 from onnx_net2net.model import Node
+from onnx_net2net.padding_rows import pads
 from onnx_net2net.spaces import Axis, Space
 from onnx_net2net.widths import Widths
 
@@ -26,7 +27,7 @@ class SpaceInfo:
     `nodes`: layers whose output it is; `readers`: layers that divide its copies; `size`: its
     classes; `width`: length of the first layer's output axis; `step`: what one more unit
     adds to it, or its whole width where all must be copied equally often (`uniform` names
-    the node that asks for it).
+    the node that asks for it, if pads do not do).
     """
 
     name: str
@@ -180,6 +181,7 @@ def parameters(analysis: Analysis) -> int:
 
 def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> SpaceInfo:
     widths = Widths.of(space, axis)
+    uniform = space.uniform if space.uniform and pads(analysis, space) is not None else None
     steps = widths.step[widths.step > 0]
     readers = []
     for (index, use), carried in space.passages.items():
@@ -196,8 +198,8 @@ def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> Sp
         tuple(n.name for n in sorted(readers, key=lambda n: n.index)),
         space.size,
         widths.today,
-        int(widths.step.sum()) if space.uniform else int(steps.min(initial=widths.today)),
-        space.uniform,
+        int(widths.step.sum()) if uniform else int(steps.min(initial=widths.today)),
+        uniform,
         held,
     )
 

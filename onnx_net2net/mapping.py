@@ -7,9 +7,10 @@ powers of two: the same bytes on every machine and numpy version.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,31 @@ SPLITS = ("zero-sum", "even", "one-hot", "uneven")
 
 
 class Row(str, Enum):
-    """What a new row of a grown axis is; twins are free rows of which 2k and 2k + 1 are equal."""
+    """What a new row of a grown axis is.
+
+    Twins are free rows of which 2k and 2k + 1 are equal. A pad is a mean or zero row, whichever
+    its tensor needs (see `Padding`).
+    """
 
     COPY = "copy"
     ZERO = "zero"
     FREE = "free"
     TWIN = "twin"
+    MEAN = "mean"
+    PAD = "pad"
+
+
+@dataclass(frozen=True)
+class Padding:
+    """What stands in the pads of a normalised space.
+
+    `fill`: axis -> MEAN or ZERO rows, for constants also COPY (keeps the copied values) and
+    FREE (it meets zeros only). `parts`: node that averages over the axis -> which part of
+    what it averages counts; the rest are zeros, so that its result is too small.
+    """
+
+    fill: Mapping[Any, Row]
+    parts: Mapping[int, Fraction]
 
 
 @dataclass(frozen=True)
@@ -33,11 +53,12 @@ class Units:
     """The new units of a space, in the order in which they are appended.
 
     `source[t]`: the class that unit t copies (for zero and free rows: stands in line with);
-    `kind[t]`: what it is.
+    `kind[t]`: what it is; `padding`: what the pads among them are.
     """
 
     source: Array
     kind: tuple[Row, ...]
+    padding: Padding | None = None
 
     @classmethod
     def copies(cls, source: Sequence[int] | Array, kind: Row = Row.COPY) -> Units:

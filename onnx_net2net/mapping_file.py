@@ -210,7 +210,13 @@ def _tensor(grown: Grown, uses: Iterable[Use], step: Any) -> dict[str, Any]:
         "after": list(after),
         "uses": [list(u) for u in uses],
         "axes": axes(change, step.units.kind, step.scheme, grown.source),
-        "flags": {"offset": change.offset, "weight": change.weight, "keeps": change.keeps},
+        "flags": {
+            "offset": change.offset,
+            "weight": change.weight,
+            "keeps": change.keeps,
+            "pads": [[d, fill.value] for d, fill in sorted(change.pads.items())],
+            "scale": change.scale,
+        },
     }
 
 
@@ -336,6 +342,7 @@ def _read_tensor(
         ring = tuple((int(a), int(b)) for a, b in entry["ring"])
         return Replay(*names, uses, Change({}, {}), kinds, scheme, ring)
     found = {a["axis"]: a for a in entry["axes"]}
+    flags = entry["flags"]
     change = Change(
         {d: np.asarray(a["source"], np.int64) for d, a in found.items()},
         {d: np.asarray(a["unit"], np.int64) for d, a in found.items()},
@@ -345,7 +352,7 @@ def _read_tensor(
             for d, a in found.items()
             if "grouped" in a
         },
-        **entry["flags"],
+        **{**flags, "pads": {d: Row(fill) for d, fill in flags.get("pads", [])}},
     )
     return Replay(*names, uses, change, kinds, scheme, (), gradients)
 

@@ -105,6 +105,8 @@ def patch_of(
         _operand(draft, growth, operand, clones)
     for correction in growth.corrections:
         _correction(draft, correction)
+    for index, factor in growth.averages.items():
+        _average(draft, analysis.model.nodes[index], factor)
     for division in growth.divisions:
         _division(draft, growth, division, scheme)
     for (tensor, use, dim), source in growth.layout.source.items():
@@ -293,6 +295,17 @@ def _correction(draft: _Draft, c: Correction) -> None:
     behind: Path = (*node.path[:-1], int(node.path[-1]) + 1)
     made = onnx.helper.make_node(c.op, [new, operand], [ends[1]], name=f"{new}_after")
     draft.before.setdefault(behind, []).append(made)
+
+
+def _average(draft: _Draft, node: Node, factor: float) -> None:
+    """Multiply an average, behind its node: it ran over pads of zeros as well."""
+    proto = draft.node(node)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(draft.analysis.first.dtype(node.outputs[0]))
+    scale = draft.constant(np.asarray(factor, dtype), f"{node.name}_pads")
+    out, proto.output[0] = proto.output[0], draft.fresh(f"{proto.output[0]}_padded")
+    mul = onnx.helper.make_node("Mul", [proto.output[0], scale], [out], name=f"{out}_rescaled")
+    behind = (*node.path[:-1], int(node.path[-1]) + 1)
+    draft.before.setdefault(behind, []).append(mul)
 
 
 def _division(draft: _Draft, growth: Growth, d: Division, scheme: Scheme) -> None:

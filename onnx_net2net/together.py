@@ -13,8 +13,9 @@ from onnx_net2net.errors import Refusal
 from onnx_net2net.factors import Factor
 from onnx_net2net.growth import grow
 from onnx_net2net.inspection import layer_space, space_name, spaces
-from onnx_net2net.mapping import Row, Units
+from onnx_net2net.mapping import Padding, Row, Units
 from onnx_net2net.model import Node
+from onnx_net2net.padding_rows import beyond_multiples, padded
 from onnx_net2net.scheme import Scheme
 from onnx_net2net.spaces import Axis, Instance, Space
 from onnx_net2net.widening import Widened, widen_step, widened
@@ -99,6 +100,7 @@ def next_round(analysis: Analysis, todo: Collection[str], wish: Wish, lenient: b
     """
     round_ = Round()
     taken: dict[Axis, np.ndarray] = {}
+    fills: dict[Axis, Row] = {}
     for candidate, layers in candidates(analysis, todo, wish.rows):
         space, name, widths = candidate.space, candidate.layer, candidate.widths
         labels = space.labels.items()
@@ -113,10 +115,14 @@ def next_round(analysis: Analysis, todo: Collection[str], wish: Wish, lenient: b
             round_.left_out[name] = why
             continue
         units = draw(widths, wanted, wish.mapping, wish.scheme.seed, name, wish.rows)
+        units = padded(analysis, space, units)
         chosen = replace(candidate, units=units, width=(widths.today, wanted))
-        if isinstance(grow(analysis, space, units, wish.scheme), Refusal):
+        fill = units.padding.fill.items() if units.padding is not None else ()
+        unlike = any(fills.get(a, row) is not row for a, row in fill)
+        if unlike or isinstance(grow(analysis, space, units, wish.scheme), Refusal):
             round_.alone.append(chosen)
             continue
+        fills.update(fill)
         for a, v in labels:
             taken[a] = taken.get(a, np.zeros(len(v), bool)) | (v >= 0)
         round_.chosen.append(chosen)
@@ -143,6 +149,8 @@ def candidates(
         axis = (made[0], None, made[1]) if made is not None else first
         asked = ("space", space_name(space, nodes[0])) if space.part else ("node", mine.name)
         widths = Widths.of(space, None if space.part else axis, rows)
+        if rows is Row.COPY:
+            widths = beyond_multiples(analysis, space, widths)
         none = Units.copies([])
         names = {n.name for n in nodes}
         yield Chosen(space, axis, mine.name, asked, widths, none, (widths.today,) * 2), names
@@ -188,4 +196,8 @@ def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:
         offset += space.size
     uniform = next((s.uniform for s, _ in parts if s.uniform), None)
     joined = Space(parts[0][0].seed, offset, labels, passages, uniform)
-    return joined, Units(np.concatenate(source), tuple(kinds))
+    paddings = [units.padding for _, units in parts if units.padding is not None]
+    fill = {a: row for p in paddings for a, row in p.fill.items()}
+    part = {n: part for p in paddings for n, part in p.parts.items()}
+    merged = Padding(fill, part) if paddings else None
+    return joined, Units(np.concatenate(source), tuple(kinds), merged)

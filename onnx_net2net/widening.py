@@ -28,6 +28,7 @@ from onnx_net2net.interface_growth import (
 from onnx_net2net.mapping import Row, Units
 from onnx_net2net.mapping_file import nominal
 from onnx_net2net.naming import find, nearest
+from onnx_net2net.padding_rows import beyond_multiples, padded
 from onnx_net2net.patch import Insert, Splice
 from onnx_net2net.rewrite import Grown, patch_of
 from onnx_net2net.scheme import Scheme
@@ -126,10 +127,16 @@ def widen_step(
             raise ValueError("zero weights read what is new of an input; leave init and noise out")
         rows = Row.FREE
     widths = Widths.of(found, axis if node is not None else None, rows)
+    whole = widths
+    if rows is Row.COPY and not outside:
+        widths = beyond_multiples(analysis, found, widths)
     wanted = target(widths, width, ratio, multiple_of, asked)
     _check_memory(analysis, found, wanted / widths.today)
-    units = draw(widths, wanted, mapping, seed, asked, rows)
+    units = padded(analysis, found, draw(widths, wanted, mapping, seed, asked, rows))
     growth = grow(analysis, found, units, scheme)
+    if isinstance(growth, Refusal) and widths.padded and ratio is not None:
+        wanted = target(whole, width, ratio, multiple_of, asked)
+        growth = grow(analysis, found, draw(whole, wanted, mapping, seed, asked, rows), scheme)
     if outside and isinstance(growth, Refusal):
         growth = explained(growth)
     elif isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
@@ -245,7 +252,7 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
         width,
         tuple(n for n in outputs),
         tuple(readers),
-        growth.space.uniform,
+        growth.space.uniform if growth.units.padding is None else None,
         tuple(sorted(growth.parted)),
         len(growth.divisions),
         tensors,

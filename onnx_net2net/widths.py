@@ -21,13 +21,15 @@ class Widths:
 
     `step[c]`: positions that one more copy of class c adds to the axis.
     `uniform`: every class must be copied equally often; `pairs`: each comes twice (twins),
-    which `step` counts.
+    which `step` counts. `padded`: of a uniform axis, the rest may be pads; `why` not.
     """
 
     today: int
     step: Array
     uniform: bool
     pairs: bool = False
+    padded: bool = False
+    why: str = ""
 
     @classmethod
     def of(cls, space: Space, axis: Axis | None, kind: Row = Row.COPY) -> Widths:
@@ -45,8 +47,13 @@ class Widths:
         if extra <= 0:
             return False
         if self.uniform:
-            return extra % int(self.step.sum()) == 0
+            return extra % self.unit == 0
         return self._reachable(extra)
+
+    @property
+    def unit(self) -> int:
+        """What a uniform axis grows by."""
+        return int(self.step.max() if self.padded else self.step.sum())
 
     def _reachable(self, extra: int) -> bool:
         steps = {int(s) for s in self.step if s > 0}
@@ -65,7 +72,7 @@ class Widths:
 
     def at_least(self, width: int, multiple_of: int = 1) -> int:
         """The smallest legal width that is not below `width`."""
-        span = int(self.step.sum()) if self.uniform else int(self.step.max(initial=1))
+        span = self.unit if self.uniform else int(self.step.max(initial=1))
         first = -(-max(width, self.today + 1) // multiple_of) * multiple_of
         for candidate in range(first, first + multiple_of * (2 * span + 1), multiple_of):
             if self.legal(candidate):
@@ -74,7 +81,7 @@ class Widths:
 
     def near(self, width: int) -> list[int]:
         """The nearest legal widths around an illegal one."""
-        span = int(self.step.sum()) if self.uniform else int(self.step.max(initial=1))
+        span = self.unit if self.uniform else int(self.step.max(initial=1))
         low = next(
             (w for w in range(width, max(width - 2 * span, self.today), -1) if self.legal(w)), None
         )
@@ -103,7 +110,7 @@ def target(
     if not widths.legal(width):
         near = widths.near(width)
         nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' or '.join(map(str, near))}"
-        why = " (twins come in pairs)" if widths.pairs else ""
+        why = " (twins come in pairs)" if widths.pairs else f" ({widths.why})" * bool(widths.why)
         raise ValueError(
             f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}{why}"
         )
@@ -134,8 +141,11 @@ def draw(
         return Units.copies(_given(widths, list(mapping), extra), kind)
     times = 1 + widths.pairs
     if widths.uniform:
-        all_again = np.tile(np.arange(n), extra // int(widths.step.sum()))
-        return Units.copies(all_again.repeat(times), kind)
+        whole, rest = divmod(extra // widths.unit, n if widths.padded else 1)
+        whole = whole if widths.padded else extra // widths.unit
+        units = Units.copies(np.tile(np.arange(n), whole).repeat(times), kind)
+        pads = Units.copies(np.arange(rest), Row.PAD)
+        return Units(np.concatenate([units.source, pads.source]), units.kind + pads.kind)
     allowed = np.flatnonzero(widths.step > 0)
     mixed = len(np.unique(widths.step[allowed])) > 1
     raw = words(4 * extra + 64, seed, "map", name) >> np.uint64(33)
@@ -146,8 +156,8 @@ def draw(
             break
         pool = allowed
         if mixed:  # only what leaves a rest that can still be reached
-            rest = {int(s): extra - int(s) for s in np.unique(widths.step[allowed])}
-            good = [s for s, r in rest.items() if r == 0 or (r > 0 and widths._reachable(r))]
+            left = {int(s): extra - int(s) for s in np.unique(widths.step[allowed])}
+            good = [s for s, r in left.items() if r == 0 or (r > 0 and widths._reachable(r))]
             pool = allowed[np.isin(widths.step[allowed], good)]
         c = int(pool[int(raw[k]) % len(pool)])
         if mapping == "balanced":

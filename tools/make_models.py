@@ -17,11 +17,14 @@ import onnx
 import quirks_files
 import quirks_flow
 import quirks_layers
+import quirks_norms
 import quirks_structure
 import quirks_wiring
 from graph_builder import QUIRKS
 
-SOURCES = (quirks_layers, quirks_structure, quirks_wiring, quirks_files, quirks_flow)
+SOURCES = (
+    quirks_layers, quirks_norms, quirks_structure, quirks_wiring, quirks_files, quirks_flow,
+)  # fmt: skip
 MODELS = Path(__file__).resolve().parent.parent / "models"
 DIGITS = "Really trained on scikit-learn's digits: Conv-BN-Relu chains and a residual block"
 

@@ -155,12 +155,33 @@ def _pow_partial(site: Site) -> Operands:
     return () if whole else (0, 1)
 
 
+def _pow_zero(site: Site) -> Operands | None:
+    power = site.values[1]
+    return (0,) if power is not None and bool((power > 0).all()) else None
+
+
+def _sum_means(slots: set[int]) -> bool:
+    return True
+
+
+_MEANS: dict[str, Any] = {
+    "Add": _sum_means,
+    "Sub": _sum_means,
+    "Mul": lambda slots: len(slots) == 1,
+    "Div": lambda slots: slots == {0},
+}
+_ZEROS: dict[str, Any] = {
+    "Add": (0, 1), "Sub": (0, 1), "Mul": (), "Div": (0,), "PRelu": (0,), "Pow": _pow_zero,
+}  # fmt: skip
+
 for _name, _f in _BINARY.items():
     rule(
         _name,
         notation="..., ... -> ...",
-        zero={"Add": (0, 1), "Sub": (0, 1), "Mul": (), "Div": (0,), "PRelu": (0,)}.get(_name),
-        zero_keeps={"Mul": (0, 1), "Div": (1,), "PRelu": (1,)}.get(_name, ()),
+        zero=_ZEROS.get(_name),
+        means=_MEANS.get(_name),
+        subtracts=_name == "Sub",
+        zero_keeps={"Mul": (0, 1), "Div": (1,), "PRelu": (1,), "Pow": (1,)}.get(_name, ()),
         partial={"Div": (1,), "Pow": _pow_partial, "Mod": (1,)}.get(_name, ()),
         linear=_name in ("Mul", "Div"),
         fold=_mod if _name == "Mod" else None if _f is None else _folded(_f),
@@ -181,7 +202,7 @@ def _reduced(f: Any) -> Any:
     return fold
 
 
-rule("Sum", notation=_variadic, zero=ALL, fold=_reduced(np.add))
+rule("Sum", notation=_variadic, zero=ALL, means=_sum_means, fold=_reduced(np.add))
 rule("Max", notation=_variadic, zero=ALL, fold=_reduced(np.maximum))
 rule("Min", notation=_variadic, zero=ALL, fold=_reduced(np.minimum))
 rule("Mean", notation=_variadic, zero=ALL)

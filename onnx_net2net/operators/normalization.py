@@ -40,12 +40,27 @@ def _last_axes(site: Site) -> str:
     return f"{x}, {w}, {w} -> {x}, {ones}, {ones}"
 
 
-rule("LayerNormalization RMSNormalization", notation=_last_axes, roles={"m": "mean"})
+rule(
+    "LayerNormalization",
+    notation=_last_axes,
+    roles={"m": "mean"},
+    pads={"mean": "zero"},
+    rescaled=1,
+)
+rule(
+    "RMSNormalization",
+    notation=_last_axes,
+    roles={"m": "mean"},
+    pads={"zero": "zero"},
+    rescaled=1,
+)
 rule(
     "SimplifiedLayerNormalization",
     notation=_last_axes,
     roles={"m": "mean"},
     like="LayerNormalization",
+    pads={"zero": "zero"},
+    rescaled=1,
 )
 
 

@@ -40,7 +40,14 @@ def _folded(f: Any) -> Any:
 
 
 rule("ReduceSum", notation=_reduce, roles={"r": "sum"}, zero=(), fold=_folded(np.sum))
-rule("ReduceMean", notation=_reduce, roles={"r": "mean"}, zero=(), fold=_folded(np.mean))
+rule(
+    "ReduceMean",
+    notation=_reduce,
+    roles={"r": "mean"},
+    zero=(),
+    pads={"mean": "", "zero": ""},
+    fold=_folded(np.mean),
+)
 rule("ReduceMax", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.max))
 rule("ReduceMin", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.min))
 rule("ReduceProd", notation=_reduce, roles={"r": "across"}, fold=_folded(np.prod))

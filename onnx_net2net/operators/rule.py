@@ -203,6 +203,13 @@ class Rule:
         linear: input 0 enters linearly, so a division may be done before this node.
         evens: name -> what makes copies count as one on its axis; digits at its end do not
             count.
+        means: whether the mean of all rows stays their mean where these operands have the
+            axis; None: what is `linear` does.
+        subtracts: output is input 0 less input 1.
+        pads: what rows beyond whole copies may be on an averaged axis (`mean`, `zero`) -> what
+            they become in the output.
+        rescaled: input with the scale of a norm; it and the attribute `epsilon` follow the
+            width of a padded axis.
         divides: (input, dimension) pairs that pass a name on and contract it as well (the
             state that a recurrent layer feeds back to itself, the scales of packed weights).
         offsets: input with quantised weights -> input with their zero point.
@@ -234,6 +241,10 @@ class Rule:
     evens: Mapping[str, Evening] | Callable[[Site], Mapping[str, Evening]] = field(
         default_factory=dict
     )
+    means: Callable[[set[int]], bool] | None = None
+    subtracts: bool = False
+    pads: Mapping[str, str] = field(default_factory=dict)
+    rescaled: int | None = None
     divides: tuple[tuple[int, int], ...] = ()
     like: str = ""
     typed: Mapping[int, int] = field(default_factory=dict)
@@ -281,6 +292,10 @@ class Rule:
         """What makes copies count as one on the axis of a name."""
         known = self.evens(site) if callable(self.evens) else self.evens
         return known.get(name.rstrip("0123456789"))
+
+    def passes_mean(self, slots: set[int]) -> bool:
+        """Whether a mean row stays the mean of the rows on an axis that `slots` have."""
+        return self.means(slots) if self.means else self.linear and slots == {0}
 
     def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""

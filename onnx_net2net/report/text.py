@@ -14,6 +14,7 @@ from typing import Any
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.inspection import Report
+from onnx_net2net.mapping import Row
 from onnx_net2net.planning import Plan
 from onnx_net2net.report.recipe import heading, origin, taken_json
 
@@ -207,6 +208,9 @@ def _widened(s: Any) -> list[str]:
     if s.uniform:
         why = f"as '{s.uniform}' averages over them"
         lines.append(paragraph(f"every unit is copied equally often, {why}"))
+    if pads := s.units.kind.count(Row.PAD):
+        why = "they hold the mean of the others, or zeros, and the norms allow for them"
+        lines.append(paragraph(f"{count(pads, 'new unit')} for padding alone: {why}"))
     if len(s.along) > 1 and not s.together:
         lines.append(listed(f"these {len(s.along)} layers share one width: ", s.along))
     if s.readers:

@@ -17,7 +17,7 @@ from onnx_net2net.model import Node
 from onnx_net2net.shapes import Facts, Inference
 from onnx_net2net.verification.constants import Constants
 from onnx_net2net.verification.evaluation import Evaluation
-from onnx_net2net.verification.ids import Const, Labels, Term, Value
+from onnx_net2net.verification.ids import ZERO, Const, Labels, Term, Value
 from onnx_net2net.verification.registry import Registry
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status
@@ -77,12 +77,17 @@ def _sizes(side: Side, types: dict[str, TypeProto], known: Sequence[Facts]) -> F
 
 def _proved(registry: Registry) -> Layer:
     n, m = len(registry.contractions), len(registry.compared)
-    figures: dict[str, Any] = {"rounding": registry.rounding, "compared": m}
-    how = "exactly" if registry.rounding == 0 else f"to rounding ({registry.rounding:.1g})"
+    padded = len(registry.means.used)
+    off = max(registry.rounding, registry.means.rounding if padded else 0.0)
+    figures: dict[str, Any] = {"rounding": off, "compared": m}
+    how = "exactly" if off == 0 and not padded else f"to rounding ({off:.1g})"
     every = "every input"
     if registry.assumed:
         every += f" that indexes {', '.join(map(repr, sorted(registry.assumed)))} from the front"
     detail = f"{how} the same for {every}; {m} changed of {n} weights compared"
+    if padded:
+        figures["padded"] = padded
+        detail += f"; pads leave {padded} average{'s' * (padded > 1)} unchanged"
     return Layer("certificate", Status.PASSED, detail, figures=figures)
 
 
@@ -111,9 +116,10 @@ def _ended(
             f"'{loss.node}': channel {row} has no counterpart in the teacher; "
             f"nearest is {near}{how}", figures=figures,
         )  # fmt: skip
+    doubts = {k: why for k, why in registry.doubts.items() if k in names}
     strange, stray = _strange(before, after, ancestors)
     # a weight that is not the teacher's may do less than a run can show
-    figures["suspect"] = bool(stray or losses)
+    figures["suspect"] = bool(stray or losses or doubts)
     node = next(iter(strange or stray), None)
     if node is None:
         return Layer(
@@ -122,6 +128,7 @@ def _ended(
         )  # fmt: skip
     figures["node"] = node.name
     why = after.whole.get(node.index, "its operands do not stand as in the teacher")
+    why = doubts.get(node.name, why)
     lost = next((x for x in losses if x.node == node.name), None)
     if lost is not None:
         why = f"channel {lost.rows[0]} has no counterpart in the teacher"
@@ -164,17 +171,43 @@ def _strange(
     for node in ancestors:
         terms = [after.terms[o] for o in node.outputs if o in after.terms]
         made = [t for t in terms if not isinstance(t, Const)]
-        if any(t.tag not in tags for t in made):
+        new = any(t.tag not in tags for t in made)
+        if new:
             strange.append(node)
-        elif not all(np.isin(_labels(t), known).all() for t in made):
+        if any(_lost_means(t, after.registry) for t in made) or (
+            not new and not all(np.isin(_labels(t, after.registry), known).all() for t in made)
+        ):
             stray.append(node)
     return strange, stray
 
 
-def _labels(value: Value) -> Labels:
+def _lost_means(value: Value, registry: Registry) -> bool:
+    """Whether an operator took means for channels like others."""
+    means, found = registry.means, False
+    for labels in value.labels or ():
+        held, live = means.are(labels), means.mask(value.tag, labels)
+        found |= bool((held if live is None else held & ~live).any())
+    return found
+
+
+def _labels(value: Value, registry: Registry | None = None) -> Labels:
+    """The labels of a tensor; with a registry, those of pads are left out.
+
+    Pads hold the mean of the others, or zeros beside all channels of the teacher's.
+    """
     if value.labels is None:
         return np.zeros(0, np.uint64)
-    return np.unique(np.concatenate([np.zeros(0, np.uint64), *value.settled().axes]))
+    axes = [np.zeros(0, np.uint64)]
+    for k, labels in enumerate(value.settled().axes):
+        kept = labels
+        if registry is not None:
+            means = registry.means.mask(value.tag, labels)
+            kept = labels if means is None else labels[~means]
+            theirs = [t.axes[k] for t in registry.seen.get(value.tag, ()) if t.labels is not None]
+            if any(np.isin(t, labels).all() for t in theirs):
+                kept = kept[kept != ZERO]
+        axes.append(kept)
+    return np.unique(np.concatenate(axes))
 
 
 def _same_operators(sides: Sides) -> bool:

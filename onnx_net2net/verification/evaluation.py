@@ -27,7 +27,7 @@ from onnx_net2net.verification.ids import (
 )
 from onnx_net2net.verification.loops import LOOPS, Body, valued
 from onnx_net2net.verification.registry import Registry
-from onnx_net2net.verification.rules import RULES, At, rule_of
+from onnx_net2net.verification.rules import RULES, At, pads, rule_of
 from onnx_net2net.verification.rules.base import Rule
 from onnx_net2net.verification.sequences import LISTS, TAKING
 from onnx_net2net.verification.sides import Side
@@ -262,7 +262,7 @@ class Evaluation:
         """Apply a rule; where the teacher has nothing of the kind, see if the node does nothing."""
         registry, losses = self.registry, self.registry.losses
         before = len(losses)
-        found = list(rule(at))
+        found = list(pads.apply(rule, at))
         values = [t for t in found if isinstance(t, Value)]
         if not registry.teaching:
             by_channel = at.node.op == "BatchNormalization"

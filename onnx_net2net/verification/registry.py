@@ -11,9 +11,19 @@ import numpy as np
 from onnx_net2net.model import Node
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.embedding import Embedding
-from onnx_net2net.verification.ids import Labels, UnknownError, Value, digest, key, mix, positions
+from onnx_net2net.verification.ids import (
+    Const,
+    Labels,
+    UnknownError,
+    Value,
+    digest,
+    key,
+    mix,
+    positions,
+)
 from onnx_net2net.verification.linear import Rows
 from onnx_net2net.verification.matching import alike, are_scaled, match, name_rows, with_constants
+from onnx_net2net.verification.means import Mask, Means
 
 _ACCURACY = 2.0**-50
 _LARGEST_TABLE = 1 << 22
@@ -51,7 +61,8 @@ class Registry:
     `states` are how often the teacher's loops were gone round, and the classes found there;
     `latest` is the contraction that was looked at last; `embedding` tells where the teacher's
     interface lies in the student's, `assumed` which tables must be indexed from the front for
-    that.
+    that. `means` knows the labels of means; `scales` are those of the teacher's norms by tag;
+    `doubts` are the student's norms with pads that are none of the teacher's, and why.
     """
 
     is_shared: Callable[[Node, Sequence[int]], bool]
@@ -60,7 +71,7 @@ class Registry:
     sums: dict[int, list[Array]] = field(default_factory=dict)
     splits: dict[int, list[Split]] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
-    matched: dict[Any, tuple[Labels, Loss | None]] = field(default_factory=dict)
+    matched: dict[Any, tuple[Labels, Loss | None, Mask]] = field(default_factory=dict)
     contractions: set[int] = field(default_factory=set)
     compared: set[int] = field(default_factory=set)
     rounding: float = 0.0
@@ -72,6 +83,9 @@ class Registry:
     latest: tuple[int, Rows, Value, list[int]] | None = None
     embedding: Embedding = field(default_factory=Embedding)
     assumed: set[str] = field(default_factory=set)
+    means: Means = field(default_factory=Means)
+    scales: dict[int, list[tuple[Labels, Const]]] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
 
     def look_at_teacher(self) -> None:
         """Start over with the teacher at other input sizes; rows and sums stay known."""
@@ -89,43 +103,54 @@ class Registry:
             if t.labels is not None
         )
 
-    def name_rows(self, node: str, tag: int, mine: Rows, apart: bool) -> Labels:
-        """A label for each row of a contraction; equal forms of one tag get equal labels."""
+    def name_rows(
+        self, node: str, tag: int, mine: Rows, apart: bool, linear: bool = False
+    ) -> Labels:
+        """A label for each row of a contraction; equal forms of one tag get equal labels.
+
+        Args:
+            apart: the student has the same rows, so equal ones need no common label.
+            linear: the tag stands for the rows as they are, so that some may be means.
+        """
         self.contractions.add(mine.name)
-        if self.teaching:
-            known = self.rows.setdefault(tag, [])
-            for theirs, labels in known:
-                if theirs.name == mine.name:
-                    return labels
-            labels = name_rows(mine, apart)
-            mine.release()
-            known.append((mine, labels))
-            return labels
-        known = self.rows.get(tag, [])
+        known = self.rows.setdefault(tag, []) if self.teaching else self.rows.get(tag, [])
         for theirs, labels in known:
             if theirs.name == mine.name:
                 return labels
-        case = (mine.name, tuple(theirs.name for theirs, _ in known))
+        if self.teaching:
+            labels = name_rows(mine, apart)
+            if linear and not apart:
+                labels = self.means.put(tag, labels, self.means.rows(mine))
+            mine.release()
+            known.append((mine, labels))
+            return labels
+        case = (mine.name, linear, tuple(theirs.name for theirs, _ in known))
         if case not in self.matched:
-            self.matched[case] = self._matched(node, mine, known)
-        labels, loss = self.matched[case]
+            self.matched[case] = self._matched(node, mine, known, linear)
+            mine.release()
+        labels, loss, pads = self.matched[case]
         if loss is not None:
             self.losses.append(loss)
-        return labels
+        return self.means.put(tag, labels, pads)
 
     def _matched(
-        self, node: str, mine: Rows, known: Sequence[tuple[Rows, Labels]]
-    ) -> tuple[Labels, Loss | None]:
+        self, node: str, mine: Rows, known: Sequence[tuple[Rows, Labels]], linear: bool
+    ) -> tuple[Labels, Loss | None, Mask]:
+        """Labels, what has no counterpart, and which rows beyond the teacher's are means."""
         self.compared.add(mine.name)
-        best, loss = None, None
+        best, loss, pads = None, None, np.zeros(mine.count, bool)
         for theirs, names in known:
             found = match(mine, theirs, names)
             self.rounding = max(self.rounding, found.rounding)
             if best is None:
-                best, lost, nearest = found.labels, found.lost, found.nearest
+                best, new = found.labels, found.lost
+                if linear and (len(new) or self.means.are(best).any()):
+                    pads = self.means.rows(mine)
+                nearest = [x for x, r in zip(found.nearest, new, strict=True) if not pads[r]]
             else:
-                best[lost] = found.labels[lost]
-                lost = np.intersect1d(lost, found.lost)
+                best[new] = found.labels[new]
+                new = np.intersect1d(new, found.lost)
+            lost = new[~pads[new]]
             if not len(lost):
                 theirs.release()
                 break
@@ -136,14 +161,10 @@ class Registry:
             theirs.release()
         if best is None:
             labels = mix(key("unseen row", mine.name), positions(mine.count))
-            best = with_constants(mine, alike(mine, labels, np.arange(mine.count)))
-            return self._released(mine, best, None)
-        return self._released(mine, best, loss if len(lost) else None)
-
-    @staticmethod
-    def _released(mine: Rows, labels: Labels, loss: Loss | None) -> tuple[Labels, Loss | None]:
-        mine.release()
-        return labels, loss
+            labels = with_constants(mine, alike(mine, labels, np.arange(mine.count)))
+            return labels, None, self.means.rows(mine) if linear else pads
+        pads &= np.isin(np.arange(mine.count), new) | self.means.are(best)
+        return best, loss if len(lost) else None, pads
 
     def name_sum(self, tag: int, kinds: Labels, weights: Array, within: float = 0.0) -> int:
         """A name for a weighted set of labels; weights that differ by rounding are one.

@@ -11,6 +11,7 @@ from onnx_net2net.verification.rules import (  # noqa: F401  each fills in its r
     contraction,
     elementwise,
     movement,
+    norms,
     spatial,
 )
 from onnx_net2net.verification.rules.base import RULES, At

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnx_net2net.operators import Array
 from onnx_net2net.verification.ids import (
+    ZERO,
     Const,
     Labels,
     Term,
@@ -18,7 +19,8 @@ from onnx_net2net.verification.ids import (
     mix,
     positions,
 )
-from onnx_net2net.verification.rules.base import At, attach, no_zero, passing, rules
+from onnx_net2net.verification.means import form_of
+from onnx_net2net.verification.rules.base import At, no_zero, passing, rules
 from onnx_net2net.verification.rules.elementwise import parameters
 from onnx_net2net.verification.rules.pairs import flattened, product, summed
 
@@ -81,7 +83,10 @@ def _channel_norm(at: At) -> Sequence[Term]:
 
 def _multiset(at: At, x: Value, axes: Sequence[int], tag: int, shares: bool) -> int:
     """A name for what stands along some axes, whatever its order."""
-    labels, scale = flattened(x, axes)
+    return _named(at, *flattened(x, axes), tag, shares)
+
+
+def _named(at: At, labels: Labels, scale: Array | None, tag: int, shares: bool) -> int:
     weights = np.ones(len(labels)) if scale is None else scale
     unique, totals = summed(labels, weights)
     totals = totals / len(labels) if shares else totals
@@ -109,6 +114,8 @@ def _reduce(at: At) -> Sequence[Term]:
     axes = sorted({a % rank for a in given}) if given else list(range(rank))
     x = term if op in _LINEAR and term.scale and term.scale[0] in axes else term.settled()
     tag = key("reduce", op, x.tag, axes)
+    if op in _MEAN and at.node.attr("keepdims", 1):
+        return [_mean(at, x, axes, tag)]
     labels, _ = flattened(x, axes)
     if op in _SET:
         kind = key(tag, digest(np.unique(labels)))
@@ -123,6 +130,28 @@ def _reduce(at: At) -> Sequence[Term]:
         if keep or k not in axes
     ]
     return [Value(key(kind, keep), tuple(kept))]
+
+
+def _mean(at: At, x: Value, axes: Sequence[int], tag: int) -> Value:
+    """An average: pads that hold the mean of the others do not count, zeros only lessen it."""
+    labels, scale = flattened(x, axes)
+    means = at.registry.means
+    pads = means.mask(x.tag, labels) if len(axes) == 1 and scale is None else None
+    part = 1.0
+    if pads is not None:
+        labels = labels[~pads]
+    else:
+        live = labels != ZERO
+        if live.any() and not live.all():
+            part = np.count_nonzero(live) / len(live)
+            labels, scale = labels[live], None if scale is None else scale[live]
+    kind = key(_named(at, labels, scale, tag, True), True)
+    if pads is not None:
+        means.averages[kind] = (x.tag, axes[0], form_of(labels))
+    if (pads is not None or part != 1.0) and not at.registry.teaching:
+        means.used.add(at.node.name)
+    kept = tuple(positions(1) if k in axes else v for k, v in enumerate(x.axes))
+    return Value(kind, kept, None if part == 1.0 else (axes[0], np.full(1, part)))
 
 
 @rules("ArgMax ArgMin")
@@ -163,28 +192,6 @@ def _ordered(at: At) -> Sequence[Term]:
         passing(at, x, keep, key(name, k), zero=False, sizes=at.out(k))
         for k in range(len(at.node.outputs))
     ]
-
-
-@rules("LayerNormalization RMSNormalization SimplifiedLayerNormalization")
-def _layer_norm(at: At) -> Sequence[Term]:
-    x = at.value()
-    if any(at.node.outputs[1:]):
-        raise UnknownError("its statistics are read")
-    rank = len(x.axes)
-    axis = int(at.node.attr("axis", -1)) % rank
-    tag = key("layer norm", at.name(), x.tag)
-    tag = _multiset(at, x, range(axis, rank), tag, True)
-    return [_scaled_and_shifted(at, Value(tag, x.axes), (1, 2))]
-
-
-def _scaled_and_shifted(at: At, x: Value, slots: Sequence[int]) -> Value:
-    """Apply broadcast parameters, one after another."""
-    labels: list[Labels | None] = [no_zero(v) for v in x.axes]
-    parts = []
-    for slot in slots:
-        c = at.const(slot) if at.has(slot) else None
-        parts.append(None if c is None else attach(labels, c)[0])
-    return Value(key(x.tag, parts), tuple(v for v in labels if v is not None))
 
 
 @rules("GroupNormalization")

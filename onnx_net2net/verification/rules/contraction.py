@@ -84,7 +84,8 @@ def contracted(
     )  # fmt: skip
     apart = at.registry.is_shared(at.node, [k for k, a in enumerate(at.args) if a is weight])
     at.registry.latest = (at.node.index, rows, x, list(axes))
-    return at.registry.name_rows(at.node.name, tag, rows, apart)
+    linear = "." not in at.node.op  # the others may have an activation behind
+    return at.registry.name_rows(at.node.name, tag, rows, apart, linear)
 
 
 def contraction_of(at: At) -> tuple[Rows, Value, int, int]:

@@ -21,15 +21,17 @@ from onnx_net2net.verification.ids import (
 )
 from onnx_net2net.verification.rules.base import At, attach, no_zero, rules
 
-# how zeros pass: `first`: f(0, constants) = 0; `all`: where all are zero; `any`: where one is
+# how zeros pass: `first`: f(0, constants) = 0; `all`: where all are zero; `any`: where one is;
+# `over`: where the first is and the other does not vary: 0 / 0 is not the only fault then
 _ZERO = {
     "first": "Abs Asin Asinh Atan Atanh Cast Ceil Celu Dropout Elu Erf Floor Gelu "
     "HardSwish LeakyRelu Mish Neg PRelu Relu Round Selu Sign Sin Sinh Softsign Sqrt Swish Tan "
     "Tanh ThresholdedRelu com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu",
     "all": "Add Sub Sum Mean Max Min com.microsoft.BiasGelu",
     "any": "Mul",
-    "": "Acos Acosh And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Clip Cos Cosh Div "
-    "Equal Exp Greater GreaterOrEqual HardSigmoid IsInf IsNaN Less LessOrEqual Log Mod Not Or Pow "
+    "over": "Div",
+    "": "Acos Acosh And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Clip Cos Cosh "
+    "Equal Exp Greater GreaterOrEqual HardSigmoid IsInf IsNaN Less LessOrEqual Log Mod Not Or "
     "Reciprocal Shrink Sigmoid Softplus Where Xor",
 }
 _HOW = {name: how for how, names in _ZERO.items() for name in names.split()}
@@ -43,6 +45,15 @@ def elementwise(at: At) -> Sequence[Term]:
     found = combine(key(at.name(), present), operands, _HOW[at.node.op])
     others = range(1, len(at.node.outputs))
     return [found, *(Value(key(found.tag, "output", k), found.labels) for k in others)]
+
+
+@rules("Pow")
+def _power(at: At) -> Sequence[Term]:
+    """Of zero it is zero where the exponent is positive."""
+    exponent = at.args[1]
+    positive = isinstance(exponent, Const) and bool((exponent.array() > 0).all())
+    operands = [a for a in at.args if a is not None]
+    return [combine(key(at.name(), [True, True]), operands, "first" if positive else "")]
 
 
 @rules("QuantizeLinear DequantizeLinear")
@@ -80,10 +91,22 @@ def _multiply(at: At) -> Sequence[Term]:
     for slot in (0, 1):
         x, c = at.args[slot], at.args[1 - slot]
         if isinstance(x, Value) and isinstance(c, Const) and x.labels is not None:
-            scaled = _scaled(x, c)
+            scaled = _restored(x, c, at) or _scaled(x, c)
             if scaled is not None:
                 return [scaled]
     return elementwise(at)
+
+
+def _restored(x: Value, c: Const, at: At) -> Value | None:
+    """One factor for everything, as of an average that zeros have lessened, taken back."""
+    if x.scale is None or x.scale[1].size != 1 or c.size != 1 or len(c.shape) > len(x.axes):
+        return None
+    factors = x.scale[1] * c.array().astype(np.float64).reshape(1)
+    off = abs(float(factors[0]) - 1.0)
+    if not off <= at.rounding:
+        return Value(x.tag, x.labels, (x.scale[0], factors))
+    at.registry.rounding = max(at.registry.rounding, off)
+    return Value(x.tag, x.labels)
 
 
 def _scaled(x: Value, c: Const) -> Value | None:
@@ -107,12 +130,14 @@ def combine(name: int, operands: Sequence[Term], zeros: str) -> Value:
 
     Args:
         name: what it does.
-        zeros: how zeros pass: `first`, `all`, `any` or "".
+        zeros: how zeros pass: `first`, `all`, `any`, `over` or "".
 
     Raises:
         UnknownError: an operand's shape is unknown, or a constant differs between copies.
     """
     values = {k: v.settled() for k, v in enumerate(operands) if isinstance(v, Value)}
+    if zeros == "over" and isinstance(operands[1], Const):
+        zeros = "first" if operands[1].array().astype(bool).all() else ""
     shapes = [t.shape for t in operands]
     try:
         shape = np.broadcast_shapes(*shapes)
@@ -171,6 +196,8 @@ def _with_zeros(labels: Labels, by_operand: dict[int, Labels], how: str, count: 
         zero = masks[0]
     elif how == "all" and len(masks) == count:
         zero = np.logical_and.reduce(list(masks.values()))
+    elif how == "over" and list(masks) == [0]:
+        zero = masks[0]
     elif how == "any":
         zero = np.logical_or.reduce(list(masks.values()))
     return np.where(zero, ZERO, no_zero(labels))

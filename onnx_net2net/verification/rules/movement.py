@@ -194,7 +194,7 @@ def _gather(at: At) -> Sequence[Term]:
         return [_gathered(data.settled(), index.array(), axis, at)]
     rows = at.value(1)
     if isinstance(data, Const):
-        return [_looked_up(_old_rows(at, data, axis), rows, axis)]
+        return [_looked_up(_old_rows(at, data, axis), rows, axis, at.registry)]
     x = data.settled()
     tag = key("gather", axis, x.tag, digest(x.axes[axis]), rows.tag)
     labels = [*x.axes[:axis], *map(no_zero, rows.axes), *x.axes[axis + 1 :]]
@@ -223,14 +223,16 @@ def _gathered(x: Value, index: Array, axis: int, at: At) -> Value:
     return Value(tag, (*rest[0], *split, *rest[1]))
 
 
-def _looked_up(table: Const, rows: Value, axis: int) -> Value:
+def _looked_up(table: Const, rows: Value, axis: int, registry: Registry) -> Value:
     """A table of constants: its other axes are named by what they hold."""
     tag = key("table", axis, rows.tag, str(table.dtype))
     others = [k for k in range(len(table.shape)) if k != axis]
     labels: dict[int, Labels] = {}
     if len(others) == 1:
-        columns = row_digests(np.moveaxis(table.array(), others[0], 0))
-        labels[others[0]] = columns
+        columns = np.moveaxis(table.array(), others[0], 0)
+        names = row_digests(columns)
+        pads = registry.means.columns(columns)
+        labels[others[0]] = registry.means.put(tag, names, pads)
     else:
         tag = key(tag, table.key)
         labels = {k: positions(table.shape[k]) for k in others}
@@ -261,10 +263,19 @@ def _concat(at: At) -> Sequence[Term]:
             continue
         own = values[k].axes[axis]
         parts.append(np.where(own == ZERO, ZERO, mix(values[k].tag, own)))
-    # zero in one operand is not zero in the others
-    labels = [no_zero(v) for v in labels]
+    labels = [_zero_in_all(v, a, terms, values) for a, v in enumerate(labels)]
     labels[axis] = np.concatenate(parts)
     return [Value(key("concat", axis, rank, modes), tuple(labels))]
+
+
+def _zero_in_all(
+    labels: Labels, axis: int, terms: Sequence[Term], values: dict[int, Value]
+) -> Labels:
+    """Zero in one operand is not zero in the others."""
+    zero = [v.axes[axis] == ZERO for v in values.values() if len(v.axes[axis]) == len(labels)]
+    if len(zero) < len(terms) or not labels.size:
+        return no_zero(labels)
+    return np.where(np.logical_and.reduce(zero), ZERO, no_zero(labels))
 
 
 def _joined_constant(c: Const, nth: int, axis: int, labels: list[Labels]) -> Labels:
