@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +14,7 @@ import onnx_net2net as n2n
 from command_line import Workplace, call, work
 from normed_streams import WIDTH, arrays, stream
 from onnx_net2net.errors import RefusalError
+from onnx_net2net.mapping_file import steps_of
 from same_function import MODELS, Teacher, teacher
 
 __all__ = ["work"]  # a fixture
@@ -153,3 +155,16 @@ def test_several_spaces_at_once() -> None:
 def test_the_same_bytes_again() -> None:
     first, second = (grown(stream(), "stem", width=15).SerializeToString() for _ in range(2))
     assert first == second
+
+
+def test_a_mapping_file_replays_pads_and_scales() -> None:
+    model = stream()
+    made = n2n.plan(model, [{"node": "stem", "width": 15}])
+    student = made.apply(verify="off")
+    assert isinstance(student, onnx.ModelProto)
+    written = json.loads(json.dumps(made.described()))
+    before, after = arrays(model), arrays(student)
+    (step,) = steps_of(written)
+    assert step.tensors
+    for t in step.tensors:
+        assert np.array_equal(t.grown(before[t.teacher]), after[t.student]), t.teacher
