@@ -13,6 +13,7 @@ import pytest
 import onnx_net2net as n2n
 from command_line import Workplace, call, work
 from normed_streams import WIDTH, arrays, stream
+from onnx_net2net.checkpoint.edits import literals
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.mapping_file import steps_of
 from same_function import MODELS, Teacher, teacher
@@ -168,3 +169,9 @@ def test_a_mapping_file_replays_pads_and_scales() -> None:
     assert step.tensors
     for t in step.tensors:
         assert np.array_equal(t.grown(before[t.teacher]), after[t.student]), t.teacher
+
+
+def test_a_checkpoint_is_told_of_the_epsilon() -> None:
+    made = n2n.plan(stream(), [{"node": "stem", "width": 15}])
+    said = literals(steps_of(made.described()))
+    assert sum("norm" in line and "epsilon" in line for line in said) == 2

@@ -119,10 +119,10 @@ def literals(steps: Iterable[Step]) -> list[str]:
                 values = [t for t in node["inputs"] if t in step.inserted]
                 if node["op"] == "Mul" and values:
                     found.append(f"multiply by '{values[0]}' at '{node['name']}', which is new")
-        if step.verb == "grow-kernel":
-            found += [
-                f"'{a['node']}': {a['attribute']} {a['before']} -> {a['after']}"
-                for a in step.attributes
-                if a["attribute"] == "pads"
-            ]
+        also = "pads" if step.verb == "grow-kernel" else "epsilon"
+        found += [
+            f"'{a['node']}': {a['attribute']} {a['before']} -> {a['after']}"
+            for a in step.attributes
+            if a["attribute"] == also
+        ]
     return list(dict.fromkeys(found))
