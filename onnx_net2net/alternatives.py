@@ -17,7 +17,7 @@ from onnx_net2net.factors import Factor
 from onnx_net2net.layout import segments
 from onnx_net2net.model import Node
 from onnx_net2net.operators import TABLE, Array
-from onnx_net2net.spaces import Axis, Instance, Space, axis_of, closures
+from onnx_net2net.spaces import Axis, Instance, Signature, Space, axis_of, closures
 
 
 def alternatives(analysis: Analysis, axis: tuple[str, int]) -> list[Space] | Refusal:
@@ -37,7 +37,11 @@ def alternatives(analysis: Analysis, axis: tuple[str, int]) -> list[Space] | Ref
         return [first]
     whole = [first, *tried]
     whole = [s for s in whole if not any(_refines(other, s) for other in whole)]
-    found = [piece for space in whole for piece in _pieces(analysis, space)]
+    pieces = [piece for space in whole for piece in _pieces(analysis, space)]
+    once: dict[Signature, tuple[Space, frozenset[str]]] = {}
+    for piece in pieces:  # two products may be cut into the same one
+        once.setdefault(piece[0].signature, piece)
+    found = list(once.values())
     if len(found) == 1:
         return [first]
     packed = {"qk", "v"} <= frozenset().union(*(parts for _, parts in found))

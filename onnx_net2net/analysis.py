@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cached_property
+from typing import Any
 
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.factors import Entry, Factor, dropped, factors
-from onnx_net2net.files import Source
+from onnx_net2net.files import Made, Source
 from onnx_net2net.model import Model, Node
 from onnx_net2net.operators import TABLE, Array
 from onnx_net2net.operators.control import live_ends
@@ -43,13 +44,21 @@ class Analysis:
         self._factors: dict[int, list[Factor] | Refusal] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
         self._cones: dict[tuple[int, int], frozenset[str]] = {}
+        self._kept: dict[str, Any] = {}
         self.interface_may_grow = False
 
     def opened(self) -> Analysis:
         """The same, for a growth that may reach the model's own inputs and outputs."""
         other = copy(self)
-        other.interface_may_grow = True
+        other.interface_may_grow, other._kept = True, {}
         return other
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` finds out about this model, kept; not to be changed."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: Made = self._kept[name]
+        return found
 
     def _bury(self) -> None:
         """Mark the bodies that never run, whatever the sizes of the inputs."""

@@ -126,7 +126,7 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
             slots = {e[0] for e in f.at if e[0] >= 0}
             constant = {s for s in slots if not tag and node.tensor(s) in analysis.model.constant}
             ends = f.role == "sum" or not any(e[0] < 0 for e in f.at)
-            bad = f.role in ("mean", "max", "first") or row.evening(site, f.name) is not None
+            bad = f.role in ("mean", "max") or row.evening(site, f.name) is not None
             zero = bad or bool(slots and not ends and not row.passes_zero(site, slots, constant))
             free = bad or not row.passes_free(site, slots, constant)
             if (Row.ZERO in kinds and zero) or (kinds & _RANDOM and free):
@@ -322,16 +322,9 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
         padding = growth.units.padding
         if padding is not None and instance[1] is None and instance[0] in padding.parts:
             averaged = []  # whole copies, and pads that its statistics allow for
-        firsts = [f for f in carried if f.role == "first"]
-        kept = all(_behind(own.get(id(f)), f.size) for f in firsts)
-        if not agree or not kept or not all(_even(own.get(id(f))) for f in averaged):
+        if not agree or not all(_even(own.get(id(f))) for f in averaged):
             return _misaligned(node)
     return None
-
-
-def _behind(source: Array | None, size: int) -> bool:
-    """Whether the originals stand first, in their order."""
-    return source is not None and np.array_equal(source[:size], np.arange(size))
 
 
 def _even(source: Array | None) -> bool:

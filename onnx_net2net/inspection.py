@@ -16,7 +16,7 @@ from onnx_net2net.errors import AmbiguousError, ModelError, Reason, Refusal
 from onnx_net2net.files import read
 from onnx_net2net.model import Node
 from onnx_net2net.padding_rows import pads
-from onnx_net2net.spaces import Axis, Space
+from onnx_net2net.spaces import Axis, Signature, Space
 from onnx_net2net.widths import Widths
 
 
@@ -123,7 +123,9 @@ def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
         return found
     parts, axis = found
     if not parts[0].default:
-        names = [space_name(p, node) for p in parts]
+        listed = spaces(analysis)[0]  # the names that `inspect` gives them: another layer's, maybe
+        names = [space_name(space, nodes[0]) for space, _, nodes in listed if node in nodes]
+        names = names or [space_name(p, node) for p in parts]
         raise AmbiguousError(
             f"'{node.name}' has several widths; choose one with --space (space=): "
             + ", ".join(names),
@@ -139,10 +141,14 @@ def space_name(space: Space, first: Node) -> str:
 
 def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
     """All spaces of a model's layers with their layers, and the layers that are blocked."""
+    return analysis.once("spaces", lambda: _spaces(analysis))
+
+
+def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
     found: list[tuple[Space, Axis, list[Node]]] = []
     blocked: list[Blocked] = []
     whole: dict[Axis, int] = {}
-    signatures: dict[tuple[tuple[Axis, bytes], ...], int] = {}
+    signatures: dict[Signature, int] = {}
     for node in analysis.layers():
         axis = analysis.output_axis(node)
         key = (axis[0], None, axis[1]) if axis is not None else None
@@ -155,14 +161,11 @@ def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], li
             continue
         parts, at = result
         for space in parts:
-            signature = tuple(
-                sorted((a, v.tobytes()) for a, v in space.labels.items() if a[1] is None)
-            )
-            if signature in signatures:
-                nodes = found[signatures[signature]][2]
+            if space.signature in signatures:
+                nodes = found[signatures[space.signature]][2]
                 nodes += [node] if node not in nodes else []
                 continue
-            signatures[signature] = len(found)
+            signatures[space.signature] = len(found)
             for a, labels in space.labels.items():
                 if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
                     whole.setdefault(a, len(found))

@@ -23,6 +23,7 @@ Use = "tuple[int, int] | None"
 Axis = tuple[str, "tuple[int, int] | None", int]
 """(tensor, use, dimension); `use` is the reader (node, slot) of a constant, None otherwise,
 so that constants which exporters shared are seen apart."""
+Signature = tuple[tuple[Axis, bytes], ...]
 Instance = tuple[int, "tuple[int, int] | None"]
 """A node (index), in the case of a constant one for a certain use."""
 
@@ -53,6 +54,11 @@ class Space:
     def width(self, axis: Axis) -> int:
         """How many positions of an axis belong to the space."""
         return int(np.count_nonzero(self.labels[axis] >= 0))
+
+    @property
+    def signature(self) -> Signature:
+        """What is equal for equal spaces: their classes in the model's own tensors."""
+        return tuple(sorted((a, v.tobytes()) for a, v in self.labels.items() if a[1] is None))
 
 
 class _BlockedError(Exception):

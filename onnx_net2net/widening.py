@@ -13,7 +13,7 @@ from onnx_net2net.analysis import Analysis
 from onnx_net2net.changes import Edits, Growth
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.growth import grow, grow_woven
-from onnx_net2net.inspection import layer_space, space_name, spaces
+from onnx_net2net.inspection import layer_space, layer_spaces, space_name, spaces
 from onnx_net2net.interface_growth import (
     InterfaceChange,
     changed,
@@ -165,6 +165,9 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
             refusal = explained(result) if analysis.interface_may_grow else result
             raise RefusalError(refusal, f"'{node}'")
         return result
+    own = _part(analysis, str(space))
+    if own is not None:
+        return own
     known, blocked = spaces(analysis)
     wanted = {space, _whole_name(analysis, str(space))}
     for found, axis, nodes in known:
@@ -179,12 +182,21 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
     raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
 
 
-def _whole_name(analysis: Analysis, space: str) -> str:
-    """`qkv:heads` as `/attention/qkv/MatMul:heads`."""
+def _part(analysis: Analysis, space: str) -> tuple[Space, Axis] | None:
+    """`qkv:heads` as one of the widths of `/attention/qkv/MatMul`, whatever other layers have."""
     layer, _, part = space.rpartition(":")
     with suppress(AmbiguousError):
-        return f"{find(analysis, layer).name}:{part}" if layer else find(analysis, part).name
-    return space
+        result = layer_spaces(analysis, find(analysis, layer)) if layer else None
+        if result is not None and not isinstance(result, Refusal):
+            return next(((s, result[1]) for s in result[0] if s.part == part), None)
+    return None
+
+
+def _whole_name(analysis: Analysis, layer: str) -> str:
+    """`conv1` as `/layer/conv1/Conv`."""
+    with suppress(AmbiguousError):
+        return find(analysis, layer).name
+    return layer
 
 
 def _free_memory() -> float:

@@ -212,7 +212,7 @@ for _op, _r in (
     case(_op, "ppp > ppp", _POSITIVE, opset=18, noop_with_empty_axes=1)
 case("ReduceSum", "psp - > p-p", _POSITIVE, c([1]), opset=13)
 case("ReduceMax", "px > p", x(2, 4, dtype="i8"), opset=11, axes=[1], keepdims=0)
-case("ArgMax ArgMin", "pfp > p-p", x(2, 4, 5), axis=1)
+case("ArgMax ArgMin", "p-p > p-p", x(2, 4, 5), axis=1)
 case("ArgMax ArgMin", "pp- > pp", x(2, 4, 5), axis=-1, keepdims=0, select_last_index=1)
 
 # windows

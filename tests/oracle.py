@@ -53,7 +53,7 @@ def growths(f: Factor, rng: np.random.Generator) -> Iterator[Growth]:
     extra = np.tile(np.arange(n), 2) if f.role == "mean" else rng.integers(0, n, n // 2 + 1)
     source = np.concatenate([np.arange(n), extra])
     new = np.arange(len(source)) >= n
-    order = np.arange(len(source)) if f.role == "first" else rng.permutation(len(source))
+    order = rng.permutation(len(source))
     yield Growth(source[order], new[order])
     if f.role == "mean":
         source = np.repeat(np.arange(n), 2)
@@ -100,7 +100,7 @@ def _kinds(case: Case, row: Rule, f: Factor) -> Iterator[str]:
     yield "copy"
     slots = {s for s, _ in f.at if s >= 0}
     floats = all(case.arrays[s].dtype.kind not in "biuOSU" for s in slots)  # type: ignore[union-attr]
-    if f.role in ("mean", "max", "first") or not slots or not floats:
+    if f.role in ("mean", "max") or not slots or not floats:
         return
     if row.evening(case.site, f.name) is not None:
         return

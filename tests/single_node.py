@@ -177,14 +177,13 @@ LETTERS = {
     "sum": "s",
     "mean": "m",
     "max": "x",
-    "first": "f",
     "across": "-",
     "size": "-",
 }
 
 
 def letters(case: Case, factors: list[Factor]) -> str:
-    """What each axis can do: `p`arallel, `s`ummed, `m`ean, ma`x`, `f`irst, `-` nothing.
+    """What each axis can do: `p`arallel, `s`ummed, `m`ean, ma`x`, `-` nothing.
 
     The letters of a product stand together in brackets; a scalar is `.`, absent is `_`.
     """

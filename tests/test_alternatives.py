@@ -11,6 +11,8 @@ import pytest
 
 import onnx_net2net as n2n
 from command_line import call
+from onnx_net2net import inspection
+from onnx_net2net.analysis import Analysis
 
 MODELS = Path(__file__).parent.parent / "models"
 PACKED, SEPARATE = MODELS / "packed_qkv.onnx", MODELS / "transformer_block.onnx"
@@ -90,3 +92,79 @@ class TestSeparate:
         assert {found[f"{n}.weight"] for n in "qkv"} == {(16, 24)}
         assert found["out.weight"] == (24, 16)
         assert n2n.verify(SEPARATE, student).equivalent
+
+
+ATTENTION = """<ir_version: 8, opset_import: ["" : 17]>
+attention (float[1, 12, 5] x) => (float[1, 8, 5] y) {{
+  {packed}
+  q0, k0, v0 = Split <axis: int = 1> (packed, sizes)
+  q1 = Reshape (q0, heads)
+  k = Reshape (k0, heads)
+  v = Reshape (v0, heads)
+  q = Transpose <perm: ints = [0, 1, 3, 2]> (q1)
+  scores = MatMul (q, k)
+  weights = Softmax <axis: int = -1> (scores)
+  mixed = MatMul (v, weights)
+  joined = Reshape (mixed, whole)
+  attended = Conv (joined, wo)
+  {joined}
+}}"""
+
+
+def attention(packed: str, joined: str, **more: tuple[int, ...]) -> onnx.ModelProto:
+    """Attention over channels first; `more` are the shapes of the weights that the texts name."""
+    model = onnx.parser.parse_model(ATTENTION.format(packed=packed, joined=joined))
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=s).astype(np.float32) for name, s in more.items()}
+    arrays["wo"] = rng.normal(size=(8, 12, 1)).astype(np.float32)
+    arrays |= {"sizes": np.array([12] * 3), "heads": np.array([0, 3, 4, 5])}
+    arrays["whole"] = np.array([0, 12, 5])
+    found = [onnx.numpy_helper.from_array(a, name) for name, a in arrays.items()]
+    model.graph.initializer.extend(found)
+    for k, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{k}"
+    return model
+
+
+class TestNamesThatAreOffered:
+    """What the message offers is what `inspect` lists, and each of them grows."""
+
+    def grown(self, model: onnx.ModelProto, node: str) -> list[str]:
+        with pytest.raises(n2n.AmbiguousError, match="several widths") as caught:
+            n2n.widen(model, node=node, ratio=1.5)
+        names = list(caught.value.candidates)
+        assert names == [s.name for s in n2n.inspect(model, node=node).spaces]
+        plan = n2n.plan(model, [{"space": name, "ratio": 1.5} for name in names])
+        assert n2n.verify(model, plan.apply()).equivalent
+        return names
+
+    def test_of_a_layer_whose_widths_another_one_lists(self) -> None:
+        packed = "raw = Conv (x, wi)  packed = Conv <group: int = 36> (raw, wd)"
+        joined = "y = Relu (attended)"
+        model = attention(packed, joined, wi=(36, 12, 1), wd=(36, 1, 1))
+        assert self.grown(model, "Conv_1") == ["Conv_0:qk", "Conv_0:v", "Conv_0:heads"]
+
+    def test_of_a_width_that_stands_beside_both_products(self) -> None:
+        packed = "raw = Conv (x, wi)  hidden, packed = Split <axis: int = 1> (raw, both)"
+        joined = "act = Relu (hidden)  down = Conv (act, wm)  y = Add (attended, down)"
+        model = attention(packed, joined, wi=(46, 12, 1), wm=(8, 10, 1))
+        both = onnx.numpy_helper.from_array(np.array([10, 36]), "both")
+        model.graph.initializer.append(both)
+        names = [f"Conv_0:{part}" for part in ("qk", "v", "width", "heads")]
+        assert self.grown(model, "Conv_0") == names
+
+
+class TestWhatIsComputedOnce:
+    def test_a_width_named_by_its_layer_asks_no_other_layer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("onnx_net2net.widening.spaces", None)
+        assert shapes(n2n.widen(PACKED, space="qkv:v", width=5))["out.weight"] == (15, 5)
+
+    def test_spaces_are_found_once_for_each_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = inspection._spaces
+        asked: list[Analysis] = []
+        monkeypatch.setattr(inspection, "_spaces", lambda a: (asked.append(a), found(a))[1])
+        n2n.plan(PACKED, "everywhere", ratio=1.5)
+        assert asked
+        assert len({id(a) for a in asked}) == len(asked)

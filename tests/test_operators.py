@@ -41,7 +41,7 @@ def test_row(op: str) -> None:
 
 
 def _claims(op: str) -> bool:
-    return any(set(c.roles) & set("psmxf") for c in CASES[op])
+    return any(set(c.roles) & set("psmx") for c in CASES[op])
 
 
 @pytest.mark.parametrize("op", sorted(MOVEMENTS))
@@ -93,14 +93,14 @@ def _fails(op: str, row: Rule, monkeypatch: pytest.MonkeyPatch, roles: bool = Tr
 
 _OTHER = {
     "across": ("parallel",), "mean": ("parallel", "max"), "sum": ("parallel",),
-    "max": ("sum", "mean"), "first": ("max",), "parallel": (),
+    "max": ("sum", "mean"), "parallel": (),
 }  # fmt: skip
 _WRONG_ROLES = [
     (op, name, other)
     for op, row in sorted(TABLE.items())
     for name, role in row.roles.items()
     for other in _OTHER[role]
-    if row.movement is None and name in "xrfmc*" and (role, other) != ("max", "mean")
+    if row.movement is None and name in "xrmc*" and (role, other) != ("max", "mean")
 ]
 
 

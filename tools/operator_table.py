@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operators.md"
 WORDS = {
     "parallel": "passes", "sum": "summed", "mean": "averaged", "max": "maximum",
-    "even": "evened out", "first": "first of equals", "across": "works across", "size": "size only",
+    "even": "evened out", "across": "works across", "size": "size only",
 }  # fmt: skip
 DOMAINS = ("ai.onnx", "com.microsoft", "ai.onnx.ml")
 HEAD = """# Operators
@@ -42,7 +42,6 @@ the operator works across; `~` are read for their size only; `1` is an axis of o
 - **averaged**: all units must be copied equally often (a whole multiple of the width).
 - **maximum**: any copies.
 - **evened out**: a node before the operator, or one behind it, makes copies count as one.
-- **first of equals**: any copies that stand behind all originals.
 - **moved**: proved on index tables, position by position.
 - **works across**: this axis cannot grow; the others can.
 

@@ -185,8 +185,7 @@ class Rule:
         notation: the line, or a function of the site where attributes decide.
         sizes: sizes of names inside products, e.g. `g` of a grouped convolution.
         roles: role by name where it is not what the notation says:
-            `mean` (averaged or normalised: equal counts), `max`, `first` (copies must stand
-            behind all originals), `sum` (summed without a
+            `mean` (averaged or normalised: equal counts), `max`, `sum` (summed without a
             second operand), `across`. Digits at the end of a name do not count; `.` stands
             for the axes of `...`.
         attributes: integer attribute -> the name, or product of names, whose size it must
