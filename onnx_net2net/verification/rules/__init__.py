@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from onnx_net2net.verification.rules import (  # noqa: F401  each fills in its rules
     across,
+    attention,
+    blockwise,
     contraction,
     elementwise,
+    fused,
     movement,
     norms,
+    rotary,
     spatial,
 )
 from onnx_net2net.verification.rules.base import RULES, At
