@@ -51,6 +51,15 @@ class Split:
     axes: tuple[Labels, ...]
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """A tensor as another one, to which something is added along an axis."""
+
+    base: Value
+    axis: int
+    amounts: Array
+
+
 @dataclass
 class Registry:
     """Rows, sums and splits of the teacher by tag; what was found for the student.
@@ -59,6 +68,8 @@ class Registry:
     are the teacher's tensors by tag; `turned` tells what was transposed; `fixed` names, by tag,
     operators that would change nothing there, `+` where no element is negative; `rounds` and
     `states` are how often the teacher's loops were gone round, and the classes found there;
+    `shifted` tells, by a tensor's name, what it is but for a sum with a constant;
+    `units` are the names of recurrent units, [direction, unit];
     `latest` is the contraction that was looked at last; `embedding` tells where the teacher's
     interface lies in the student's, `assumed` which tables must be indexed from the front for
     that. `means` knows the labels of means; `scales` are those of the teacher's norms by tag;
@@ -80,6 +91,8 @@ class Registry:
     fixed: dict[int, set[str]] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
     states: dict[tuple[str, int, int, int], tuple[Labels, Labels]] = field(default_factory=dict)
+    shifted: dict[int, Shifted] = field(default_factory=dict)
+    units: dict[int, list[Labels]] = field(default_factory=dict)
     latest: tuple[int, Rows, Value, list[int]] | None = None
     embedding: Embedding = field(default_factory=Embedding)
     assumed: set[str] = field(default_factory=set)
@@ -254,4 +267,4 @@ def _as_split(elements: Labels, teacher: Split) -> tuple[int, tuple[Labels, ...]
     return int(matter.sum()), tuple(found)
 
 
-__all__ = ["Loss", "Registry", "Split"]
+__all__ = ["Loss", "Registry", "Shifted", "Split"]

@@ -12,9 +12,11 @@ from onnx_net2net.verification.rules import (  # noqa: F401  each fills in its r
     blockwise,
     contraction,
     elementwise,
+    evened,
     fused,
     movement,
     norms,
+    recurrent,
     rotary,
     spatial,
 )

@@ -22,7 +22,7 @@ from onnx_net2net.verification.ids import (
 from onnx_net2net.verification.means import form_of
 from onnx_net2net.verification.rules.base import At, no_zero, passing, rules
 from onnx_net2net.verification.rules.elementwise import parameters
-from onnx_net2net.verification.rules.pairs import flattened, product, summed
+from onnx_net2net.verification.rules.pairs import flattened, summed
 
 
 @rules("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
@@ -96,13 +96,9 @@ def _named(at: At, labels: Labels, scale: Array | None, tag: int, shares: bool) 
 _MEAN = frozenset(["ReduceMean"])
 _SET = frozenset(["ReduceMax", "ReduceMin"])
 _LINEAR = frozenset(["ReduceMean", "ReduceSum"])
-_NOT_ZERO = frozenset(["ReduceLogSum", "ReduceLogSumExp"])
 
 
-@rules(
-    "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum "
-    "ReduceLogSumExp ReduceSumSquare"
-)
+@rules("ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd")
 def _reduce(at: At) -> Sequence[Term]:
     op, term = at.node.op, at.args[0]
     if not isinstance(term, Value):
@@ -119,16 +115,12 @@ def _reduce(at: At) -> Sequence[Term]:
     labels, _ = flattened(x, axes)
     if op in _SET:
         kind = key(tag, digest(np.unique(labels)))
-    elif op in ("ReduceProd", *_NOT_ZERO):
+    elif op == "ReduceProd":
         kind = key(tag, [digest(v) for v in np.unique(labels, return_counts=True)])
     else:
         kind = _multiset(at, x, axes, tag, op in _MEAN)
     keep = bool(at.node.attr("keepdims", 1))
-    kept = [
-        positions(1) if k in axes else (no_zero(v) if op in _NOT_ZERO else v)
-        for k, v in enumerate(x.axes)
-        if keep or k not in axes
-    ]
+    kept = [positions(1) if k in axes else v for k, v in enumerate(x.axes) if keep or k not in axes]
     return [Value(key(kind, keep), tuple(kept))]
 
 
@@ -152,29 +144,6 @@ def _mean(at: At, x: Value, axes: Sequence[int], tag: int) -> Value:
         means.used.add(at.node.name)
     kept = tuple(positions(1) if k in axes else v for k, v in enumerate(x.axes))
     return Value(kind, kept, None if part == 1.0 else (axes[0], np.full(1, part)))
-
-
-@rules("ArgMax ArgMin")
-def _arg(at: At) -> Sequence[Term]:
-    x = at.value()
-    axis = int(at.node.attr("axis", 0)) % len(x.axes)
-    keep = bool(at.node.attr("keepdims", 1))
-    tag = key(at.name(), x.tag, digest(x.axes[axis]))
-    labels = [positions(1) if k == axis else no_zero(v) for k, v in enumerate(x.axes)]
-    return [Value(tag, tuple(v for k, v in enumerate(labels) if keep or k != axis))]
-
-
-@rules("Softmax LogSoftmax LpNormalization")
-def _softmax(at: At) -> Sequence[Term]:
-    """Every element is divided by what stands along the axis, in whatever order."""
-    x, op = at.value(), at.node.op
-    rank = len(x.axes)
-    flattening = op != "LpNormalization" and at.node.version < 13
-    axis = int(at.node.attr("axis", 1 if flattening else -1)) % rank
-    axes = list(range(axis, rank)) if flattening else [axis]
-    counted = np.unique(product([x.axes[a] for a in axes]), return_counts=True)
-    tag = key(at.name(), x.tag, [digest(v) for v in counted])
-    return [Value(tag, tuple(no_zero(v) for v in x.axes))]
 
 
 @rules("Hardmax CumSum TopK")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -334,7 +335,7 @@ def _apart(x: Value, count: int, shared: int) -> list[Value]:
     if len(x.axes) != 3 or rest:
         raise UnknownError("heads packed in a layout of their own")
     ends = [0, count * width, (count + shared) * width, total]
-    return [picked(x, {2: np.arange(a, b)}) for a, b in zip(ends, ends[1:], strict=False)]
+    return [picked(x, {2: np.arange(a, b)}) for a, b in pairwise(ends)]
 
 
 def turned(x: Heads) -> Heads:
