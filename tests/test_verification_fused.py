@@ -14,15 +14,39 @@ import onnx_net2net as n2n
 from onnx_net2net.analysis import Analysis
 from onnx_net2net.files import read
 from onnx_net2net.inspection import space_name, spaces
-from test_fused_models import CASES, run
+from test_fused_models import CASES, Net, run
 
 # the certificate has no rule for these
 OPEN = ("MoE", "MoE, gated")
 
 
+def _masked() -> onnx.ModelProto:
+    """A mask for each head, keys from a fused product."""
+    net, h, d = Net(), 4, 6
+    x = net.linear("x", 3, 16)
+    q, v = net.linear(x, 16, h * d), net.linear(x, 16, h * d)
+    k = net.op("com.microsoft.FusedMatMul", x, net.w(h * d, 16), transB=1, alpha=0.5)
+    mask = net.w(1, h, 5, 5)
+    y = net.op("Attention", q, k, v, mask, q_num_heads=h, kv_num_heads=h, softcap=2.0)
+    return net.model(net.linear(y, h * d, 3))
+
+
+def _packed_rotary() -> onnx.ModelProto:
+    """Queries, keys and values in one tensor, turned inside the operator."""
+    net, h, d = Net(), 4, 16
+    x = net.linear(net.linear("x", 3, 16), 16, (h + 4) * d)
+    lengths = [net.constant(np.array([4, 4], "i4")), net.constant(np.array(5, "i4"))]
+    y = net.op("com.microsoft.GroupQueryAttention", x, "", "", "", "", *lengths, net.w(9, d // 2),
+               net.w(9, d // 2), num_heads=h, kv_num_heads=2, do_rotary=1, outputs=3)  # fmt: skip
+    return net.model(net.linear(y, h * d, 3))
+
+
+MORE = {"a mask by head": _masked, "packed and turned": _packed_rotary}
+
+
 @cache
 def teacher(name: str) -> onnx.ModelProto:
-    return CASES[name][0]()
+    return MORE[name]() if name in MORE else CASES[name][0]()
 
 
 def names(model: onnx.ModelProto) -> list[str]:
@@ -33,7 +57,9 @@ def proved(a: onnx.ModelProto, b: onnx.ModelProto) -> bool:
     return bool(n2n.verify(a, b, layers="certificate"))
 
 
-STUDENTS = [(name, space) for name in CASES if name not in OPEN for space in names(teacher(name))]
+STUDENTS = [
+    (name, space) for name in (*CASES, *MORE) if name not in OPEN for space in names(teacher(name))
+]
 
 
 @cache
