@@ -217,14 +217,15 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
     """Where to write, None if nothing is to be written; fails before the student is checked."""
     if options["external_data"] and options["link_teacher"]:
         raise click.UsageError("give --external-data or --link-teacher, not both")
-    if not options["force"]:
-        _free(options["save_mapping"])
+    output = options["output"]
+    target = default_output(model, suffix) if output is None else Path(output)
+    if options["save_mapping"] is not None:
+        _mapping_fits(teacher, Path(options["save_mapping"]), target, options["force"])
     if options["plan_only"]:
         return None
     from onnx_net2net.links import check_folder
     from onnx_net2net.patch import check_target
 
-    target = Path(options["output"] or default_output(model, suffix))
     try:
         check_target(teacher, target, force=True)
     except OSError as why:
@@ -238,6 +239,23 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(EACCES, "not writable; choose another folder", str(target.parent))
     return target
+
+
+def _mapping_fits(teacher: Any, path: Path, student: Path, force: bool) -> None:
+    """Refuse a place for the mapping before the student is written, not after."""
+    from onnx_net2net.patch import check_target
+
+    if os.path.abspath(path) == os.path.abspath(student):
+        raise click.UsageError("-o and --save-mapping name one file; give them different names")
+    if not force:
+        _free(str(path))
+    try:
+        check_target(teacher, path, force=True)
+    except OSError as why:
+        hint = "choose another with --save-mapping"
+        raise OSError(why.errno, f"{why.strerror}; {hint}", why.filename) from None
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(EACCES, "not writable; choose another folder", str(path.parent))
 
 
 def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any]) -> None:
@@ -339,7 +357,7 @@ def export_weights(model: str, output: str | None, force: bool, as_json: bool, d
     from onnx_net2net.weights import export_weights as export
 
     source = read(model)
-    target = Path(output or Path(model).with_suffix(".safetensors"))
+    target = Path(model).with_suffix(".safetensors") if output is None else Path(output)
     if not force:
         _free(str(target))
     with copying("writing the weights", source.size) as progress:

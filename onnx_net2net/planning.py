@@ -102,10 +102,12 @@ class Plan:
         """Write down how every constant changed, for `onnx_net2net.torch`; JSON.
 
         Raises:
-            FileExistsError: `path` exists (without `force`).
+            FileExistsError: `path` exists (without `force`), or is the teacher.
         """
         from onnx_net2net.mapping_file import save
+        from onnx_net2net.patch import check_target
 
+        check_target(self.source, Path(path), force=force)
         save(self.described(), path, force=force)
 
     def check(self, verify: str = "auto") -> Any:

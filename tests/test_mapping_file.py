@@ -145,6 +145,35 @@ def test_command_line(work: Workplace) -> None:
     assert not Path("plan.json").exists()
 
 
+def test_the_teacher_is_never_written_to(work: Workplace) -> None:
+    name = work.bring("digits_cnn")
+    before = Path(name).read_bytes()
+    found = call("widen", name, "--node", "conv1", "--width", "20", "--save-mapping", name, "--force")
+    assert (found.code, Path(name).read_bytes() == before) == (2, True)
+    assert "never written to" in found.err
+    with pytest.raises(FileExistsError, match="never written to"):
+        n2n.plan(name, [{"node": "conv1", "width": 20}]).save_mapping(name, force=True)
+    assert Path(name).read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["student.onnx", "folder", "absent/map.json", ""])
+def test_a_mapping_without_a_place_leaves_no_student(work: Workplace, place: str) -> None:
+    name = work.bring("digits_cnn")
+    Path("folder").mkdir()
+    line = ("widen", name, "--node", "conv1", "--width", "20", "-o", "student.onnx")
+    for force in ((), ("--force",)):
+        found = call(*line, "--save-mapping", place, *force)
+        assert found.code == 2, found.err
+        assert not Path("student.onnx").exists()
+
+
+def test_an_empty_output_is_no_default(work: Workplace) -> None:
+    name = work.bring("digits_cnn")
+    for line in (("widen", name, "--node", "conv1", "--width", "20"), ("export-weights", name)):
+        assert call(*line, "-o", "").code == 2
+    assert [path.name for path in Path().iterdir()] == [name]
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"schema": "something/1"}')
     (tmp_path / "b.json").write_text("not json")
