@@ -153,8 +153,10 @@ def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
 
 def _tell(found: dict[str, Any], as_json: bool) -> None:
     """The message to stderr, the object to stdout; a stream that is gone is no new failure."""
+    from onnx_net2net.report.terminal import fitted
+
     with suppress(OSError):
-        click.echo(f"error: {found['error']['message']}", err=True)
+        click.echo(fitted(f"error: {found['error']['message']}", sys.stderr), err=True)
     with suppress(OSError):
         if as_json:
             click.echo(json.dumps(found))

@@ -98,6 +98,8 @@ def load(recipe: Any) -> Recipe:
                 f"no recipe '{recipe}'; give the path of a YAML file, a list of steps "
                 "or 'everywhere'"
             )
+        if path.is_dir():
+            raise ValueError(f"'{recipe}' is a folder; give the path of a YAML file")
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError:

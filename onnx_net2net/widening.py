@@ -178,7 +178,7 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
             raise RefusalError(b.refusal, f"'{space}'")
     names = [space_name(found, nodes[0]) for found, _, nodes in known]
     like = nearest(str(space), names)
-    hint = f"; did you mean {', '.join(like)}?" if like else ""
+    hint = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists the spaces"
     raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
 
 

@@ -148,7 +148,9 @@ def test_command_line(work: Workplace) -> None:
 def test_the_teacher_is_never_written_to(work: Workplace) -> None:
     name = work.bring("digits_cnn")
     before = Path(name).read_bytes()
-    found = call("widen", name, "--node", "conv1", "--width", "20", "--save-mapping", name, "--force")
+    found = call(
+        "widen", name, "--node", "conv1", "--width", "20", "--save-mapping", name, "--force"
+    )
     assert (found.code, Path(name).read_bytes() == before) == (2, True)
     assert "never written to" in found.err
     with pytest.raises(FileExistsError, match="never written to"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from onnx_net2net.inspection import Report
 from onnx_net2net.mapping import Row
 from onnx_net2net.planning import Plan
 from onnx_net2net.report.recipe import heading, origin, taken_json
+from onnx_net2net.report.terminal import columns, fitted
 
 _MOST = 24  # constants that a plan lists
 
@@ -28,7 +28,7 @@ def show(content: Any, as_json: bool) -> None:
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(fitted(f"warning: {text}", sys.stderr), file=sys.stderr)
 
 
 def count(n: int, what: str, plural: str = "") -> str:
@@ -38,11 +38,6 @@ def count(n: int, what: str, plural: str = "") -> str:
     ('1 layer', '3 layers')
     """
     return f"{n} {what if n == 1 else plural or what + 's'}"
-
-
-def columns() -> int:
-    """How wide the terminal is; 80 where there is none."""
-    return max(shutil.get_terminal_size((80, 24)).columns, 60)
 
 
 def table(rows: Sequence[Sequence[str]], numbers: AbstractSet[int] = frozenset()) -> str:
