@@ -59,7 +59,13 @@ def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: boo
 @click.argument("model", type=PATH)
 @click.option("--node", "nodes", multiple=True, help="Layer to widen; may repeat, with --width.")
 @click.option("--space", "spaces", multiple=True, help="Instead: a space as `inspect` names it.")
-@click.option("--width", "widths", type=int, multiple=True, help="Length of its output axis.")
+@click.option(
+    "--width",
+    "widths",
+    type=int,
+    multiple=True,
+    help="Length of its output axis; of a space its own size: heads, not channels.",
+)
 @click.option(
     "--ratio", "ratios", type=float, multiple=True, help="Or at least this times today's."
 )
