@@ -99,7 +99,7 @@ def load(recipe: Any) -> Recipe:
                 "or 'everywhere'"
             )
         if path.is_dir():
-            raise ValueError(f"'{recipe}' is a folder; give the path of a YAML file")
+            raise ValueError(f"'{recipe}' is a directory; give the path of a YAML file")
         try:
             text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError:

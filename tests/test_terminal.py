@@ -49,7 +49,7 @@ def test_what_to_do_next(work: Workplace) -> None:
     Path("recipes").mkdir()
     found = call("apply", name, "recipes", "--plan")
     assert (found.code, found.err) == (
-        2, "error: 'recipes' is a folder; give the path of a YAML file\n",
+        2, "error: 'recipes' is a directory; give the path of a YAML file\n",
     )  # fmt: skip
     found = call("widen", name, "--space", "nope", "--width", "20", "--plan")
     assert (found.code, found.err) == (
