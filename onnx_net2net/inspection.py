@@ -27,7 +27,8 @@ class SpaceInfo:
     `nodes`: layers whose output it is; `readers`: layers that divide its copies; `size`: its
     classes; `width`: length of the first layer's output axis; `step`: what one more unit
     adds to it, or its whole width where all must be copied equally often (`uniform` names
-    the node that asks for it, if pads do not do).
+    the node that asks for it, if pads do not do). `part`: which of its layer's widths it is,
+    where a layer has several: then it is named by `space=`, and counted in classes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class SpaceInfo:
     step: int
     uniform: str | None
     parameters: int
+    part: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict."""
@@ -204,6 +206,7 @@ def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> Sp
         int(widths.step.sum()) if uniform else int(steps.min(initial=widths.today)),
         uniform,
         held,
+        space.part,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_net2net.errors import Reason
-from onnx_net2net.inspection import Report
+from onnx_net2net.inspection import Report, SpaceInfo
 from onnx_net2net.mapping import Row
 from onnx_net2net.planning import Plan
 from onnx_net2net.report.recipe import heading, origin, taken_json
@@ -122,8 +122,7 @@ def inspection(report: Report, name: str, every_layer: bool = False) -> str:
         lines.append(f"{count(len(report.spaces), 'width')} can grow:")
         rows = [["space", "width", "step", "layers", "parameters"]]
         rows += [
-            [s.name, str(s.width), f"+{s.step}", str(len(s.nodes)), f"{s.parameters:,}"]
-            for s in report.spaces
+            [s.name, *_counted(s), str(len(s.nodes)), f"{s.parameters:,}"] for s in report.spaces
         ]
         lines.append(table(rows, {1, 2, 3, 4}))
         equal = [f"{s.name} ({s.uniform})" for s in report.spaces if s.uniform]
@@ -182,6 +181,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
     return {k: _plain(v) for k, v in value.__dict__.items()} if is_dataclass(value) else value
+
+
+def _counted(space: SpaceInfo) -> tuple[str, str]:
+    """Width and step as one gives them: a part of a layer is named by --space, in its own units."""
+    if not space.part:
+        return str(space.width), f"+{space.step}"
+    return str(space.size), f"+{space.size if space.uniform else 1}"
 
 
 def _change(parameters: tuple[int, int]) -> str:

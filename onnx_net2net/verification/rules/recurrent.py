@@ -147,7 +147,11 @@ def _named(
         found.append(_units(at, key(tag, d), gates, x, [*start, *more, *gates.salts]))
     for loss in at.registry.losses[losses:]:  # another form of the same layer may be right
         loss.certain = False
-    return _outputs(at, tag, np.stack(found), extremes)
+    units_of = np.stack(found)
+    if not at.registry.teaching and _has_more(units_of, at.registry.units.get(tag, [])):
+        del at.registry.losses[losses:]  # units of its own, and none of the teacher's is missing
+        raise UnknownError("it has units that the teacher has not")
+    return _outputs(at, tag, units_of, extremes)
 
 
 def _units(at: At, tag: int, gates: Gates, x: Value, more: Sequence[Labels]) -> Labels:
@@ -210,6 +214,16 @@ def _outputs(at: At, tag: int, units: Labels, extremes: bool) -> Sequence[Term]:
         labels[where], labels[-1] = axes
         found.append(Value(key(tag, "output", k), tuple(labels)))
     return found
+
+
+def _has_more(mine: Labels, known: Sequence[Labels]) -> bool:
+    """Whether each direction has all of the teacher's units, and others."""
+    return any(
+        len(mine) == len(theirs)
+        and all(np.isin(b, a).all() for a, b in zip(mine, theirs, strict=True))
+        and not np.isin(mine, theirs).all()
+        for theirs in known
+    )
 
 
 def _within(mine: Labels, theirs: Labels, all_of_them: bool) -> bool:
