@@ -53,6 +53,19 @@ def test_more_units(name: str, split: str) -> None:
     assert proved(teacher(name), student(name, split=split))
 
 
+def test_units_of_its_own_are_no_suspects_but_damage_is() -> None:
+    fresh = student("LSTM", init="fresh")
+    assert not n2n.verify(teacher("LSTM"), fresh).layer("certificate").figures["suspect"]
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(fresh)
+    lstm = next(n for n in wrong.graph.node if n.op_type == "LSTM")
+    tensor = next(t for t in wrong.graph.initializer if t.name == lstm.input[1])
+    weights = onnx.numpy_helper.to_array(tensor).copy()
+    weights[0, 0, 0] *= 1.001  # of a unit that the teacher has
+    tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
+    assert n2n.verify(teacher("LSTM"), wrong).layer("certificate").figures["suspect"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_wider_data(name: str) -> None:
     assert proved(teacher(name), n2n.widen(teacher(name), node="n0", width=7, verify="off"))
