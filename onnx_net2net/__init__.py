@@ -18,10 +18,10 @@ _PUBLIC = {
     "apply": "api",
     "deepen": "api",
     "grow_kernel": "api",
-    "inspect": "inspection",
-    "plan": "planning",
-    "register_operator": "registration",
-    "verify": "verification",
+    "inspect": "plans.inspection",
+    "plan": "plans.plan",
+    "register_operator": "operators.registration",
+    "verify": "verification.verify",
     "widen": "api",
 }
 __all__ = list(_PUBLIC)

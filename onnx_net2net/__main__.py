@@ -1,5 +1,5 @@
 """`python -m onnx_net2net`."""
 
-from onnx_net2net.cli import main
+from onnx_net2net.cli.main import main
 
 main()

@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.planning import plan
-from onnx_net2net.steps import Shapes
+from onnx_net2net.plans.execution import Shapes
+from onnx_net2net.plans.plan import plan
 
 
 def widen(

@@ -22,7 +22,7 @@ from onnx_net2net.checkpoint import Grown, UnmatchedError, grow
 from onnx_net2net.checkpoint.edits import Edit
 from onnx_net2net.checkpoint.moments import POWERS, grow_moments
 from onnx_net2net.checkpoint.names import copies
-from onnx_net2net.operators import Array
+from onnx_net2net.typing import Array
 
 try:
     import torch

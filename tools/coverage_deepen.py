@@ -23,11 +23,12 @@ from rich.console import Console
 
 from coverage_models import Case, Feed, chosen, fill, guessed_feeds, known_feeds, skeleton
 from coverage_runtime import run
-from onnx_net2net import files, patch
-from onnx_net2net.analysis import Analysis
-from onnx_net2net.deepening import deepen
 from onnx_net2net.errors import RefusalError
-from onnx_net2net.recognition import recognise
+from onnx_net2net.files import patch
+from onnx_net2net.files import source as files
+from onnx_net2net.growth.deepen.step import deepen
+from onnx_net2net.inference.activation_patterns import recognise
+from onnx_net2net.inference.analysis import Analysis
 
 NEAR = 1e-5
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")

@@ -54,9 +54,9 @@ def cases() -> dict[str, list[Any]]:
     """The oracle's cases by operator."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     for name in ("attention", "fused", "quantized", "recurrent"):
-        importlib.import_module(f"{name}_cases")
-    found: dict[str, list[Any]] = dict(importlib.import_module("operator_cases").CASES)
-    for op, moved in importlib.import_module("movement_cases").MOVEMENTS.items():
+        importlib.import_module(f"support.{name}_cases")
+    found: dict[str, list[Any]] = dict(importlib.import_module("support.operator_cases").CASES)
+    for op, moved in importlib.import_module("support.movement_cases").MOVEMENTS.items():
         found[op] = [*found.get(op, []), *moved]
     return found
 
@@ -139,7 +139,7 @@ def installed() -> str:
 def page() -> str:
     """The whole page."""
     known = cases()
-    from onnx_net2net.operators import TABLE
+    from onnx_net2net.operators.table import TABLE
 
     return "\n".join(_lines(TABLE, known)) + "\n"
 

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import torch
 
-from onnx_net2net.files import read
-from onnx_net2net.operators import Array
-from onnx_net2net.patch import apply
+from onnx_net2net.files.patch import apply
+from onnx_net2net.files.source import read
+from onnx_net2net.typing import Array
 
 
 def _onnx2pytorch(model: onnx.ModelProto) -> torch.nn.Module:

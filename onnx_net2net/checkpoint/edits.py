@@ -9,8 +9,8 @@ from typing import Any
 from onnx_net2net.checkpoint.links import Link
 from onnx_net2net.checkpoint.names import module
 from onnx_net2net.checkpoint.views import GATES
-from onnx_net2net.mapping_file import Step
-from onnx_net2net.model import Model
+from onnx_net2net.graph.model import Model
+from onnx_net2net.growth.record import Step
 
 Shape = tuple[int, ...]
 

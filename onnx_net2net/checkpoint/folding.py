@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.operators import Array
+from onnx_net2net.typing import Array
 
 STATISTICS = ("running_mean", "running_var")
 _MOST_EPSILON = 0.1

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.changes import Change
 from onnx_net2net.checkpoint.edits import Edit, edits, literals
 from onnx_net2net.checkpoint.insertions import NewModule, insertions
 from onnx_net2net.checkpoint.links import Link, Matcher, UnmatchedError
 from onnx_net2net.checkpoint.names import base, copies
-from onnx_net2net.files import Source, read
-from onnx_net2net.mapping import Row
-from onnx_net2net.mapping_file import Replay, Step, load, steps_of, structure
-from onnx_net2net.operators import Array
+from onnx_net2net.files.source import Source, read
+from onnx_net2net.growth.record import Replay, Step, load, steps_of, structure
+from onnx_net2net.growth.widen.changes import Change
+from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.typing import Array
 
 Taken = Callable[[Replay, Array], Array]
 """What a step makes of an array in a constant's place."""

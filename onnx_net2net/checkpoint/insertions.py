@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_net2net.checkpoint.names import module, module_of_node
-from onnx_net2net.mapping_file import Step
-from onnx_net2net.operators import Array
+from onnx_net2net.growth.record import Step
+from onnx_net2net.typing import Array
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 

@@ -11,11 +11,11 @@ import numpy as np
 from onnx_net2net.checkpoint.folding import Norm, explains, factor, norms
 from onnx_net2net.checkpoint.names import closeness, module, module_of_node
 from onnx_net2net.checkpoint.views import GATES, View, equal, view_of
-from onnx_net2net.files import Source
-from onnx_net2net.mapping_file import Use
-from onnx_net2net.model import Leaf, Model, Node
-from onnx_net2net.naming import nearest
-from onnx_net2net.operators import Array
+from onnx_net2net.coupling.lookup import nearest
+from onnx_net2net.files.source import Source
+from onnx_net2net.graph.model import Leaf, Model, Node
+from onnx_net2net.growth.record import Use
+from onnx_net2net.typing import Array
 
 _FOLDS = ("Conv", "ConvTranspose", "Gemm", "com.microsoft.FusedConv")
 

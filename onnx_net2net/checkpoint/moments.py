@@ -24,8 +24,8 @@ import numpy as np
 
 from onnx_net2net.checkpoint.folding import Norm
 from onnx_net2net.checkpoint.growing import Follower
-from onnx_net2net.mapping_file import Replay, nominal
-from onnx_net2net.operators import Array
+from onnx_net2net.growth.record import Replay, nominal
+from onnx_net2net.typing import Array
 
 POWERS = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
 """State of SGD and Adam(W), with the power of the gradient that it holds."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.operators import Array
+from onnx_net2net.typing import Array
 
 GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 """ONNX's order of gates (iofc, zrh) in terms of PyTorch's (ifgo, rzn)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx_net2net.provenance import asked
-from onnx_net2net.steps import Taken
+from onnx_net2net.plans.execution import Taken
+from onnx_net2net.plans.provenance import asked
 
 _SHOWN = 8
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from onnx_net2net.errors import Reason
-from onnx_net2net.inspection import Report, SpaceInfo
-from onnx_net2net.mapping import Row
-from onnx_net2net.planning import Plan
+from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.plans.inspection import Report, SpaceInfo
+from onnx_net2net.plans.plan import Plan
 from onnx_net2net.report.recipe import heading, origin, taken_json
 from onnx_net2net.report.terminal import columns, fitted
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from onnx import TypeProto
 
-from onnx_net2net.model import Model
-from onnx_net2net.operators import Array, Shape
-from onnx_net2net.verification.ids import Const, Term
+from onnx_net2net.graph.model import Model
+from onnx_net2net.typing import Array, Shape
+from onnx_net2net.verification.certificate.domain import Const, Term
 
 KEY = "onnx_net2net.interface"
 Axes = Mapping[int, "tuple[int, int]"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnx import TensorProto, TypeProto, ValueInfoProto
 
-from onnx_net2net.model import Model
+from onnx_net2net.graph.model import Model
 from onnx_net2net.verification.embedding import Axes, Embedding
 from onnx_net2net.verification.verdict import Layer, Status
 

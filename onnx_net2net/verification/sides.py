@@ -13,11 +13,11 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import Source, read
-from onnx_net2net.functions import Path, stored
-from onnx_net2net.model import Leaf, Model
-from onnx_net2net.operators import Array
-from onnx_net2net.payload import is_external
+from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.tensor_data import is_external
+from onnx_net2net.graph.functions import Path, stored
+from onnx_net2net.graph.model import Leaf, Model
+from onnx_net2net.typing import Array
 from onnx_net2net.verification.embedding import Embedding
 
 FLOATS = frozenset(

@@ -1,0 +1,184 @@
+"""Which axis of a tensor holds its channels: the one that weights make or contract.
+
+The rank says nothing: [N, C, L] and [N, T, C] look alike. So axes are followed through the
+factors of the nodes around, nearest first, until one meets a weight.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.graph.model import Node
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.table import TABLE
+
+_PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000
+_LINEAR = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channel axis of a tensor, how many channels, the node whose weights tell, the rank.
+
+    Where only the weights tell the shape, the rank may be unknown; the axis is then -1.
+    """
+
+    axis: int
+    size: int
+    node: Node
+    rank: int | None
+
+
+def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
+    """The channel axis of a tensor.
+
+    Args:
+        tensor: any tensor with a known rank.
+
+    Returns:
+        The axis that the nearest weights make or contract. An axis that is part of a
+        product there (heads, columns) counts as farther away; of equals the innermost wins.
+    """
+    shape = analysis.first.shapes.get(tensor)
+    if shape is None:
+        return _unranked(analysis, tensor) or Refusal(
+            Reason.UNKNOWN_SHAPE, tensor, None, "its rank is not known",
+            "give the inputs' sizes with --shape",
+        )  # fmt: skip
+    fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
+    found = _nearest(analysis, tensor, fixed)
+    if found is None and (told := _unranked(analysis, tensor)) is not None:
+        axis = told.axis % len(shape)
+        return Channels(axis, told.size, told.node, len(shape))
+    if found is None:
+        return Refusal(
+            Reason.NO_AXIS, tensor, None, "no weights make or read one of its axes",
+            "choose a tensor that a layer with weights makes or reads",
+        )  # fmt: skip
+    axis, node = found
+    return Channels(axis, shape[axis] or 0, node, len(shape))
+
+
+def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
+    """What the weights around a tensor of unknown shape say about it."""
+    model = analysis.model
+    for reader, slot in model.readers.get(tensor, ()):
+        told = _told(analysis, reader, 0) if slot == 0 else None
+        if told is not None:
+            return told
+    node = model.producer.get(tensor)
+    while node is not None:
+        if node.op in _LINEAR:
+            return _told(analysis, node, 1)
+        live = [t for t in node.inputs if t and t not in model.constant]
+        fixed = [analysis.first.shapes.get(t) for t in node.inputs if t in model.constant]
+        vectors = all(s is not None and sum((d or 0) > 1 for d in s) < 2 for s in fixed)
+        row = TABLE.get(node.op)
+        passes = row is not None and row.notation in ("... -> ...", "..., ... -> ...")
+        if len(live) != 1 or not vectors or not (passes or "Softmax" in node.op):
+            return None
+        node = model.producer.get(live[0])
+    return None
+
+
+def _told(analysis: Analysis, node: Node, side: int) -> Channels | None:
+    """The channels on the input (0) or output (1) side of a layer with constant weights."""
+    if node.op not in _LINEAR or len(node.inputs) < 2:
+        return None
+    shape = analysis.first.shapes.get(node.inputs[1])
+    if node.inputs[1] not in analysis.model.constant or shape is None or node.attr("transA", 0):
+        return None
+    if node.op == "Conv":
+        size = shape[0] if side else (shape[1] or 0) * int(node.attr("group", 1))
+        return Channels(1, size or 0, node, len(shape))
+    if len(shape) != 2:
+        return None
+    size = shape[side - 1 if node.attr("transB", 0) else side]
+    gemm = node.op == "Gemm"
+    return Channels(1 if gemm else -1, size or 0, node, 2 if gemm else None)
+
+
+def _static(analysis: Analysis, tensor: str, dim: int) -> bool:
+    sizes = [s[dim] for f in analysis.facts if (s := f.shapes.get(tensor)) and len(s) > dim]
+    return bool(sizes) and sizes[0] not in (None, 0) and len(set(sizes)) == 1
+
+
+def _nearest(analysis: Analysis, tensor: str, dims: list[int]) -> tuple[int, Node] | None:
+    """Cheapest path first; a path's cost is its length, more where an axis is a product."""
+    queue: list[tuple[int, int, str, int]] = [(0, -d, tensor, d) for d in dims]
+    seen: set[tuple[str, int, int]] = set()
+    # evidence found at a cost waits until no path is cheaper
+    waiting: list[tuple[int, int, int]] = []
+    heapq.heapify(queue)
+    while queue and len(seen) < _MOST_STEPS:
+        cost, origin, name, dim = heapq.heappop(queue)
+        if waiting and waiting[0][0] <= cost:
+            break
+        if (name, dim, origin) in seen:
+            continue
+        seen.add((name, dim, origin))
+        for node, entry, f in _factors_of(analysis, name, dim):
+            for other in f.at:
+                if other == entry:
+                    continue
+                slot = other[0]
+                target = node.tensor(slot)
+                step = 1 if _whole(f, entry) and _whole(f, other) else _PRODUCT
+                if target in analysis.model.constant:
+                    strength = _evidence(analysis, node, slot, f)
+                    if strength is not None:
+                        heapq.heappush(waiting, (cost + strength, origin, node.index))
+                elif target:
+                    heapq.heappush(queue, (cost + step, origin, target, other[1]))
+    if not waiting:
+        return None
+    _, origin, index = waiting[0]
+    return -origin, analysis.model.nodes[index]
+
+
+def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node, Entry, Factor]]:
+    model = analysis.model
+    around = [*model.readers.get(name, ()), *model.crossings.get(name, ())]
+    if name in model.producer:
+        node = model.producer[name]
+        around.insert(0, (node, -1 - node.outputs.index(name)))
+    for node, slot in around:
+        fs = analysis.factors(node)
+        if isinstance(fs, Refusal):
+            continue
+        for f in fs:
+            if f.role != "size" and (slot, dim) in f.at:
+                yield node, (slot, dim), f
+
+
+def _whole(f: Factor, entry: Entry) -> bool:
+    """Whether the factor is the axis itself rather than one of a product."""
+    labels = f.at[entry]
+    inside = labels[labels >= 0]
+    return len(np.unique(inside)) == len(inside)
+
+
+def _evidence(analysis: Analysis, node: Node, slot: int, f: Factor) -> int | None:
+    """How far away a constant operand counts as channel weights; None if it is none.
+
+    Matrices, kernels and the parameters of normalizations are at once; a vector that is
+    broadcast (a bias, a scale) only where nothing better is found.
+    """
+    shape = analysis.first.shapes.get(node.inputs[slot]) if slot >= 0 else None
+    if shape is None or f.size < 1:
+        return None
+    broadcast = f.name.startswith(".")
+    if slot in analysis.weights(node) and not broadcast:
+        return 0
+    if sum((d or 0) > 1 for d in shape) > 1:
+        return None
+    return _VECTOR if broadcast or f.name[:1].isdigit() else 0
+
+
+__all__ = ["Channels", "channels"]

@@ -1,0 +1,224 @@
+"""Following channels through data movements by execution: which positions hold one value.
+
+A wire is a set of positions, over all tensors of a space, that hold the same channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_net2net.coupling.closure import Space
+from onnx_net2net.errors import Refusal
+from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.widen.shares import words
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.spec import Block, Site
+from onnx_net2net.operators.table import TABLE
+from onnx_net2net.typing import Array
+
+_MOST_POSITIONS = 1 << 20
+
+
+@dataclass
+class Side:
+    """Teacher or student: sizes of the involved axes and the wire at each joint position.
+
+    `cells`: where a tensor is cut into groups, the group of each position.
+    """
+
+    sizes: dict[str, tuple[int, ...]]
+    offset: dict[str, int]
+    wire: Array
+    cells: dict[str, list[Array]]
+
+    def wires(self, tensor: str) -> Array:
+        count = int(np.prod(self.sizes[tensor]))
+        return self.wire[self.offset[tensor] : self.offset[tensor] + count]
+
+
+def _movements(analysis: Analysis, space: Space) -> Iterator[tuple[Node, Sequence[Block]]]:
+    for index, use in space.passages:
+        node = analysis.model.nodes[index]
+        row = TABLE[node.op]
+        if use is None and row.movement is not None:
+            yield node, row.movement(analysis.first.site(node))
+
+
+def involved(analysis: Analysis, space: Space) -> dict[str, tuple[int, ...]] | None:
+    """Tensor -> the dimensions that hold a channel's place, together."""
+    dims: dict[str, set[int]] = {}
+    for tensor, use, dim in space.labels:
+        if use is None:
+            dims.setdefault(tensor, set()).add(dim)
+    moves = list(_movements(analysis, space))
+    while True:
+        before = {t: len(d) for t, d in dims.items()}
+        for node, blocks in moves:
+            for b in blocks:
+                places = [(node.inputs[s], k) for s, k in b.ins]
+                places += [(node.outputs[s], k) for s, k in b.outs if node.outputs[s]]
+                if any(k in dims.get(t, ()) for t, k in places):
+                    for t, k in places:
+                        if t in analysis.model.constant:
+                            return None
+                        dims.setdefault(t, set()).add(k)
+        if before == {t: len(d) for t, d in dims.items()}:
+            return {t: tuple(sorted(d)) for t, d in dims.items()}
+
+
+def came_from(
+    site: Site, blocks: Sequence[Block], dims: Mapping[str, tuple[int, ...]], out: int
+) -> tuple[Array, Array]:
+    """For every joint position of an output: the input slot (-1: made here) and its position.
+
+    Args:
+        dims: tensor -> the dimensions that count, in order.
+    """
+    node = site.node
+    mine = dims[node.outputs[out]]
+    shape = [site.out_dims(out)[k] or 0 for k in mine]
+    at = dict(zip(mine, np.indices(shape).reshape(len(shape), -1), strict=True))
+    count = int(np.prod(shape))
+    slot, place = np.full(count, -1), np.full(count, -1)
+    for s, tensor in enumerate(node.inputs):
+        if tensor not in dims or site.shapes[s] is None:
+            continue
+        wanted = dims[tensor]
+        found: dict[int, Array] = {}
+        valid = np.ones(count, bool)
+        for b in blocks:
+            if not any(i == s for i, _ in b.ins):
+                continue
+            if b.aligned:  # one index over all operands and results
+                here = [k for o, k in b.outs if o == out and k in at]
+                found.update({k: at[here[0]] for i, k in b.ins if i == s and here})
+                continue
+            if not all(o == out and k in at for o, k in b.outs):
+                continue
+            sizes = [site.out_dims(out)[k] or 0 for _, k in b.outs]
+            flat = np.ravel_multi_index([at[k] for _, k in b.outs], sizes) if b.outs else 0
+            source = np.broadcast_to(b.table.reshape(-1)[flat], count)
+            valid &= source >= 0
+            into = [site.dims(s)[k] or 0 for _, k in b.ins]
+            where = np.unravel_index(np.maximum(source, 0), into)
+            found.update({k: w for (_, k), w in zip(b.ins, where, strict=True)})
+        if any(k not in found for k in wanted):
+            raise LookupError(f"where '{tensor}' goes in '{node.name}'")
+        sizes = [site.dims(s)[k] or 0 for k in wanted]
+        flat = np.ravel_multi_index([found[k] for k in wanted], sizes, mode="clip")
+        slot[valid], place[valid] = s, flat[valid]
+    return slot, place
+
+
+def _join(count: int, edges: list[tuple[Array, Array]]) -> Array:
+    """Connected components: the smallest position of each."""
+    a = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, int)
+    b = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, int)
+    root = np.arange(count)
+    while True:
+        low = np.minimum(root[a], root[b])
+        new = root.copy()
+        np.minimum.at(new, a, low)
+        np.minimum.at(new, b, low)
+        new = new[new]
+        if (new == root).all():
+            return root
+        root = new
+
+
+def side_of(
+    analysis: Analysis, space: Space, dims: Mapping[str, tuple[int, ...]],
+    sites: Mapping[int, Site], shapes: Mapping[str, tuple[int, ...]],
+) -> Side | None:  # fmt: skip
+    sizes = {t: tuple(shapes[t][k] for k in d) for t, d in dims.items()}
+    offset, total = {}, 0
+    for t, size in sizes.items():
+        offset[t] = total
+        total += int(np.prod(size))
+    if total > _MOST_POSITIONS:
+        return None
+    edges: list[tuple[Array, Array]] = []
+    cells: dict[str, list[Array]] = {}
+    for (index, use), carried in space.passages.items():
+        if use is not None:
+            continue
+        node = analysis.model.nodes[index]
+        site = sites[index]
+        row = TABLE[node.op]
+        if row.movement is not None:
+            blocks = row.movement(site)
+            for out, tensor in enumerate(node.outputs):
+                if tensor not in dims:
+                    continue
+                slot, place = came_from(site, blocks, dims, out)
+                for s in np.unique(slot[slot >= 0]):
+                    here = np.flatnonzero(slot == s)
+                    edges.append((offset[tensor] + here, offset[node.inputs[s]] + place[here]))
+            continue
+        for f in carried:
+            tensors = [node.tensor(s) for s, _ in f.at]
+            moving = [t for t in dict.fromkeys(tensors) if t in dims]
+            if any(len(dims[t]) > 1 for t in moving) and not _alone(analysis, node, f, dims):
+                return None
+            if any(not np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
+                count = groups_of(analysis, node, f)
+                if count is None or len(moving) != 1 or len(dims[moving[0]]) != 1:
+                    return None
+                (length,) = sizes[moving[0]]
+                cells.setdefault(moving[0], []).append(np.arange(length) * count // length)
+                continue
+            if len({sizes[t] for t in moving}) > 1:
+                return None
+            first = np.arange(int(np.prod(sizes[moving[0]]))) if moving else np.zeros(0, int)
+            if len({dims[t] for t in moving}) > 1 and any(len(dims[t]) > 1 for t in moving):
+                return None
+            edges += [(offset[moving[0]] + first, offset[t] + first) for t in moving[1:]]
+    return Side(sizes, offset, _join(total, edges), cells)
+
+
+def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a node treats each joint position alone: no constant, no window, no sum."""
+    fs = analysis.factors(node)
+    if isinstance(fs, Refusal):
+        return False
+    at = {e: node.tensor(e[0]) for o in fs for e in o.at}
+    passing = {
+        e for o in fs if o.role == "parallel" and all(at[e] in dims for e in o.at) for e in o.at
+    }
+    return all((e[0], k) in passing for e in f.at for k in dims.get(at[e], (-1,)))
+
+
+def groups_of(analysis: Analysis, node: Node, f: Factor) -> int | None:
+    """How many groups an axis is cut into, where a factor stands inside a product `(g i)`."""
+    fs = analysis.factors(node)
+    if isinstance(fs, Refusal):
+        return None
+    inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
+    outer = {id(o): o for o in fs for e in inside if e in o.at and o is not f}
+    if len(outer) != 1:
+        return None
+    (g,) = outer.values()
+    whole = all(np.array_equal(g.at[e], np.arange(len(g.at[e])) // f.size) for e in inside)
+    return g.size if whole else None
+
+
+def signatures(side: Side, fixed: Mapping[str, Array]) -> dict[int, list[int]]:
+    """What a wire visits (as a hash) -> the wires that visit just that, in order."""
+    total = np.zeros(len(side.wire), np.uint64)
+    for tensor in side.sizes:
+        wires = side.wires(tensor)
+        weight = np.full(len(wires), words(1, "tensor", tensor)[0])
+        if tensor in fixed:
+            salt = words(int(fixed[tensor].max(initial=0)) + 1, "place", tensor)
+            weight = np.where(fixed[tensor] >= 0, salt[fixed[tensor]], weight)
+        np.add.at(total, wires, weight)
+        for k, cell in enumerate(side.cells.get(tensor, [])):
+            np.add.at(total, wires, words(int(cell.max()) + 1, "cell", tensor, k)[cell])
+    found: dict[int, list[int]] = {}
+    for w in np.unique(side.wire).tolist():
+        found.setdefault(int(total[w]), []).append(w)
+    return found

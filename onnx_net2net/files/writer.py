@@ -1,0 +1,205 @@
+"""Writing files that appear whole or not at all, at the speed of copying them.
+
+A file is written under a temporary name in its own folder and renamed when it is on the disk.
+The writer holds a lock on the temporary file, so that the next one can tell what a killed
+process has left behind from what another is writing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from onnx_net2net.errors import ModelError
+from onnx_net2net.files import external_data
+from onnx_net2net.files.rope import File, Range, Rope
+from onnx_net2net.files.transfer import Progress, copy_summed
+from onnx_net2net.files.transfer import copy as _copy
+
+if sys.platform != "win32":
+    import fcntl
+
+_ENDING = ".n2n-tmp"
+
+
+def check(target: Path, kept: set[Path], *, force: bool) -> None:
+    """Raise FileExistsError if `target` is there (without `force`) or is one of `kept`."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
+    if target.exists() and not target.is_file():  # /dev/null is not to be replaced
+        raise FileExistsError(errno.EEXIST, "is no regular file", str(target))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))
+    if any(_same(target, path) for path in kept):
+        raise FileExistsError(errno.EEXIST, "is read from and never written to", str(target))
+    if not force and os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, "already there", str(target))
+
+
+def write(rope: Rope, target: Path, progress: Progress | None = None) -> None:
+    """Write the bytes of `rope` to `target`, replacing what is there; raises OSError."""
+    _clean(target)
+    _check_room(target.parent, rope.size)
+    with _temporary(target) as (stream, path):
+        _copy(rope, stream, progress)
+        with _replacing(target, rope):
+            _publish(stream, path, target)
+    _sync_folder(target.parent)
+
+
+def write_external(
+    model: Callable[[str], tuple[Rope, Rope]], target: Path, progress: Progress | None = None
+) -> None:
+    """Write a model to `target` and its payloads beside it; raises OSError.
+
+    The data file is named after its content, so that neither an older model nor a half-done
+    write can meet the wrong data; the model comes last.
+
+    Args:
+        model: gives the model and the data for a name of the data file.
+    """
+    _clean(target)
+    skeleton, payloads = model(_data_name(target, "0" * 8))
+    _check_room(target.parent, skeleton.size + payloads.size)
+    with _temporary(target) as (data_stream, data_path):
+        digest = copy_summed(payloads, data_stream, progress)
+        data = target.with_name(_data_name(target, digest))
+        known = data.exists()
+        skeleton, _ = model(data.name)
+        with _temporary(target, "" if known else digest) as (stream, path):
+            _copy(skeleton, stream)
+            _sync(stream)
+            if not any(_same(data, file.path) for file in payloads.files()):
+                _publish(data_stream, data_path, data)
+            try:
+                with _replacing(target, payloads):
+                    _publish(stream, path, target)
+            except BaseException:
+                if not known:
+                    data.unlink(missing_ok=True)
+                raise
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def _replacing(target: Path, rope: Rope) -> Iterator[None]:
+    """Afterwards, the data files of the model that was replaced are gone, unless still read.
+
+    Args:
+        rope: what was written; what it was read from stays.
+    """
+    old = []
+    if target.exists():
+        ours = re.compile(re.escape(target.stem) + r"-([0-9a-f]{8})\.data")
+        named = (ours.fullmatch(name) for name in _locations(target) or ())
+        old = [found[1] for found in named if found]
+    with ExitStack() as marks:
+        for digest in old:  # so that the next run finds them if this one is killed now
+            marks.enter_context(_temporary(target, digest))
+        yield
+        for digest in old:
+            data = target.with_name(_data_name(target, digest))
+            if not any(_same(data, file.path) for file in rope.files()):
+                _drop_unread(data, target)
+
+
+def _drop_unread(data: Path, target: Path) -> None:
+    """Remove a data file of ours that no model in its folder refers to, `target` included."""
+    models = {*data.parent.glob("*.onnx"), target} if data.exists() else ()
+    for path in models:
+        if not path.exists():
+            continue
+        found = _locations(path)
+        if found is None or data.name in found:
+            return
+    with suppress(OSError):
+        data.unlink()
+
+
+def _locations(path: Path) -> set[str] | None:
+    """The data files that a model refers to; None if that cannot be told."""
+    try:
+        file = File.at(path)
+        return external_data.locations(Rope([Range(file, 0, file.size)]))
+    except (OSError, ModelError):
+        return None
+
+
+def _data_name(target: Path, digest: str) -> str:
+    return f"{target.stem}-{digest}.data"
+
+
+def _same(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(errno.ENOSPC, f"{size} bytes needed and {free} free", str(folder))
+
+
+@contextmanager
+def _temporary(target: Path, digest: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file beside `target` that is gone afterwards, unless it was renamed."""
+    name = f".{target.name}.{secrets.token_hex(4)}{digest and '-' + digest}{_ENDING}"
+    path = target.with_name(name)
+    with path.open("xb", buffering=0) as stream:
+        try:
+            _lock(stream)
+            yield stream, path
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lock(stream: BinaryIO) -> None:
+    """Take the lock or raise OSError; on Windows a file that is open is as good as locked."""
+    if sys.platform != "win32":
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _clean(target: Path) -> None:
+    """Remove what killed writers of `target` have left behind."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}(-([0-9a-f]{{8}}))?{_ENDING}")
+    for name in os.listdir(target.parent):
+        found = ours.fullmatch(name)
+        if not found:
+            continue
+        path = target.with_name(name)
+        with suppress(OSError), path.open("rb+") as stream:
+            _lock(stream)
+            if found[2]:  # killed between the renames: the data file may have no model
+                _drop_unread(target.with_name(_data_name(target, found[2])), target)
+            path.unlink()
+
+
+def _publish(stream: BinaryIO, path: Path, target: Path) -> None:
+    _sync(stream)
+    if sys.platform == "win32":  # which does not rename a file that is open
+        stream.close()
+    os.replace(path, target)
+
+
+def _sync(stream: BinaryIO) -> None:
+    os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last; not every system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

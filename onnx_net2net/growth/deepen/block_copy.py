@@ -1,0 +1,219 @@
+"""A copy of the neighbouring residual block with silent output projections.
+
+In a pre-norm stream x' = x + f(norm(x)) the block that ends at a point is found through the
+Add that closes it; the copy's last weights and biases are zero, so it adds nothing
+(growth-operators.md D7, LLaMA Pro's block expansion).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto
+
+from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.deepen.insertion import Graft
+from onnx_net2net.growth.deepen.insertion_point import FLOATS, Point
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.table import TABLE
+
+_MOST_NODES = 600
+_NORMS = frozenset(
+    "LayerNormalization RMSNormalization SimplifiedLayerNormalization ReduceMean".split()
+)
+_SILENT = frozenset("Identity Dropout Cast Reshape Transpose Squeeze Unsqueeze".split())
+
+
+@dataclass(frozen=True)
+class Block:
+    """The nodes from the stream `start` to the point, and the leaves that a copy has zero."""
+
+    start: str
+    nodes: tuple[Node, ...]
+    silenced: frozenset[str]
+
+
+def neighbour(analysis: Analysis, point: Point) -> Block | None:
+    """The pre-norm block that ends at a point: its last one or two residual branches.
+
+    None where there is no such block, or where a copy would share more than weights (a key
+    and value cache, a graph output).
+    """
+    last = _branch(analysis, point.tensor)
+    if last is None:
+        return None
+    before = _branch(analysis, last.start)
+    kinds = [sorted(n.op for n in b.nodes) for b in (last, before) if b is not None]
+    if before is None or kinds[0] == kinds[1]:
+        return last
+    return Block(before.start, (*before.nodes, *last.nodes), last.silenced | before.silenced)
+
+
+def _branch(analysis: Analysis, end: str) -> Block | None:
+    model = analysis.model
+    add = model.producer.get(end)
+    if add is None or add.op != "Add":
+        return None
+    shape = analysis.first.shapes.get(end)
+    for start, other in (add.inputs, add.inputs[::-1]):
+        if start in model.constant or other in model.constant:
+            return None
+        if analysis.first.shapes.get(start) != shape:
+            continue
+        nodes = _between(analysis, start, other)
+        silenced = _projections(analysis, other, {n.index for n in nodes or ()})
+        if nodes and silenced and _copies_well(analysis, nodes, start):
+            return Block(start, (*nodes, add), silenced)
+    return None
+
+
+def _between(analysis: Analysis, start: str, end: str) -> list[Node] | None:
+    """The nodes on the paths from one tensor to another; None if there are none or too many."""
+    model = analysis.model
+    first = model.producer[start].index if start in model.producer else -1
+    seen: dict[int, Node] = {}
+    todo = [end]
+    while todo:
+        node = model.producer.get(todo.pop())
+        if node is None or node.index in seen or node.index <= first:
+            continue
+        seen[node.index] = node
+        if len(seen) > _MOST_NODES:
+            return None
+        todo += [t for t in node.inputs if t and t != start and t not in model.constant]
+    reached = {start}
+    for index in sorted(seen):
+        if reached.intersection(seen[index].inputs):
+            reached.update(o for o in seen[index].outputs if o)
+    if end not in reached:
+        return None
+    return [seen[k] for k in sorted(seen) if reached.intersection(seen[k].inputs)]
+
+
+def _copies_well(analysis: Analysis, nodes: list[Node], start: str) -> bool:
+    model = analysis.model
+    outputs = {t for s in model.scopes.values() for t in s.outputs}
+    caches = {t for t in model.inputs if analysis.first.dtype(t) in FLOATS} - {start}
+    return any(n.op in _NORMS for n in nodes) and not any(
+        n.bodies
+        or n.scope != nodes[0].scope
+        or (n.op in TABLE and TABLE[n.op].random)
+        or outputs.intersection(n.outputs)
+        or caches.intersection(n.inputs)
+        for n in nodes
+    )
+
+
+def _projections(analysis: Analysis, tensor: str, inside: set[int]) -> frozenset[str]:
+    """The leaves that make a branch zero if they are; empty if nothing does."""
+    model = analysis.model
+    node = model.producer.get(tensor)
+    if node is None or node.index not in inside:
+        return frozenset()
+    if analysis.weights(node):
+        found = [_leaf(analysis, t) for t in node.inputs if t in model.constant]
+        return frozenset(found) if "" not in found else frozenset()
+    live = [t for t in node.inputs if t and t not in model.constant]
+    fixed = [t for t in node.inputs if t in model.constant]
+    if node.op in _SILENT or (node.op == "Mul" and len(live) == 1):
+        return _projections(analysis, live[0], inside)
+    if node.op != "Add":
+        return frozenset()
+    parts = [_projections(analysis, t, inside) for t in live]
+    leaves = [_leaf(analysis, t) for t in fixed]
+    if not all(parts) or "" in leaves:
+        return frozenset()
+    return frozenset(leaves).union(*parts)
+
+
+def _leaf(analysis: Analysis, tensor: str) -> str:
+    """The float leaf that a constant is a rearrangement of; "" if it is none."""
+    while tensor not in analysis.model.leaves:
+        node = analysis.model.producer.get(tensor)
+        if node is None or node.op not in _SILENT:
+            return ""
+        tensor = node.inputs[0]
+    leaf = analysis.model.leaves[tensor]
+    return tensor if leaf.tensor is not None and leaf.dtype in FLOATS else ""
+
+
+def copy_block(graft: Graft, block: Block, x: str) -> str:
+    """Write a copy of a block that reads `x`; its result."""
+    return _Copy(graft, block, x).run()
+
+
+class _Copy:
+    """A block being copied: names of the copies of its tensors."""
+
+    def __init__(self, graft: Graft, block: Block, x: str) -> None:
+        self.graft, self.block = graft, block
+        self.analysis = graft.analysis
+        self.names = {block.start: x}
+        self.modules = _prefix([n.proto.name for n in block.nodes])
+        leaves = [t for n in block.nodes for t in n.inputs if t in self.analysis.model.leaves]
+        self.parameters = _prefix(leaves)
+
+    def run(self) -> str:
+        for node in self.block.nodes:
+            self._node(node)
+        return self.names[self.block.nodes[-1].outputs[0]]
+
+    def _node(self, node: Node) -> None:
+        for tensor in node.inputs:
+            if tensor in self.analysis.model.constant and tensor not in self.names:
+                self._constant(tensor)
+        proto = NodeProto()
+        proto.CopyFrom(node.proto)
+        proto.name = self.graft.fresh(_deeper(node.proto.name, self.modules))
+        for k, tensor in enumerate(node.inputs):
+            proto.input[k] = self.names.get(tensor, node.proto.input[k])
+        for k, tensor in enumerate(node.outputs):
+            if tensor:
+                name = self.graft.fresh(_deeper(node.proto.output[k], self.modules))
+                self.names[tensor] = proto.output[k] = name
+        self.graft.copied(proto)
+
+    def _constant(self, tensor: str) -> None:
+        """Parameters get copies; single numbers and integers are shared."""
+        model = self.analysis.model
+        leaf = model.leaves.get(tensor)
+        if leaf is not None:
+            if leaf.tensor is None or leaf.dtype not in FLOATS or int(np.prod(leaf.shape)) < 2:
+                return
+            array = self.analysis.source.array(leaf.tensor)
+            if tensor in self.block.silenced:
+                array = np.zeros_like(array)
+            self.names[tensor] = self.graft.adopted(array, _deeper(tensor, self.parameters))
+            return
+        node = model.producer[tensor]
+        leaves = self.analysis.cone((node.index, 0)) & model.leaves.keys()
+        if any(model.leaves[t].dtype in FLOATS for t in leaves):
+            self._node(node)
+
+
+def _prefix(names: list[str]) -> str:
+    """The words that all names begin with.
+
+    >>> _prefix(["layers.3.mlp.weight", "layers.3.norm.weight"])
+    'layers.3.'
+    """
+    split = [re.findall(r"[^/.]*[/.]", n) for n in names if n]
+    same = 0
+    for words in zip(*split, strict=False):
+        if len(set(words)) > 1:
+            break
+        same += 1
+    return "".join(split[0][:same]) if split else ""
+
+
+def _deeper(name: str, prefix: str) -> str:
+    """The name of a copy.
+
+    >>> _deeper("layers.3.mlp.weight", "layers.3.")
+    'layers.3_deeper.mlp.weight'
+    """
+    if len(prefix) > 1 and name.startswith(prefix):
+        return f"{prefix[:-1]}_deeper{name[len(prefix) - 1 :]}"
+    return f"{name}_deeper" if name else ""

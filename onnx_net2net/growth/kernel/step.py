@@ -1,0 +1,195 @@
+"""Kernel growth (Network Morphism): a ring of zeros around a kernel, with matching padding.
+
+What lies under the ring is multiplied by zero, so any padding is exact; it is chosen so
+that the ring sees what a larger kernel of the same model would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import NodeProto, ValueInfoProto
+
+from onnx_net2net.coupling.lookup import find
+from onnx_net2net.errors import Reason
+from onnx_net2net.files.patch import Insert, Splice
+from onnx_net2net.graph.function_edits import settled
+from onnx_net2net.graph.model import Leaf, Node
+from onnx_net2net.growth.kernel.window_padding import (
+    Window,
+    added,
+    fresh,
+    front,
+    pad_node,
+    padded,
+    put,
+    refused,
+)
+from onnx_net2net.growth.widen.rewrite import tensor_like
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.typing import Array
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "com.microsoft.FusedConv")
+_THROUGH = ("Identity", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class KernelGrowth:
+    """A patch that grows one kernel; `kernel` is (before, after), `pads` the node's new ones.
+
+    `parameters`: the weights that change or are added, made of `teacher` with a `ring` of
+    zeros, rows before and behind on each axis.
+    """
+
+    patch: list[Splice | Insert]
+    node: str
+    kernel: tuple[tuple[int, ...], tuple[int, ...]]
+    pads: tuple[int, ...] | None
+    parameters: tuple[str, ...]
+    teacher: str
+    ring: tuple[tuple[int, int], ...]
+    preserving: bool = True
+    warnings: tuple[str, ...] = field(default=())
+
+
+def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -> KernelGrowth:
+    """Grow the kernel of a convolution without changing its output (growth-operators.md K1).
+
+    Args:
+        node_name: what `naming.find` finds.
+        size: of all spatial axes, or one for each. By one row only the end grows.
+
+    Raises:
+        RefusalError: no convolution, weights that are computed, automatic padding that
+            cannot follow.
+        ValueError: a size that does not fit or is not larger.
+    """
+    node = find(analysis, node_name)
+    if node.op not in _CONVOLUTIONS:
+        raise refused(node, Reason.NO_RULE, f"{node.op} has no kernel", "choose a convolution")
+    leaf = _weights(analysis, node)
+    window = _window(node, leaf, size)
+    proto = NodeProto()
+    proto.CopyFrom(node.proto)
+    window = padded(analysis, node, window, proto)
+    put(proto, "kernel_shape", list(window.new))
+    edits: list[Splice | Insert] = []
+    warnings: list[str] = []
+    pad = front(analysis, node)
+    if pad is not None:
+        moved, why = pad_node(analysis, pad, window)
+        if moved is None:
+            warnings += [why] if why else []
+        else:
+            edits += moved
+            put(proto, "pads", [0] * (2 * len(window.new)))
+    name = _replaced(analysis, node, leaf, window, proto, edits)
+    edits.append(Splice(node.path, (proto,)))
+    pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
+    ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
+    return KernelGrowth(
+        settled(analysis.model, edits), node.name, (window.old, window.new), pads, (name,),
+        leaf.name, ring, warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def _weights(analysis: Analysis, node: Node) -> Leaf:
+    """The leaf behind a convolution's weights."""
+    tensor = node.inputs[1]
+    while tensor not in analysis.model.leaves:
+        producer = analysis.model.producer.get(tensor)
+        if producer is None or producer.op not in _THROUGH:
+            op = producer.op if producer else "a graph input"
+            detail = f"its weights are computed by {op}"
+            raise refused(node, Reason.NO_RULE, detail, "fold the weights' constants first")
+        tensor = producer.inputs[0]
+    leaf = analysis.model.leaves[tensor]
+    if leaf.tensor is None:
+        raise refused(node, Reason.NO_RULE, "its weights have no tensor", "export it again")
+    return leaf
+
+
+def _window(node: Node, leaf: Leaf, size: int | Sequence[int]) -> Window:
+    old = leaf.shape[2:]
+    new = (size,) * len(old) if isinstance(size, int) else tuple(size)
+    if len(new) != len(old):
+        raise ValueError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
+    if new == old or any(n < o for n, o in zip(new, old, strict=True)):
+        raise ValueError(f"'{node.name}' has a kernel of {list(old)}; give a larger size")
+    ones = [1] * len(old)
+    before = tuple((n - o) // 2 for n, o in zip(new, old, strict=True))
+    return Window(
+        old, new, before, tuple(node.attr("strides", ones)), tuple(node.attr("dilations", ones))
+    )
+
+
+def _replaced(
+    analysis: Analysis, node: Node, leaf: Leaf, window: Window, proto: NodeProto,
+    edits: list[Splice | Insert],
+) -> str:  # fmt: skip
+    """Write the weights with the ring, in place or beside those that others share."""
+    model = analysis.model
+    assert leaf.tensor is not None
+    rows = [(0, 0), (0, 0), *zip(window.before, window.behind, strict=True)]
+    array = np.pad(analysis.source.array(leaf.tensor), rows, constant_values=_zero(analysis, node))
+    chain, tensor = list[Node](), node.inputs[1]
+    while tensor != leaf.name:
+        chain.append(model.producer[tensor])
+        tensor = chain[-1].inputs[0]
+    path = [leaf.name, *(n.outputs[0] for n in chain)]
+    outputs = {t for s in model.scopes.values() for t in s.outputs}
+    alone = all(len(model.readers[t]) == 1 for t in path) and not outputs.intersection(path)
+    if alone and leaf.path[-2] == "initializer":
+        edits.append(Splice(leaf.path, (tensor_like(leaf.tensor, array, leaf.tensor.name),)))
+        edits += _declared(analysis, leaf, path, window)
+        return leaf.name
+    name = fresh(analysis, f"{leaf.name}_grown")
+    edits += added(analysis, onnx.numpy_helper.from_array(array, name))
+    copies: list[NodeProto] = []
+    for step in reversed(chain):
+        copy = NodeProto()
+        copy.CopyFrom(step.proto)
+        copy.name = f"{step.name}_grown"
+        copy.input[0] = copies[-1].output[0] if copies else name
+        copy.output[0] = fresh(analysis, f"{step.outputs[0]}_grown")
+        copies.append(copy)
+    if copies:
+        edits.append(Insert(node.path, tuple(copies)))
+    proto.input[1] = copies[-1].output[0] if copies else name
+    return name
+
+
+def _zero(analysis: Analysis, node: Node) -> Array:
+    """What stands for zero in the leaf: the zero point of quantized weights."""
+    producer = analysis.model.producer.get(node.inputs[1])
+    while producer is not None and producer.op == "Identity":
+        producer = analysis.model.producer.get(producer.inputs[0])
+    if producer is None or len(producer.inputs) < 3 or not producer.inputs[2]:
+        return np.zeros(())
+    value = analysis.first.values.get(producer.inputs[2])
+    if value is None or len(np.unique(value)) != 1:
+        raise refused(
+            node, Reason.NO_RULE, "its zero points differ", "requantize with symmetric weights"
+        )
+    return np.asarray(value).reshape(-1)[0]
+
+
+def _declared(
+    analysis: Analysis, leaf: Leaf, path: list[str], window: Window
+) -> list[Splice | Insert]:
+    """Declared shapes of the weights, wherever they are declared."""
+    edits: list[Splice | Insert] = []
+    scope = analysis.model.scopes[leaf.scope]
+    names = {t.rpartition(":")[2] if scope.name else t for t in path}
+    for kind in ("input", "value_info"):
+        for k, info in enumerate(getattr(scope.graph, kind)):
+            if info.name in names and info.type.tensor_type.HasField("shape"):
+                new = ValueInfoProto()
+                new.CopyFrom(info)
+                for dim, size in zip(new.type.tensor_type.shape.dim[2:], window.new, strict=False):
+                    dim.dim_value = size
+                edits.append(Splice((*scope.path, kind, k), (new,)))
+    return edits

@@ -1,0 +1,369 @@
+"""The mapping file: which constants a plan changes and how, so that a checkpoint can follow.
+
+`described` writes a plan down, `steps_of` reads it back. An array is replayed with
+`Replay.grown`: the same draws as the student's, whatever the values.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
+
+from onnx_net2net import __version__
+from onnx_net2net.files.patch import Insert
+from onnx_net2net.files.source import Source
+from onnx_net2net.growth.widen.arrays import grown_array
+from onnx_net2net.growth.widen.changes import Change
+from onnx_net2net.growth.widen.rewrite import Grown
+from onnx_net2net.growth.widen.scheme import Scheme
+from onnx_net2net.growth.widen.shares import Row, Units
+from onnx_net2net.typing import Array
+
+SCHEMA = "onnx-net2net/mapping/1"
+Use = tuple[str, int]
+"""A node (its name) and the input slot through which it reads a constant."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One constant that a step changes: `teacher` is its name before, `student` after.
+
+    `ring`: instead of a change, rows of zeros around each axis (kernel growth).
+    `gradients`: how the gradient of a unit divides among its copies, "" where that depends
+    on more than the unit (see `checkpoint.moments`).
+    """
+
+    teacher: str
+    student: str
+    uses: frozenset[Use]
+    change: Change
+    kinds: tuple[Row, ...]
+    scheme: Scheme
+    ring: tuple[tuple[int, int], ...] = ()
+    gradients: str = ""
+
+    def grown(self, array: Array) -> Array:
+        """What the step makes of an array in the constant's place."""
+        if self.ring:
+            return np.pad(array, self.ring)
+        return grown_array(array, self.change, self.kinds, self.scheme, self.teacher)
+
+    def live(self, dim: int) -> Array:
+        """Which positions of a grown axis hold the teacher's units and copies of them."""
+        return np.array([u < 0 or self.kinds[u] is Row.COPY for u in self.change.unit[dim]], bool)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step changes: constants, new nodes with their constants, numbers in the graph."""
+
+    verb: str
+    tensors: tuple[Replay, ...] = ()
+    inserted: Mapping[str, Array] = field(default_factory=dict)
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    placed: Mapping[str, Any] = field(default_factory=dict)
+    attributes: tuple[Mapping[str, Any], ...] = ()
+    literals: tuple[Mapping[str, Any], ...] = ()
+
+
+def nominal(change: Change, dim: int, kinds: tuple[Row, ...], how: str) -> list[float]:
+    """The share of a weight that each position of a divided axis gets, noise left out.
+
+    Args:
+        how: `Scheme.division`.
+
+    >>> change = Change({0: np.array([0, 1, 0])}, {0: np.array([-1, -1, 0])}, (0,))
+    >>> nominal(change, 0, (Row.COPY,), "even")
+    [0.5, 1.0, 0.5]
+    """
+    source, unit = change.source[dim], change.unit[dim]
+    live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit], bool)
+    counts = np.bincount(source[live], minlength=int(source.max(initial=0)) + 1)
+    if how not in ("one-hot", "random-pad"):
+        return [1.0 / int(counts[s]) if on else 0.0 for s, on in zip(source, live, strict=True)]
+    first = {int(source[p]): int(p) for p in np.flatnonzero(live)[::-1]}
+    pairs = list(zip(source, live, strict=True))
+    return [float(on and first[int(s)] == p) for p, (s, on) in enumerate(pairs)]
+
+
+def axes(change: Change, kinds: tuple[Row, ...], scheme: Scheme, name: str) -> list[dict[str, Any]]:
+    """Each grown axis of a constant: where its positions come from and how copies divide."""
+    found = []
+    for dim, source in sorted(change.source.items()):
+        unit = change.unit[dim]
+        new = {int(p): kinds[unit[p]].value for p in np.flatnonzero(unit >= 0)}
+        one: dict[str, Any] = {
+            "axis": dim, "source": source.tolist(), "unit": unit.tolist(), "new": new,
+            "shares": None,
+        }  # fmt: skip
+        if dim in change.split:
+            one["shares"] = {
+                "split": scheme.division,
+                "nominal": nominal(change, dim, kinds, scheme.division),
+                "key": [scheme.seed, "split", name, dim],
+            }
+        if dim in change.grouped:
+            sources, units = change.grouped[dim]
+            one["grouped"] = {
+                "source": np.asarray(sources).tolist(),
+                "unit": np.asarray(units).tolist(),
+            }
+        found.append(one)
+    return found
+
+
+def described(source: Source, student: Source, steps: Iterable[Any]) -> dict[str, Any]:
+    """A plan as a JSON object.
+
+    Args:
+        source, student: the models before and after.
+        steps: the results of the growth operators, in order.
+    """
+    return {
+        "schema": SCHEMA,
+        "tool": f"onnx-net2net {__version__}",
+        "teacher": identity(source),
+        "student": identity(student),
+        "steps": [_step(s) for s in steps],
+    }
+
+
+def identity(source: Source) -> dict[str, Any]:
+    """What tells a model from others: file name, size, and a digest of all but the weights."""
+    name = source.path.name if source.path is not None else None
+    return {"file": name, "bytes": source.size, "structure": structure(source.proto)}
+
+
+def structure(proto: ModelProto) -> str:
+    """A digest of nodes, names and shapes; the values of weights do not count."""
+    digest = hashlib.sha256()
+    for t in proto.graph.initializer:
+        digest.update(repr((t.name, list(t.dims), t.data_type)).encode())
+    for n in proto.graph.node:
+        digest.update(repr((n.op_type, n.domain, n.name, list(n.input), list(n.output))).encode())
+    return digest.hexdigest()
+
+
+def _step(step: Any) -> dict[str, Any]:
+    nodes, tensors = _inserts(step.patch)
+    found: dict[str, Any] = {"verb": "widen", "tensors": [], "attributes": [], "literals": []}
+    made = set()
+    if hasattr(step, "grown"):
+        found["scheme"] = asdict(step.scheme)
+        units: Units = step.units
+        found["uniform"] = step.uniform
+        found["units"] = {"source": units.source.tolist(), "kind": [k.value for k in units.kind]}
+        for g, uses in zip(step.grown, step.edits.uses, strict=True):
+            found["tensors"].append(_tensor(g, uses, step))
+        made = {g.name for g in step.grown}
+        found["attributes"] = [dict(a) for a in step.edits.attributes]
+        found["literals"] = [dict(v) for v in step.edits.literals]
+    elif hasattr(step, "ring"):
+        found["verb"] = "grow-kernel"
+        (name,) = step.parameters
+        uses = [[step.node, 1]]
+        entry = {
+            "teacher": step.teacher,
+            "student": name,
+            "uses": uses,
+            "ring": [*map(list, step.ring)],
+        }
+        found["tensors"].append(entry)
+        made = {name}
+        found["attributes"] = [
+            {"node": step.node, "attribute": "kernel_shape", "before": list(step.kernel[0]),
+             "after": list(step.kernel[1])},
+            {"node": step.node, "attribute": "pads", "before": None,
+             "after": list(step.pads or [])},
+        ]  # fmt: skip
+    else:
+        found["verb"] = "deepen"
+        found["placed"] = asdict(step.placed)
+    found["inserted"] = [_values(t) for t in tensors if t.name not in made]
+    found["nodes"] = [_node(n) for n in nodes]
+    return found
+
+
+def _inserts(patch: Iterable[Any]) -> tuple[list[NodeProto], list[TensorProto]]:
+    messages = [m for edit in patch if isinstance(edit, Insert) for m in edit.messages]
+    nodes = [m for m in messages if isinstance(m, NodeProto)]
+    return nodes, [m for m in messages if isinstance(m, TensorProto)]
+
+
+def _tensor(grown: Grown, uses: Iterable[Use], step: Any) -> dict[str, Any]:
+    change: Change = grown.change
+    before, after = step.tensors[grown.source]
+    return {
+        "teacher": grown.source,
+        "student": grown.name,
+        "before": list(before),
+        "after": list(after),
+        "uses": [list(u) for u in uses],
+        "axes": axes(change, step.units.kind, step.scheme, grown.source),
+        "flags": {
+            "offset": change.offset,
+            "weight": change.weight,
+            "keeps": change.keeps,
+            "pads": [[d, fill.value] for d, fill in sorted(change.pads.items())],
+            "scale": change.scale,
+        },
+    }
+
+
+def _node(node: NodeProto) -> dict[str, Any]:
+    skipped = (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.TENSOR)
+    values = {
+        a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if a.type not in skipped
+    }
+    return {
+        "name": node.name or next(iter(node.output), ""),
+        "op": f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
+        "inputs": list(node.input),
+        "outputs": list(node.output),
+        "attributes": {k: _plain(v) for k, v in values.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return list(value) if not isinstance(value, (int, float, str)) else value
+
+
+def _values(tensor: TensorProto) -> dict[str, Any]:
+    """A new constant: one number, an identity, or all of its values."""
+    array = onnx.numpy_helper.to_array(tensor)
+    found: dict[str, Any] = {
+        "name": tensor.name, "shape": list(array.shape), "dtype": array.dtype.name,
+    }  # fmt: skip
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if array.size and array.dtype.kind in "fiu" and (flat == flat[0]).all():
+        return {**found, "kind": "fill", "value": flat[0].item()}
+    if np.array_equal(array, _identity(array.shape, array.dtype)):
+        return {**found, "kind": "identity"}
+    data = base64.b64encode(flat.tobytes()).decode("ascii")
+    return {**found, "kind": "values", "data": data}
+
+
+def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Each output the input of its place (within its group), at the centre of the window."""
+    found = np.zeros(shape, dtype)
+    if len(shape) >= 2:
+        centre = tuple((k - 1) // 2 for k in shape[2:])
+        for k in range(shape[0]):
+            found[(k, k % shape[1], *centre)] = 1
+    return found
+
+
+def _restored(entry: Mapping[str, Any]) -> Array:
+    import ml_dtypes
+
+    name = entry["dtype"]
+    dtype = np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
+    shape = tuple(entry["shape"])
+    if entry["kind"] == "fill":
+        return np.full(shape, entry["value"], dtype)
+    if entry["kind"] == "identity":
+        return _identity(shape, dtype)
+    return np.frombuffer(base64.b64decode(entry["data"]), dtype).reshape(shape)
+
+
+def load(mapping: Any) -> dict[str, Any]:
+    """A mapping from a file, a plan, or what a file holds.
+
+    Raises:
+        ValueError: something else. FileNotFoundError: no such file.
+    """
+    if hasattr(mapping, "described"):
+        return dict(mapping.described())
+    if isinstance(mapping, Mapping):
+        found: Any = mapping
+    else:
+        try:
+            found = json.loads(Path(mapping).read_text(encoding="utf-8"))
+        except ValueError as why:
+            raise ValueError(
+                f"'{mapping}' is no mapping file: {why}; --save-mapping writes one"
+            ) from None
+    if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
+        said = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
+        raise ValueError(f"expected a mapping with schema '{SCHEMA}', not {said!r}")
+    return dict(found)
+
+
+def steps_of(mapping: Mapping[str, Any]) -> list[Step]:
+    """The steps of a mapping, ready to be replayed."""
+    return [_read_step(s) for s in mapping["steps"]]
+
+
+def _read_step(entry: Mapping[str, Any]) -> Step:
+    scheme = Scheme(**entry["scheme"]) if "scheme" in entry else Scheme()
+    kinds = tuple(Row(k) for k in entry["units"]["kind"]) if "units" in entry else ()
+    return Step(
+        entry["verb"],
+        tuple(_read_tensor(t, kinds, scheme, _gradients(entry, scheme)) for t in entry["tensors"]),
+        {t["name"]: _restored(t) for t in entry["inserted"]},
+        tuple(entry["nodes"]),
+        entry.get("placed", {}),
+        tuple(entry["attributes"]),
+        tuple(entry["literals"]),
+    )
+
+
+def _gradients(entry: Mapping[str, Any], scheme: Scheme) -> str:
+    """How gradients divide among copies in a step, where the shares alone decide it.
+
+    A norm over the copies mixes their gradients, so they must all have the same share.
+    """
+    split = scheme.split
+    if split == "zero-sum" and not any(
+        a["shares"] for t in entry["tensors"] for a in t.get("axes", ())
+    ):
+        return "even"  # factors in the graph divide, and they are even
+    return split if split == "even" or (split == "one-hot" and not entry.get("uniform")) else ""
+
+
+def _read_tensor(
+    entry: Mapping[str, Any], kinds: tuple[Row, ...], scheme: Scheme, gradients: str
+) -> Replay:
+    uses = frozenset((str(n), int(s)) for n, s in entry["uses"])
+    names = entry["teacher"], entry["student"]
+    if "ring" in entry:
+        ring = tuple((int(a), int(b)) for a, b in entry["ring"])
+        return Replay(*names, uses, Change({}, {}), kinds, scheme, ring)
+    found = {a["axis"]: a for a in entry["axes"]}
+    flags = entry["flags"]
+    change = Change(
+        {d: np.asarray(a["source"], np.int64) for d, a in found.items()},
+        {d: np.asarray(a["unit"], np.int64) for d, a in found.items()},
+        tuple(d for d, a in found.items() if a["shares"] is not None),
+        {
+            d: (np.asarray(a["grouped"]["source"]), np.asarray(a["grouped"]["unit"]))
+            for d, a in found.items()
+            if "grouped" in a
+        },
+        **{**flags, "pads": {d: Row(fill) for d, fill in flags.get("pads", [])}},
+    )
+    return Replay(*names, uses, change, kinds, scheme, (), gradients)
+
+
+def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write a mapping, whole or not at all; raises FileExistsError without `force`."""
+    from onnx_net2net.files import writer as saving
+    from onnx_net2net.files.rope import Rope, memory
+
+    saving.check(Path(path), set(), force=force)
+    saving.write(Rope([memory(json.dumps(mapping).encode())]), Path(path))
+
+
+__all__ = ["Replay", "Step", "axes", "described", "load", "nominal", "save", "steps_of"]

@@ -1,0 +1,152 @@
+"""The student's array of a constant, from the teacher's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.growth.widen.changes import Change
+from onnx_net2net.growth.widen.scheme import Scheme
+from onnx_net2net.growth.widen.shares import Row, divided, drawn, jittered, noise
+from onnx_net2net.typing import Array
+
+
+def grown_array(
+    array: Array, change: Change, kinds: tuple[Row, ...], scheme: Scheme, name: str
+) -> Array:
+    """The student's array of a constant: re-indexed, then divided among copies.
+
+    Args:
+        array: the teacher's array.
+        change: which dimensions grow and which one divides.
+        kinds: the kind of each new unit.
+        scheme: how new units come about; its seed and `name` key everything random.
+
+    Returns:
+        The student's array, same dtype.
+    """
+    teacher = array
+    for dim, source in change.source.items():
+        if dim not in change.split:
+            array = np.take(array, source, axis=dim)
+            if dim in change.pads:
+                _pad(array, dim, change.unit[dim], kinds, change.pads[dim])
+            _own(array, teacher, dim, change, kinds, scheme, name)
+    for dim in change.split:
+        if dim not in change.grouped:
+            source, unit = change.source[dim], change.unit[dim]
+            key = (name, dim)
+            array = _read(array, teacher, dim, source, unit, change.offset, kinds, scheme, key)
+            pads = _of(unit, kinds, Row.PAD)
+            if len(pads) and change.pads.get(dim) is Row.FREE:  # they meet zeros
+                at = _at(dim, pads)
+                array[at] = drawn(array[at].shape, teacher, scheme.seed, "pads", *key)
+            continue
+        # each group of a grouped convolution's rows has its own map
+        sources, units = change.grouped[dim]
+        parts = np.split(array, len(sources))
+        array = np.concatenate([
+            _read(p, teacher, dim, sources[k], units[k], change.offset, kinds, scheme,
+                  (name, dim, k))
+            for k, p in enumerate(parts)
+        ])  # fmt: skip
+    for dim in change.source.keys() - set(change.split):  # twins read one another alike
+        first, second = twins(change.source[dim], change.unit[dim], kinds)
+        array[_at(dim, second)] = array[_at(dim, first)]
+    if change.scale != 1:
+        array = (array.astype(np.float64) * change.scale).astype(array.dtype)
+    return np.ascontiguousarray(array)
+
+
+def _pad(array: Array, dim: int, unit: Array, kinds: tuple[Row, ...], fill: Row) -> None:
+    """Fill the pads of a normalised axis, in place; other copies do not change the mean."""
+    pads = _of(unit, kinds, Row.PAD)
+    if fill is Row.ZERO:
+        array[_at(dim, pads)] = 0
+    elif fill is Row.MEAN and len(pads):
+        own = array[_at(dim, np.flatnonzero(unit < 0))].astype(np.float64)
+        array[_at(dim, pads)] = own.mean(dim, keepdims=True).astype(array.dtype)
+
+
+def twins(source: Array, unit: Array, kinds: tuple[Row, ...]) -> tuple[Array, Array]:
+    """The positions of first twins on an axis, and those of their seconds in the same order."""
+    found = [np.flatnonzero([u >= 0 and kinds[u] is Row.TWIN and u % 2 == k for u in unit])
+             for k in range(2)]  # fmt: skip
+    first, second = (p[np.lexsort((p, source[p], unit[p] // 2))] for p in found)
+    return first, second
+
+
+def _at(dim: int, positions: Array) -> Any:
+    return (slice(None),) * dim + (positions,)
+
+
+def _of(unit: Array, kinds: tuple[Row, ...], *wanted: Row) -> Array:
+    """The positions of new units of some kinds."""
+    return np.flatnonzero([u >= 0 and kinds[u] in wanted for u in unit])
+
+
+def _again(source: Array) -> Array:
+    """The positions whose source stood before: copies, wherever they lie."""
+    first = np.unique(source, return_index=True)[1]
+    return np.setdiff1d(np.arange(len(source)), first)
+
+
+def _own(
+    array: Array, teacher: Array, dim: int, change: Change, kinds: tuple[Row, ...],
+    scheme: Scheme, name: str,
+) -> None:  # fmt: skip
+    """Give new units weights of their own, in place."""
+    seed, unit = scheme.seed, change.unit[dim]
+    if not change.keeps:
+        array[_at(dim, _of(unit, kinds, Row.ZERO))] = 0
+    if not change.weight:
+        return
+
+    def random(positions: Array, what: str) -> None:
+        at = _at(dim, positions)
+        if len(positions):
+            array[at] = drawn(array[at].shape, teacher, seed, what, name, dim)
+
+    free = _of(unit, kinds, Row.FREE)
+    if len(free) and array.dtype.kind != "f":
+        random(free, "free")
+    elif len(free):
+        array[_at(dim, free)] = noise(array[_at(dim, free)], seed, "free", name, dim)
+    random(twins(change.source[dim], unit, kinds)[0], "twin")
+    again = _again(change.source[dim])
+    if scheme.init == "random-pad":
+        random(again, "pad")
+    elif scheme.noise and len(again):
+        at = _at(dim, again)
+        array[at] = jittered(array[at], teacher, scheme.noise, seed, "noise", name, dim)
+
+
+def _read(
+    array: Array, teacher: Array, dim: int, source: Array, unit: Array, offset: int,
+    kinds: tuple[Row, ...], scheme: Scheme, key: tuple[Any, ...],
+) -> Array:  # fmt: skip
+    """Divide what reads new units among copies; twins are read with opposite signs."""
+    live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit])
+    seed, pad = scheme.seed, scheme.init == "random-pad"
+    again = _again(source) if pad else np.zeros(0, np.int64)
+    live[again] = False
+    array = divided(array, source, dim, scheme.split, live, offset, seed, "split", *key)
+    if len(again):
+        at = _at(dim, again)
+        array[at] = drawn(array[at].shape, teacher, seed, "pad", *key)
+    first, second = twins(source, unit, kinds)
+    if len(first):
+        out = drawn(array[_at(dim, first)].shape, teacher, seed, "twin", *key)
+        array[_at(dim, first)], array[_at(dim, second)] = _opposite(out, offset)
+    return array
+
+
+def _opposite(w: Array, offset: int) -> tuple[Array, Array]:
+    """Weights and their negatives; integers about their zero point, within their range."""
+    if w.dtype.kind not in "iu":
+        return w, -w
+    info = np.iinfo(w.dtype)
+    most = min(info.max - offset, offset - info.min)
+    above = np.clip(w.astype(np.int64) - offset, -most, most)
+    return (offset + above).astype(w.dtype), (offset - above).astype(w.dtype)

@@ -1,0 +1,140 @@
+"""Where copies land on each axis.
+
+By default new units are appended at the end of their segment, as in the paper; a segment
+is a set of classes that stand together on every axis of the space (so that a Concat or a
+Split cuts between segments). `inline` puts copies right after their source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnx_net2net.coupling.closure import Axis, Space
+from onnx_net2net.growth.widen.shares import Units
+from onnx_net2net.typing import Array
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Student position -> teacher position over several dimensions together (flat)."""
+
+    dims: tuple[int, ...]
+    source: Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Per grown axis: `source` (student -> teacher position) and `unit` (-1: an original).
+
+    `joint`: per tensor, where channels move over several axes together; see `wires.py`.
+    `grouped`: a weight's input axis that each group of its rows reads in its own order:
+    source and unit, [groups, positions].
+    """
+
+    source: Mapping[Axis, Array]
+    unit: Mapping[Axis, Array]
+    joint: Mapping[str, Joint] | None = None
+    grouped: Mapping[Axis, tuple[Array, Array]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Maximal runs of equal labels: class (-1: not in the space), start and length."""
+
+    label: Array
+    start: Array
+    length: Array
+
+    @classmethod
+    def of(cls, labels: Array) -> _Runs:
+        edges = np.flatnonzero(np.diff(labels)) + 1
+        start = np.concatenate([[0], edges])
+        return cls(labels[start], start, np.diff(np.concatenate([start, [len(labels)]])))
+
+
+def _pieces(label: Array, segment: Array) -> list[tuple[int, int]]:
+    """Cut runs into stretches of distinct classes of one segment: (first, last + 1)."""
+    result, begin = [], 0
+    seen: set[int] = set()
+    names = label.tolist()
+    of = np.where(label >= 0, segment[label], -1).tolist()
+    for k, c in enumerate(names):
+        if k > begin and (c < 0 or c in seen or of[k] != of[k - 1]):
+            result.append((begin, k))
+            begin, seen = k, set()
+        seen.add(c)
+    result.append((begin, len(names)))
+    return result
+
+
+def segments(space: Space) -> Array:
+    """The segment of each class: classes that share every stretch of every axis."""
+    segment = np.zeros(space.size, np.int64)
+    distinct = {v.tobytes(): v for v in space.labels.values()}
+    runs = [_Runs.of(v) for v in distinct.values()]
+    count = 1
+    while True:
+        for r in runs:
+            known: set[bytes] = set()
+            for a, b in _pieces(r.label, segment):
+                inside = np.zeros(space.size, np.int64)
+                inside[r.label[a:b][r.label[a:b] >= 0]] = 1
+                name = inside.tobytes()
+                if name in known or not inside.any() or inside.all():
+                    continue
+                known.add(name)
+                segment = np.unique(segment * 2 + inside, return_inverse=True)[1]
+        if segment.max(initial=0) + 1 == count:
+            return segment
+        count = int(segment.max(initial=0)) + 1
+
+
+def _axis(labels: Array, units: Units, segment: Array, inline: bool) -> tuple[Array, Array]:
+    runs = _Runs.of(labels)
+    source: list[Array] = []
+    unit: list[Array] = []
+    if inline:
+        pieces = [(k, k + 1) for k in range(len(runs.label))]
+    else:
+        pieces = _pieces(runs.label, segment)
+    run_of = np.full(len(segment) + 1, -1)
+    for a, b in pieces:
+        here = np.arange(runs.start[a], runs.start[b - 1] + runs.length[b - 1])
+        source.append(here)
+        unit.append(np.full(len(here), -1))
+        classes = runs.label[a:b]
+        if classes[0] < 0:
+            continue
+        run_of[classes] = np.arange(a, b)
+        which = run_of[units.source]
+        picked = np.flatnonzero(which >= 0)
+        if len(picked):
+            r = which[picked]
+            lengths = runs.length[r]
+            total = int(lengths.sum())
+            offset = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            source.append(np.repeat(runs.start[r], lengths) + offset)
+            unit.append(np.repeat(picked, lengths))
+        run_of[classes] = -1
+    return np.concatenate(source), np.concatenate(unit)
+
+
+def layout(space: Space, units: Units, inline: bool = False) -> Layout:
+    """Place the new units on every axis of a space.
+
+    Args:
+        units: the new units, classes of `space`.
+        inline: copies right after their source instead of at the end of the segment.
+    """
+    segment = segments(space)
+    done: dict[bytes, tuple[Array, Array]] = {}
+    source, unit = {}, {}
+    for axis, labels in space.labels.items():
+        name = labels.tobytes()
+        if name not in done:
+            done[name] = _axis(labels, units, segment, inline)
+        source[axis], unit[axis] = done[name]
+    return Layout(source, unit)

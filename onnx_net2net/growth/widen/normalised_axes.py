@@ -1,0 +1,281 @@
+"""Normalised axes at any width: what stands in the rows beyond whole copies.
+
+A LayerNormalization sees the same mean and a variance scaled by a known factor if the rest of
+its axis holds the mean of the others; an RMS norm if it holds zeros. So every tensor of such
+a stream carries one of two fills, tied through everything that is linear; the norm turns
+means into zeros, and what reads zeros is free. A tensor that would have to hold both (a norm
+behind the residual sum) forbids it.
+
+Source: LEMON (Wang et al. 2023), average expansion; the theorem on LayerNormalization's
+kernel: means pass nothing but sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from onnx_net2net.coupling.closure import Axis, Instance, Space, axis_of
+from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.widen.shares import Padding, Row, Units
+from onnx_net2net.growth.widen.widths import Widths
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.shapes import FLOATS
+from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.table import TABLE
+
+_WHOLE = "only whole multiples of today's width are exact here"
+
+
+class _Ties:
+    """Axes that hold the same fill, and which one they must hold."""
+
+    def __init__(self) -> None:
+        self.parent: dict[Axis, Axis] = {}
+        self.must: dict[Axis, tuple[Row, Node]] = {}
+
+    def root(self, axis: Axis) -> Axis:
+        self.parent.setdefault(axis, axis)
+        while self.parent[axis] != axis:
+            axis = self.parent[axis]
+        return axis
+
+    def tie(self, a: Axis, b: Axis) -> None:
+        a, b = self.root(a), self.root(b)
+        if a == b:
+            return
+        self.parent[b] = a
+        if b in self.must:
+            self.require(a, *self.must.pop(b))
+
+    def require(self, axis: Axis, fill: Row, node: Node) -> None:
+        axis = self.root(axis)
+        known = self.must.setdefault(axis, (fill, node))
+        if known[0] is not fill:
+            raise _ForbiddenError(
+                Refusal(
+                    Reason.NORMALISED, node.name, axis[::2],
+                    f"{node.op} needs {fill.value} rows where {known[1].name} needs "
+                    f"{known[0].value} rows",
+                    _WHOLE,
+                )
+            )  # fmt: skip
+
+    def of(self, axis: Axis) -> Row | None:
+        found = self.must.get(self.root(axis))
+        return found[0] if found else None
+
+
+class _Found:
+    """Padding in the making."""
+
+    def __init__(self) -> None:
+        self.fill: dict[Axis, Row] = {}
+        self.short: list[tuple[int, bool]] = []
+
+
+class _ForbiddenError(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+
+def padding(analysis: Analysis, space: Space, width: int) -> Padding | Refusal:
+    """What fills the rows beyond whole copies, or why only whole multiples will do.
+
+    Args:
+        width: classes and new units.
+    """
+    ties, result = _Ties(), _Found()
+    part = Fraction(width // space.size * space.size, width)
+    try:
+        steps = list(_steps(analysis, space))
+        for step in steps:
+            _tie(analysis, ties, *step)
+        for instance, f in steps:
+            if instance[1] is None:
+                _settle(analysis, ties, result, instance, f)
+        for instance, f in sorted(steps, key=lambda s: -s[0][0]):
+            if instance[1] is not None:
+                _behind(analysis, result, instance, f)
+    except _ForbiddenError as forbidden:
+        return forbidden.refusal
+    for axis, labels in space.labels.items():
+        leaf = analysis.model.leaves.get(axis[0])
+        detail = ""
+        if ties.of(axis) is Row.MEAN and not (len(labels) == space.size == len(np.unique(labels))):
+            detail = "the mean of a part is not that of the whole"
+        elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
+            detail = "its weights are integers"
+        if detail:
+            return Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE)
+    return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
+
+
+def _steps(analysis: Analysis, space: Space) -> Iterator[tuple[Instance, Factor]]:
+    for instance, carried in space.passages.items():
+        for f in carried:
+            yield instance, f
+
+
+def _split(
+    analysis: Analysis, instance: Instance, f: Factor
+) -> tuple[Node, dict[Entry, Axis], dict[Entry, Axis], dict[Entry, Axis]]:
+    """A node, and its axes on a factor: computed inputs, constant inputs, outputs."""
+    node = analysis.model.nodes[instance[0]]
+    axes = {e: axis_of(analysis, instance, e) for e in f.at}
+    computed = {e: a for e, a in axes.items() if e[0] >= 0 and a[1] is None}
+    constant = {e: a for e, a in axes.items() if e[0] >= 0 and a[1] is not None}
+    made = {e: a for e, a in axes.items() if e[0] < 0}
+    return node, computed, constant, made
+
+
+def _tie(analysis: Analysis, ties: _Ties, instance: Instance, f: Factor) -> None:
+    node, computed, constant, made = _split(analysis, instance, f)
+    row, site = TABLE[node.op], analysis.first.site(node)
+    if instance[1] is not None or f.role == "size":
+        return
+    inputs = list(computed.values())
+    if f.role == "mean":
+        if not row.pads or (_means(analysis, node) > 1 and made):
+            raise _forbidden(node, inputs, "averages over it")
+        for axis in inputs:
+            if len(row.pads) == 1:
+                ties.require(axis, Row(next(iter(row.pads))), node)
+        for axis in made.values():
+            ties.require(axis, Row(next(iter(row.pads.values()))), node)
+        return
+    if f.role == "sum":
+        if len(inputs) > 1:  # of two computed tensors: one zero is enough, both are simplest
+            for axis in inputs:
+                ties.require(axis, Row.ZERO, node)
+        return
+    if f.role != "parallel":
+        raise _forbidden(node, inputs, f"takes the {f.role} over it")
+    if not inputs:
+        if not (row.movement or _contracts(analysis, node) or row.passes_mean(set())):
+            raise _forbidden(node, list(made.values()), "is not linear in its weights")
+        return
+    if _centres(analysis, node, set(computed)):
+        ties.require(inputs[0], Row.MEAN, node)
+        for axis in made.values():
+            ties.require(axis, Row.ZERO, node)
+        return
+    slots = {e[0] for e in (*computed, *constant)}
+    mean = row.movement is not None or row.passes_mean(slots)
+    zero = row.movement is not None or row.passes_zero(site, slots, {e[0] for e in constant})
+    if not mean and not zero:
+        raise _forbidden(node, inputs, "is not linear")
+    axes = [*inputs, *made.values()]
+    for axis in axes[1:]:
+        ties.tie(axes[0], axis)
+    if mean != zero:
+        ties.require(axes[0], Row.MEAN if mean else Row.ZERO, node)
+
+
+def _settle(analysis: Analysis, ties: _Ties, result: _Found, instance: Instance, f: Factor) -> None:
+    """What the constants of a node hold, now that it is known what its tensors do."""
+    node, computed, constant, made = _split(analysis, instance, f)
+    row = TABLE[node.op]
+    if f.role == "mean" and computed:
+        fill = ties.of(next(iter(computed.values()))) or Row.ZERO
+        if made:
+            if len([o for o in node.outputs if o]) > 1:
+                raise _forbidden(node, [*made.values()], "gives its statistics away")
+            result.short.append((node.index, True))
+            for entry, axis in constant.items():
+                result.fill[axis] = Row.COPY if entry[0] == row.rescaled else Row.ZERO
+        else:
+            result.short.append((node.index, fill is Row.ZERO))
+        return
+    if f.role == "sum":
+        fill = ties.of(next(iter(computed.values()))) or Row.ZERO if computed else Row.ZERO
+        for axis in constant.values():
+            result.fill[axis] = Row.FREE if fill is Row.ZERO else Row.ZERO
+        return
+    fills = (ties.of(a) for a in made.values())
+    fill = next((f for f in fills if f is not None), Row.ZERO)
+    site = analysis.first.site(node)
+    zero = bool(computed) and row.passes_zero(site, {e[0] for e in computed}, set())
+    for axis in constant.values():  # what multiplies zeros may be what it likes
+        result.fill[axis] = Row.COPY if fill is Row.ZERO and zero else fill
+
+
+def _behind(analysis: Analysis, result: _Found, instance: Instance, f: Factor) -> None:
+    """Carry the fill of a computed constant to what it is computed from."""
+    node = analysis.model.nodes[instance[0]]
+    row, site = TABLE[node.op], analysis.first.site(node)
+    axes = {e: axis_of(analysis, instance, e) for e in f.at}
+    fill = next((result.fill[a] for e, a in axes.items() if e[0] < 0 and a in result.fill), None)
+    slots = {e[0] for e in axes if e[0] >= 0}
+    passes = row.movement is not None or fill in (Row.COPY, Row.FREE, None)
+    passes |= fill is Row.MEAN and row.passes_mean(slots)
+    passes |= fill is Row.ZERO and row.passes_zero(site, slots, set())
+    if not passes:
+        raise _forbidden(node, list(axes.values()), "is not linear")
+    for entry, axis in axes.items():
+        if entry[0] >= 0 and fill is not None:
+            result.fill[axis] = fill
+
+
+def _contracts(analysis: Analysis, node: Node) -> bool:
+    fs = analysis.factors(node)
+    return not isinstance(fs, Refusal) and any(f.role == "sum" for f in fs)
+
+
+def _means(analysis: Analysis, node: Node) -> int:
+    fs = analysis.factors(node)
+    return 0 if isinstance(fs, Refusal) else sum(f.role == "mean" for f in fs)
+
+
+def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
+    """Whether a node takes an axis' own mean off it."""
+    if not TABLE[node.op].subtracts or {e[0] for e in carried} != {0}:
+        return False
+    mean = analysis.model.producer.get(node.inputs[1])
+    if mean is None or mean.inputs[0] != node.inputs[0] or _means(analysis, mean) != 1:
+        return False
+    fs = analysis.factors(mean)
+    assert not isinstance(fs, Refusal)
+    dims = {e[1] for f in fs if f.role == "mean" for e in f.at if e[0] == 0}
+    return dims == {e[1] for e in carried}
+
+
+def _forbidden(node: Node, axes: list[Axis], why: str) -> _ForbiddenError:
+    axis = axes[0][::2] if axes else None
+    return _ForbiddenError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
+
+
+def pads(analysis: Analysis, space: Space) -> Refusal | None:
+    """Why a space that is averaged over grows by whole multiples alone; None if pads do too."""
+    counts = {np.bincount(v[v >= 0], minlength=space.size).tobytes() for v in space.labels.values()}
+    if any(len(np.unique(np.frombuffer(c, np.int64))) > 1 for c in counts):
+        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", _WHOLE)
+    found = padding(analysis, space, space.size + 1)
+    return found if isinstance(found, Refusal) else None
+
+
+def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths:
+    """Widths that pads make possible too, or why there are none."""
+    if not space.uniform:
+        return widths
+    refusal = pads(analysis, space)
+    if refusal is None:
+        return replace(widths, padded=True)
+    at = f"'{refusal.node}': " if refusal.node else ""
+    return replace(widths, why=f"{at}{refusal.detail}; {refusal.hint}")
+
+
+def padded(analysis: Analysis, space: Space, units: Units) -> Units:
+    """Units with what their pads are, if there are any."""
+    if Row.PAD not in units.kind:
+        return units
+    found = padding(analysis, space, space.size + len(units.kind))
+    assert isinstance(found, Padding)
+    return replace(units, padding=found)
+
+
+__all__ = ["beyond_multiples", "padded", "padding", "pads"]

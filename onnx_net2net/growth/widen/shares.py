@@ -1,0 +1,304 @@
+"""Replication maps and shares: which units are new, and how a weight divides among copies.
+
+Everything random comes from raw PCG64 words keyed by (seed, what it is for), scaled by
+powers of two: the same bytes on every machine and numpy version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.typing import Array
+
+SPLITS = ("zero-sum", "even", "one-hot", "uneven")
+
+
+class Row(str, Enum):
+    """What a new row of a grown axis is.
+
+    Twins are free rows of which 2k and 2k + 1 are equal. A pad is a mean or zero row, whichever
+    its tensor needs (see `Padding`).
+    """
+
+    COPY = "copy"
+    ZERO = "zero"
+    FREE = "free"
+    TWIN = "twin"
+    MEAN = "mean"
+    PAD = "pad"
+
+
+@dataclass(frozen=True)
+class Padding:
+    """What stands in the pads of a normalised space.
+
+    `fill`: axis -> MEAN or ZERO rows, for constants also COPY (keeps the copied values) and
+    FREE (it meets zeros only). `parts`: node that averages over the axis -> which part of
+    what it averages counts; the rest are zeros, so that its result is too small.
+    """
+
+    fill: Mapping[Any, Row]
+    parts: Mapping[int, Fraction]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The new units of a space, in the order in which they are appended.
+
+    `source[t]`: the class that unit t copies (for zero and free rows: stands in line with);
+    `kind[t]`: what it is; `padding`: what the pads among them are.
+    """
+
+    source: Array
+    kind: tuple[Row, ...]
+    padding: Padding | None = None
+
+    @classmethod
+    def copies(cls, source: Sequence[int] | Array, kind: Row = Row.COPY) -> Units:
+        """Units that are all of one kind.
+
+        >>> Units.copies([2, 0]).kind
+        (<Row.COPY: 'copy'>, <Row.COPY: 'copy'>)
+        """
+        s = np.asarray(source, np.int64)
+        return cls(s, (kind,) * len(s))
+
+
+def words(count: int, *key: Any) -> Array:
+    """`count` random 64-bit words for a key; equal keys give equal words.
+
+    >>> int(words(1, 0, "conv1")[0]) == int(words(1, 0, "conv1")[0])
+    True
+    """
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    raw = np.random.PCG64(int.from_bytes(digest[:16], "little")).random_raw(count)
+    return np.asarray(raw, np.uint64)
+
+
+def below(limit: int, count: int, *key: Any) -> Array:
+    """`count` integers in [0, limit)."""
+    return ((words(count, *key) >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(
+        np.int64
+    )
+
+
+def permutation(n: int, *key: Any) -> Array:
+    """A random order of n things."""
+    return np.argsort(words(n, *key), kind="stable")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A float format: bits of precision and the exponent of its smallest subnormal."""
+
+    precision: int
+    smallest: int
+
+
+_FORMATS = {
+    "float64": Format(53, -1074),
+    "float32": Format(24, -149),
+    "float16": Format(11, -24),
+    "bfloat16": Format(8, -133),
+}
+
+
+def splittable(dtype: Any) -> bool:
+    """Whether shares of this dtype are supported."""
+    return np.dtype(dtype).name in _FORMATS
+
+
+def _uneven(whole: Array, copies: int, key: tuple[Any, ...]) -> Array:
+    """All but the last share: one positive fraction for each copy and index of the first axis."""
+    shape = (copies, *whole.shape[:1], *[1] * (whole.ndim - 1))
+    raw = words(int(np.prod(shape)), *key, "uneven") >> np.uint64(57)  # 7 bits: no overflow
+    part = np.maximum(raw.astype(np.int64), 16).reshape(shape)
+    return np.sign(whole) * (np.abs(whole) * part[:-1] // part.sum(0))
+
+
+def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
+    """Divide weights so that the shares add up exactly.
+
+    Each share is an integer multiple, at most 2^precision, of the weight's own ulp, so it
+    is representable; the last copy takes the remainder. Zero-sum noise is about half the
+    typical |w| and is cut where a share would not fit. Uneven shares are positive fractions,
+    one for each copy and index of the first axis.
+
+    Args:
+        w: weights, any shape, float16/bfloat16/float32/float64.
+        copies: how many, at least 1.
+        how: one of `SPLITS`.
+        key: what the noise is keyed by.
+
+    Returns:
+        Array of shape (copies, *w.shape) and w's dtype; exact sum over axis 0 equals w.
+
+    >>> s = shares(np.array([0.1, 3.0], np.float32), 3, "zero-sum", 0)
+    >>> [float(x) for x in s.astype(np.float64).sum(0)] == [float(np.float32(0.1)), 3.0]
+    True
+    """
+    form = _FORMATS[np.dtype(w.dtype).name]
+    wide = w.astype(np.float64)
+    finite = np.isfinite(wide)
+    wide = np.where(finite, wide, 0.0)
+    mantissa, exponent = np.frexp(wide)
+    nonzero = wide != 0
+    typical = int(exponent[nonzero].sum() // max(int(nonzero.sum()), 1))
+    exponent = np.where(nonzero, exponent, typical)
+    # Halves, quarters, ... have no more digits than the weight: equal copies stay equal.
+    halvings = copies.bit_length() - 1 if how == "even" and not copies & (copies - 1) else 0
+    ulp = np.maximum(exponent - form.precision - min(halvings, 8), form.smallest)
+    whole = np.ldexp(mantissa, exponent - ulp).astype(np.int64)
+    parts = np.zeros((copies, *w.shape), np.int64)
+    if how == "one-hot":
+        parts[0] = whole
+    elif how == "uneven":
+        parts[:-1] = _uneven(whole, copies, key)
+        parts[-1] = whole - parts[:-1].sum(0)
+    else:
+        parts[:-1] = (2 * whole + copies) // (2 * copies)
+        if how == "zero-sum" and copies > 1 and nonzero.any():
+            room = max((1 << form.precision) // copies - 2, 0)
+            reach = np.minimum(np.ldexp(1.0, np.minimum(typical + 1 - ulp, 60)), room)
+            raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)
+            unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+            parts[:-1] += np.rint(unit * reach).astype(np.int64)
+        parts[-1] = whole - parts[:-1].sum(0)
+    result = np.ldexp(parts.astype(np.float64), ulp).astype(w.dtype)
+    halvings = copies.bit_length() - 1
+    if how == "even" and copies == 1 << halvings:  # equal to the last bit, unless subnormal
+        exact = exponent - form.precision - halvings >= form.smallest
+        result = np.where(exact, np.ldexp(wide, -halvings).astype(w.dtype), result)
+    if not finite.all():  # no share of an infinity adds up with another: the first keeps it
+        result[0] = np.where(finite, result[0], w)
+        result[1:] = np.where(finite, result[1:], np.zeros((), w.dtype))
+    return result
+
+
+def integer_shares(w: Array, copies: int, how: str, offset: int, *key: Any) -> Array:
+    """Divide integer weights above their zero point, exactly.
+
+    Args:
+        offset: the zero point; the shares of w are parts of w - offset, plus offset.
+
+    Returns:
+        Array of shape (copies, *w.shape) and w's dtype, every share within its range.
+
+    >>> s = integer_shares(np.array([100, -7], np.int8), 3, "zero-sum", 0, 0)
+    >>> s.astype(int).sum(0).tolist()
+    [100, -7]
+    """
+    whole = w.astype(np.int64) - offset
+    info = np.iinfo(w.dtype)
+    parts = np.zeros((copies, *w.shape), np.int64)
+    if how == "one-hot":
+        parts[0] = whole
+    elif how == "uneven":
+        parts[:-1] = _uneven(whole, copies, key)
+        parts[-1] = whole - parts[:-1].sum(0)
+    else:
+        parts[:-1] = np.sign(whole) * (np.abs(whole) // copies)
+        room = min(info.max - offset, offset - info.min) // copies - 1
+        reach = min(room, int(np.abs(whole).mean()) if whole.size else 0)
+        if how == "zero-sum" and reach > 0:
+            raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)
+            unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+            parts[:-1] += np.rint(unit * reach).astype(np.int64)
+        parts[-1] = whole - parts[:-1].sum(0)
+    return (parts + offset).astype(w.dtype)
+
+
+def divided(
+    w: Array, source: Array, axis: int, how: str, live: Array | None, offset: int, *key: Any
+) -> Array:
+    """Re-index an axis and divide each entry among the copies of its source.
+
+    Args:
+        w: weights.
+        source: student position -> teacher position.
+        live: student positions that take part (None: all); the others get zeros.
+        offset: what stands for zero in integer weights.
+
+    Returns:
+        The student's weights: summing the copies gives `w` exactly.
+    """
+    flat = np.moveaxis(w, axis, 0)
+    out = flat[source].copy()
+    live = np.ones(len(source), bool) if live is None else live
+    out[~live] = np.asarray(offset, w.dtype)
+    counts = np.bincount(source[live], minlength=flat.shape[0])
+    order = np.argsort(source[live], kind="stable")
+    at = np.flatnonzero(live)[order]
+    start = np.concatenate([[0], np.cumsum(counts)])
+    for r in np.unique(counts[counts > 1]):
+        of = np.flatnonzero(counts == r)
+        positions = at[start[of][:, None] + np.arange(r)]  # [k, r]
+        if w.dtype.kind in "iu":
+            parts = integer_shares(flat[of], int(r), how, offset, *key, int(r))
+        else:
+            parts = shares(flat[of], int(r), how, *key, int(r))
+        for j in range(int(r)):
+            out[positions[:, j]] = parts[j]
+    return np.ascontiguousarray(np.moveaxis(out, 0, axis))
+
+
+def spread(w: Array) -> float:
+    """Standard deviation; of equal numbers their size, of zeros 1/16.
+
+    Eight bits of it, so that no machine's rounding shows.
+    """
+    wide = w.astype(np.float64)
+    wide = wide[np.isfinite(wide)]
+    most = float(np.abs(wide).max(initial=0.0))
+    if not most:
+        return 2.0**-4
+    size = float((wide / most).std()) * most
+    mantissa, exponent = np.frexp(size if size > 2.0**-40 * most else most)
+    return float(np.ldexp(np.rint(mantissa * 256), int(exponent) - 8))
+
+
+def _bell(shape: tuple[int, ...], *key: Any) -> Array:
+    """Numbers of deviation 1, none beyond 3: sums of three uniforms."""
+    raw = words(3 * int(np.prod(shape, dtype=np.int64)), *key).reshape(3, *shape)
+    unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+    return np.asarray(unit[0] + unit[1] + unit[2])
+
+
+def drawn(shape: tuple[int, ...], like: Array, *key: Any) -> Array:
+    """Random weights of the spread and type of `like`; integers are picked among its own."""
+    if like.dtype.kind in "iu":
+        return like.reshape(-1)[below(like.size, int(np.prod(shape)), *key)].reshape(shape)
+    return (_bell(shape, *key) * spread(like)).astype(like.dtype)
+
+
+def jittered(w: Array, like: Array, size: float, *key: Any) -> Array:
+    """Weights with noise of `size` times the standard deviation of `like`.
+
+    Raises:
+        ValueError: they would leave the type's range.
+    """
+    step = _bell(w.shape, *key) * spread(like) * size
+    if w.dtype.kind in "iu":
+        info = np.iinfo(w.dtype)
+        return np.clip(np.rint(w + step), info.min, info.max).astype(w.dtype)
+    with np.errstate(over="ignore"):
+        found = (w.astype(np.float64) + step).astype(w.dtype)
+    if (np.isfinite(w.astype(np.float64)) & ~np.isfinite(found.astype(np.float64))).any():
+        raise ValueError(f"noise {size:g} does not fit the weights' type {w.dtype}; give less")
+    return found
+
+
+def noise(w: Array, *key: Any) -> Array:
+    """Random weights of w's shape, dtype and spread: bell-shaped, sums of four uniforms."""
+    form = np.sqrt(np.mean(np.square(w.astype(np.float64)))) if w.size else 0.0
+    scale = np.ldexp(1.0, int(np.frexp(form)[1]) - 1) if form else 2.0**-4
+    raw = words(4 * w.size, *key).reshape(4, *w.shape)
+    unit = ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0).sum(0)
+    return (unit * scale).astype(w.dtype)

@@ -1,0 +1,307 @@
+"""Net2WiderNet: one step from a model to a wider one that computes the same function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_net2net.coupling.closure import Axis, Space
+from onnx_net2net.coupling.lookup import find, nearest
+from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
+from onnx_net2net.files.patch import Insert, Splice
+from onnx_net2net.growth.record import nominal
+from onnx_net2net.growth.widen.changes import Edits, Growth
+from onnx_net2net.growth.widen.interface import (
+    InterfaceChange,
+    changed,
+    checked,
+    closed,
+    declaration,
+    explained,
+    named,
+    touches,
+    with_tables,
+)
+from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
+from onnx_net2net.growth.widen.planner import grow, grow_woven
+from onnx_net2net.growth.widen.rewrite import Grown, patch_of
+from onnx_net2net.growth.widen.scheme import Scheme
+from onnx_net2net.growth.widen.shares import Row, Units
+from onnx_net2net.growth.widen.widths import Widths, draw, target
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.plans.inspection import layer_space, layer_spaces, space_name, spaces
+
+
+@dataclass(frozen=True)
+class Widened:
+    """One widening: the patch and what it does.
+
+    `width`: the axis' length before and after; `along`: other layers whose output grows
+    too; `readers`: layers whose input grows; `parted`: shared constants that got a copy of
+    their own; `tensors`: constant -> shape before and after; `mapping`: constant -> list
+    of (axis, source, split, shares); `grown`, `units`, `scheme`: how each new array was
+    made; `edits`: what else changes; `together`: of several spaces that grew at once, each
+    with its width before and after.
+    """
+
+    name: str
+    axis: tuple[str, int]
+    width: tuple[int, int]
+    along: tuple[str, ...]
+    readers: tuple[str, ...]
+    uniform: str | None
+    parted: tuple[str, ...]
+    inserted: int
+    tensors: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    mapping: dict[str, list[dict[str, object]]]
+    patch: list[Splice | Insert]
+    grown: list[Grown]
+    units: Units
+    scheme: Scheme
+    edits: Edits
+    preserving: bool = True
+    interface: tuple[InterfaceChange, ...] = ()
+    together: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of the new units."""
+        masked = self.inserted and any(c.kind == "input" for c in self.interface)
+        where = "a constant 0 stands where no weight reads the new positions; they cannot train"
+        return (*self.scheme.warnings, *([f"{where} before it is changed"] if masked else []))
+
+
+def widen_step(
+    analysis: Analysis,
+    *,
+    node: str | None = None,
+    space: str | None = None,
+    width: int | None = None,
+    ratio: float | None = None,
+    multiple_of: int = 1,
+    mapping: str | Sequence[int] = "random",
+    split: str = "zero-sum",
+    seed: int = 0,
+    init: str = "replicate",
+    noise: float = 0.0,
+    rows: Row | None = None,
+    allow_interface: bool = False,
+) -> Widened:
+    """Widen one space of a model.
+
+    Args:
+        node: a layer; `width` is then the length of its output axis.
+        space: a space as `inspect` names it; `width` is then its size.
+        width, ratio: the new width, or at least this times today's.
+        multiple_of: round the width up to a multiple.
+        mapping: `random`, `balanced` or the source of each new unit.
+        split, init, noise: how new units come about, see `Scheme`.
+        rows: another kind of new units than `init` asks for.
+        allow_interface: also what is the model's own input or output.
+
+    Raises:
+        RefusalError: no function-preserving way. AmbiguousError, ValueError: the arguments.
+
+    Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1 and algorithm 1.
+    """
+    if (node is None) == (space is None):
+        raise ValueError("name either a node or a space to widen")
+    if isinstance(mapping, str) and mapping not in ("random", "balanced"):
+        raise ValueError(f"unknown mapping '{mapping}'; choose random, balanced or give a list")
+    scheme = Scheme(split, seed, init, noise)
+    if init != "replicate" and not (isinstance(mapping, str) and mapping == "random"):
+        raise ValueError(f"init '{init}' makes no copies; leave the mapping out")
+    asked = node if node is not None else str(space)
+    analysis = analysis.opened() if allow_interface else analysis
+    found, axis = _space(analysis, node, space)
+    rows = rows or scheme.row
+    outside = touches(analysis, found) if allow_interface else set()
+    if outside:
+        found = with_tables(analysis, found)
+    if "input" in outside:
+        if init not in ("replicate", "fresh") or noise:
+            raise ValueError("zero weights read what is new of an input; leave init and noise out")
+        rows = Row.FREE
+    widths = Widths.of(found, axis if node is not None else None, rows)
+    whole = widths
+    if rows is Row.COPY and not outside:
+        widths = beyond_multiples(analysis, found, widths)
+    wanted = target(widths, width, ratio, multiple_of, asked)
+    _check_memory(analysis, found, wanted / widths.today)
+    units = padded(analysis, found, draw(widths, wanted, mapping, seed, asked, rows))
+    growth = grow(analysis, found, units, scheme)
+    if isinstance(growth, Refusal) and widths.padded and ratio is not None:
+        wanted = target(whole, width, ratio, multiple_of, asked)
+        growth = grow(analysis, found, draw(whole, wanted, mapping, seed, asked, rows), scheme)
+    if outside and isinstance(growth, Refusal):
+        growth = explained(growth)
+    elif isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
+        least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
+        most = wanted if ratio is None else 3 * widths.today
+        tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
+        woven = grow_woven(analysis, found, axis, tried, asked, scheme)
+        growth = woven or growth
+    if isinstance(growth, Growth) and allow_interface:
+        growth = checked(analysis, growth) or growth
+    if isinstance(growth, Refusal):
+        raise RefusalError(growth, f"'{asked}'")
+    return widened(analysis, growth, asked, axis, scheme)
+
+
+def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Space, Axis]:
+    if node is not None:
+        outside = named(analysis, node) if analysis.interface_may_grow else None
+        if outside is not None:
+            return outside
+        refused = None if analysis.interface_may_grow else closed(analysis, node)
+        if refused is not None:
+            raise RefusalError(refused, f"'{node}'")
+        result = layer_space(analysis, find(analysis, node))
+        if isinstance(result, Refusal):
+            refusal = explained(result) if analysis.interface_may_grow else result
+            raise RefusalError(refusal, f"'{node}'")
+        return result
+    own = _part(analysis, str(space))
+    if own is not None:
+        return own
+    known, blocked = spaces(analysis)
+    wanted = {space, _whole_name(analysis, str(space))}
+    for found, axis, nodes in known:
+        if space_name(found, nodes[0]) in wanted:
+            return found, axis
+    for b in blocked:
+        if b.node == space:
+            raise RefusalError(b.refusal, f"'{space}'")
+    names = [space_name(found, nodes[0]) for found, _, nodes in known]
+    like = nearest(str(space), names)
+    hint = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists the spaces"
+    raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
+
+
+def _part(analysis: Analysis, space: str) -> tuple[Space, Axis] | None:
+    """`qkv:heads` as one of the widths of `/attention/qkv/MatMul`, whatever other layers have."""
+    layer, _, part = space.rpartition(":")
+    with suppress(AmbiguousError):
+        result = layer_spaces(analysis, find(analysis, layer)) if layer else None
+        if result is not None and not isinstance(result, Refusal):
+            return next(((s, result[1]) for s in result[0] if s.part == part), None)
+    return None
+
+
+def _whole_name(analysis: Analysis, layer: str) -> str:
+    """`conv1` as `/layer/conv1/Conv`."""
+    with suppress(AmbiguousError):
+        return find(analysis, layer).name
+    return layer
+
+
+def _free_memory() -> float:
+    """Bytes that can be had, page cache included; infinite where the system does not say."""
+    with suppress(OSError), open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024.0
+    return math.inf
+
+
+def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
+    dims: dict[tuple[str, object], int] = {}
+    for tensor, use, _ in space.labels:
+        if tensor in analysis.model.leaves:
+            dims[tensor, use] = dims.get((tensor, use), 0) + 1
+    need = sum(
+        4.0 * math.prod(analysis.model.leaves[tensor].shape) * ratio**count
+        for (tensor, _), count in dims.items()
+    )
+    free = _free_memory()
+    if need > free:
+        raise MemoryError(
+            f"the changed weights would need {need / 2**30:,.4g} GiB, "
+            f"{free / 2**30:,.1f} GiB are free; choose a smaller width"
+        )
+
+
+def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: Scheme) -> Widened:
+    """The patch of a growth, with what a person wants to know about it."""
+    model = analysis.model
+    outputs, readers = [], []
+    for node in analysis.layers():
+        made = analysis.output_axis(node)
+        if made is not None and (made[0], None, made[1]) in growth.space.labels:
+            outputs.append(node.name)
+        carried = growth.space.passages.get((node.index, None), [])
+        if any(f.role == "sum" for f in carried):
+            readers.append(node.name)
+    patch, grown = patch_of(analysis, growth, scheme)
+    interface = changed(analysis, growth)
+    if interface:
+        patch += declaration(analysis, interface)
+    tensors, how = {}, scheme.division
+    mapping: dict[str, list[dict[str, object]]] = {}
+    for (leaf, _), change in growth.constants.items():
+        before = model.leaves[leaf].shape
+        after = tuple(
+            len(change.source[d]) if d in change.source else n for d, n in enumerate(before)
+        )
+        tensors[leaf] = (before, after)
+        mapping[leaf] = [
+            {
+                "axis": d,
+                "source": s.tolist(),
+                "split": how if d in change.split else None,
+                "shares": nominal(change, d, growth.units.kind, how) if d in change.split else None,
+            }
+            for d, s in sorted(change.source.items())
+        ]
+    width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
+    return Widened(
+        name,
+        (axis[0], axis[2]),
+        width,
+        tuple(n for n in outputs),
+        tuple(readers),
+        growth.space.uniform if growth.units.padding is None else None,
+        tuple(sorted(growth.parted)),
+        len(growth.divisions),
+        tensors,
+        mapping,
+        patch,
+        grown,
+        growth.units,
+        scheme,
+        _edits(analysis, growth, grown),
+        scheme.preserving,
+        interface,
+    )
+
+
+def _edits(analysis: Analysis, growth: Growth, grown: Sequence[Grown]) -> Edits:
+    nodes = analysis.model.nodes
+    uses = tuple(
+        tuple(
+            (nodes[use[0]].name, use[1])
+            for (leaf, use), change in growth.constants.items()
+            if leaf == g.source and change.same(g.change)
+        )
+        for g in grown
+    )
+    attributes = tuple(
+        {"node": nodes[k].name, "attribute": name, "before": nodes[k].attr(name), "after": value}
+        for (k, name), value in growth.attributes.items()
+    )
+    literals = []
+    for o in growth.operands:
+        node = nodes[o.instance[0]]
+        said = {"node": node.name, "op": node.op, "after": o.value.tolist()}
+        if o.slot is None:
+            literals.append({**said, "attribute": o.attribute, "before": node.attr(o.attribute)})
+            continue
+        tensor = node.inputs[o.slot] if o.slot < len(node.inputs) else ""
+        before = analysis.first.values.get(tensor)
+        known = None if before is None else np.asarray(before).tolist()
+        literals.append({**said, "slot": o.slot, "before": known})
+    return Edits(uses, attributes, tuple(literals))

@@ -1,0 +1,214 @@
+"""A model with everything that is known about it: index, facts at two sizes, factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import cached_property
+from typing import Any
+
+from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.files.source import Made, Source
+from onnx_net2net.graph.model import Model, Node
+from onnx_net2net.inference.input_sizes import facts_of, inference_of
+from onnx_net2net.inference.partial_values import static_values
+from onnx_net2net.inference.sequence_elements import unfold
+from onnx_net2net.inference.shapes import Facts, Inference
+from onnx_net2net.operators.factors import Entry, Factor, dropped, factors
+from onnx_net2net.operators.families.control import live_ends
+from onnx_net2net.operators.families.sequence import SEQUENCES
+from onnx_net2net.operators.table import TABLE
+from onnx_net2net.typing import Array
+
+_ELSEWHERE = "choose a layer whose channels do not pass through this node"
+
+
+class Analysis:
+    """Answers about one model; computed once, asked often.
+
+    Args:
+        source: the model as read.
+        shapes: input name -> sizes that are known to work, for inputs that declare none.
+    """
+
+    def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        self.source = source
+        # `model` may be shown otherwise below; `stored` is as the file has it
+        self.stored = self.model = source.once(Model, lambda: Model(source.proto))
+        self._shapes = shapes
+        if any(n.bodies or n.op in SEQUENCES for n in self.model.nodes):
+            self.model = Model(source.proto)  # its nodes are shown otherwise below
+        if any(n.bodies for n in self.model.nodes):
+            self._bury()
+        if any(n.op in SEQUENCES for n in self.model.nodes):
+            unfold(self.model, self.facts)
+        self._factors: dict[int, list[Factor] | Refusal] = {}
+        self._dropped: dict[int, Mapping[Entry, Array]] = {}
+        self._cones: dict[tuple[int, int], frozenset[str]] = {}
+        self._kept: dict[str, Any] = {}
+        self.interface_may_grow = False
+
+    def opened(self) -> Analysis:
+        """The same, for a growth that may reach the model's own inputs and outputs."""
+        other = copy(self)
+        other.interface_may_grow, other._kept = True, {}
+        return other
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` finds out about this model, kept; not to be changed."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: Made = self._kept[name]
+        return found
+
+    def _bury(self) -> None:
+        """Mark the bodies that never run, whatever the sizes of the inputs."""
+        owners = [n for n in self.model.nodes if n.bodies]
+        if all(live_ends(n, self.first.values) == n.ends for n in owners):
+            return
+        inputs = {name: self.model.infos[name].type for name in self.model.inputs}
+        values = static_values(self.model, self.inference.run(inputs))
+        for node in owners:
+            node.ends = live_ends(node, values)
+        self.model.index()
+
+    @cached_property
+    def inference(self) -> Inference:
+        """What computes shapes, of the nodes as they are."""
+        return inference_of(self.source, self.stored)
+
+    @cached_property
+    def facts(self) -> tuple[Facts, Facts]:
+        """Shapes and small values at two sizes of the inputs."""
+        return facts_of(self.source, self.stored, self._shapes)
+
+    @property
+    def first(self) -> Facts:
+        """Facts at the first probe."""
+        return self.facts[0]
+
+    def factors(self, node: Node) -> list[Factor] | Refusal:
+        """The node's factors, or why they cannot be told."""
+        if node.index not in self._factors:
+            self._factors[node.index] = self._find(node)
+        return self._factors[node.index]
+
+    def _find(self, node: Node) -> list[Factor] | Refusal:
+        row = TABLE.get(node.op)
+        if row is None:
+            return Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
+        if row.random:
+            detail = f"{node.op} draws at run time, so copies would differ"
+            return Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
+        try:
+            return factors(self.first.site(node))
+        except LookupError as why:
+            if "shape" in str(why):
+                hint = self._shape_hint(node)
+                return Refusal(Reason.UNKNOWN_SHAPE, node.name, None, str(why), hint)
+            runtime = "run time" in str(why)
+            reason = Reason.RUNTIME if runtime else Reason.ACROSS
+            return Refusal(reason, node.name, None, str(why), _ELSEWHERE)
+
+    def _shape_hint(self, node: Node) -> str:
+        """What would make a shape known: an operator's row that is missing, or input sizes."""
+        todo, seen = [node], {node.index}
+        while todo:
+            makers = [self.model.producer.get(t) for t in todo.pop().inputs]
+            for maker in makers:
+                if maker is None or maker.index in seen:
+                    continue
+                seen.add(maker.index)
+                unknown = any(o and self.first.shapes.get(o) is None for o in maker.outputs)
+                if unknown and maker.op not in TABLE:
+                    return f"it lies behind '{maker.name}'; {_to_register(maker)}"
+                todo += [maker] if unknown else []
+        return "give the sizes of the inputs with --shape"
+
+    def dropped(self, node: Node) -> Mapping[Entry, Array]:
+        """Input positions that a data movement leaves out."""
+        if node.index not in self._dropped:
+            try:
+                self._dropped[node.index] = dropped(self.first.site(node))
+            except LookupError:
+                self._dropped[node.index] = {}
+        return self._dropped[node.index]
+
+    def cone(self, tag: tuple[int, int]) -> frozenset[str]:
+        """The constants that one use of a constant is computed from."""
+        if tag not in self._cones:
+            node, slot = tag
+            found, todo = set[str](), [self.model.nodes[node].tensor(slot)]
+            while todo:
+                t = todo.pop()
+                if t in found:
+                    continue
+                found.add(t)
+                if t in self.model.producer:
+                    todo += [i for i in self.model.producer[t].inputs if i]
+            self._cones[tag] = frozenset(found)
+        return self._cones[tag]
+
+    def weights(self, node: Node) -> list[int]:
+        """Input slots that hold weights: constants of rank >= 2 that are contracted or picked."""
+        fs = self.factors(node)
+        if isinstance(fs, Refusal):
+            return []
+        slots = [
+            s
+            for s, t in enumerate(node.inputs)
+            if t in self.model.constant and len(self.first.shapes.get(t) or ()) >= 2
+        ]
+        row = TABLE[node.op]
+        picked = row.movement is not None and row.notation is not None  # a table of embeddings
+        return [
+            s
+            for s in slots
+            if (picked and s == 0)
+            or any(f.role in ("sum", "across") and any(e[0] == s for e in f.at) for f in fs)
+        ]
+
+    def layers(self) -> list[Node]:
+        """Nodes with weights, in running order."""
+        return self._layers
+
+    @cached_property
+    def _layers(self) -> list[Node]:
+        constant = self.model.constant
+        return [
+            n
+            for n in self.model.nodes
+            if any(o and o not in constant for o in n.outputs) and self.weights(n)
+        ]
+
+    def output_axis(self, node: Node) -> tuple[str, int] | None:
+        """The axis of the node's output that its weights make; None if it makes none."""
+        fs = self.factors(node)
+        if isinstance(fs, Refusal):
+            return None
+        slots = self.weights(node)
+        found: list[tuple[bool, int]] = []
+        for f in fs:
+            if f.role in ("parallel", "mean") and any(e[0] in slots for e in f.at):
+                found += [(not f.name.startswith("."), e[1]) for e in f.at if e[0] == -1]
+        return (node.outputs[0], max(found)[1]) if found else None
+
+
+def _to_register(node: Node) -> str:
+    """How to lift the refusal of an operator that has no row."""
+    domain, _, op = node.op.rpartition(".")
+    if domain in ("", "com.microsoft") or domain.startswith("ai.onnx"):
+        return f"a row for {node.op} in onnx_net2net/operators would lift this"
+    return (
+        f"say what {op} does with its axes: --operators FILE with a line like "
+        f"`{node.op}: n c *, c -> n c *`, or register_operator"
+    )
+
+
+def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:
+    """Length of an axis at the first probe."""
+    shape = analysis.first.shapes.get(tensor)
+    return None if shape is None or dim >= len(shape) else shape[dim]
+
+
+__all__ = ["Analysis", "size_of"]

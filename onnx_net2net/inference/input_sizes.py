@@ -1,0 +1,184 @@
+"""Input sizes to look at a model with: two bindings of its symbols, so that what is equal
+at both is static and what differs is computed at run time.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from onnx import TypeProto
+
+from onnx_net2net.errors import ModelError
+from onnx_net2net.files.source import Source
+from onnx_net2net.graph.model import Model
+from onnx_net2net.inference.onnx_inference import tensor_type
+from onnx_net2net.inference.shapes import Facts, Inference
+
+# (batch, other, spatial) sizes: small ones first, larger where windows do not fit
+_LADDERS = (
+    ((2, 8, 64), (1, 8, 64), (2, 16, 224), (1, 16, 224), (1, 1, 256), (1, 32, 640), (1, 80, 3200)),
+    (
+        (3, 12, 96),
+        (1, 12, 96),
+        (3, 24, 288),
+        (1, 24, 288),
+        (2, 2, 320),
+        (1, 48, 512),
+        (1, 96, 4000),
+    ),
+)
+_OPERATIONS: dict[type, Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.floordiv,
+}
+Shapes = Mapping[str, "tuple[int, ...]"]
+
+
+def symbols(model: Model) -> dict[str, tuple[int | str | None, ...] | None]:
+    """Declared shape of each input: sizes, symbol names, None where nothing is said."""
+    declared: dict[str, tuple[int | str | None, ...] | None] = {}
+    for name in model.inputs:
+        t = model.infos[name].type
+        if not t.HasField("tensor_type") or not t.tensor_type.HasField("shape"):
+            declared[name] = None
+            continue
+        declared[name] = tuple(
+            d.dim_value if d.dim_value > 0 else d.dim_param or None for d in t.tensor_type.shape.dim
+        )
+    return declared
+
+
+def _evaluate(expression: str, known: Mapping[str, int]) -> int | None:
+    """Value of `past + seq` and the like; None where a name is missing."""
+
+    def walk(node: ast.AST) -> int:
+        if isinstance(node, ast.Expression):
+            return walk(node.body)
+        if isinstance(node, ast.Name):
+            return known[node.id]
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return node.value
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+            return int(_OPERATIONS[type(node.op)](walk(node.left), walk(node.right)))
+        raise KeyError(expression)
+
+    try:
+        value = walk(ast.parse(expression, mode="eval"))
+    except (KeyError, SyntaxError, ZeroDivisionError, RecursionError):
+        return None
+    return value if value > 0 else None
+
+
+def _bind(
+    declared: Mapping[str, tuple[int | str | None, ...] | None], sizes: tuple[int, int, int]
+) -> dict[str, tuple[int, ...] | None]:
+    batch, other, spatial = sizes
+    known: dict[str, int] = {}
+    bound: dict[str, tuple[int, ...] | None] = {}
+
+    def size(d: int | str | None, axis: int, shape: tuple[int | str | None, ...]) -> int:
+        if isinstance(d, int):
+            return d
+        # an image has channels of few positions first or last; its other axes are spatial
+        image = len(shape) >= 4 or (len(shape) == 3 and isinstance(shape[1], int))
+        last = len(shape) == 4 and isinstance(shape[3], int) and shape[3] <= 4
+        inner = axis in (1, 2) if last else axis >= 2
+        guess = batch if axis == 0 else spatial if image and inner else other
+        if d is None:
+            return guess
+        value = _evaluate(d, known)
+        return known.setdefault(d, guess if value is None else value)
+
+    # plain names first, so that expressions of them can be computed
+    for shape in declared.values():
+        for axis, d in enumerate(shape or ()):
+            if isinstance(d, str) and d.isidentifier():
+                size(d, axis, shape or ())
+    for name, shape in declared.items():
+        bound[name] = (
+            None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
+        )
+    return bound
+
+
+def _attempts(
+    model: Model, inference: Inference, ladder: int, shapes: Shapes
+) -> Iterator[tuple[Facts, dict[str, tuple[int, ...]]]]:
+    declared = symbols(model)
+    for name, shape in shapes.items():
+        declared[name] = _checked(name, tuple(shape), declared)
+    unknown = [n for n, s in declared.items() if s is None and _is_tensor(model, n)]
+    if unknown:
+        raise ModelError(
+            f"input '{unknown[0]}' has no shape; give one with --shape {unknown[0]}=1x3x224x224"
+        )
+    fixed = all(isinstance(d, int) for s in declared.values() for d in s or ())
+    for sizes in _LADDERS[ladder][: 1 if fixed else None]:
+        bound = {n: s for n, s in _bind(declared, sizes).items() if s is not None}
+        types = {n: _type(model, n, bound.get(n)) for n in model.inputs}
+        yield inference.run(types), bound
+
+
+def _checked(
+    name: str, shape: tuple[int, ...], declared: Mapping[str, tuple[int | str | None, ...] | None]
+) -> tuple[int, ...]:
+    """The sizes that the user gives for an input; raises ValueError if it cannot take them."""
+    if name not in declared:
+        raise ValueError(f"no input '{name}'; the inputs are {', '.join(declared)}")
+    said = declared[name]
+    if said is not None and (
+        len(said) != len(shape)
+        or any(isinstance(d, int) and d != n for d, n in zip(said, shape, strict=True))
+    ):
+        takes = "x".join("?" if d is None else str(d) for d in said)
+        raise ValueError(f"input '{name}' is {takes}, not {'x'.join(map(str, shape))}")
+    return shape
+
+
+def _is_tensor(model: Model, name: str) -> bool:
+    return model.infos[name].type.HasField("tensor_type")
+
+
+def _type(model: Model, name: str, shape: tuple[int, ...] | None) -> TypeProto:
+    t = model.infos[name].type
+    return t if shape is None else tensor_type(t.tensor_type.elem_type, shape)
+
+
+def probe(model: Model, inference: Inference, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
+    """Facts at two bindings of the input sizes; the same twice for a static model.
+
+    Args:
+        shapes: input name -> sizes that the user knows to work; the second probe then
+            differs only in the other inputs.
+    """
+    found: list[Facts] = []
+    for ladder in range(2):
+        best: Facts | None = None
+        for facts, _ in _attempts(model, inference, ladder, shapes or {}):
+            if best is None or len(facts.failed) < len(best.failed):
+                best = facts
+            if not best.failed:
+                break
+        assert best is not None
+        found.append(best)
+    if len(found[1].failed) > len(found[0].failed):
+        found[1] = found[0]
+    return found[0], found[1]
+
+
+def inference_of(source: Source, model: Model) -> Inference:
+    """What computes shapes of a model as read; made once."""
+    return source.once(Inference, lambda: Inference(model, source))
+
+
+def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
+    """See `probe`; computed once for a model as read."""
+    given = {n: tuple(s) for n, s in (shapes or {}).items()}
+    how = ("facts", *sorted(given.items()))
+    return source.once(how, lambda: probe(model, inference_of(source, model), given))

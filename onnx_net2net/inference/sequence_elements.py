@@ -1,0 +1,82 @@
+"""Sequences seen as their elements, where every one of these is known by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_net2net.graph.model import Model, Node
+from onnx_net2net.inference.shapes import Facts
+from onnx_net2net.operators.families.sequence import listed, position
+
+_TAKING = frozenset(("SequenceAt", "ConcatFromSequence", "SequenceLength"))
+
+
+def unfold(model: Model, facts: Sequence[Facts]) -> None:
+    """Let nodes read and make the elements of sequences instead of the sequences.
+
+    Only where all readers of a sequence take known elements, or all; the others keep it whole.
+    """
+    held = _held(model, facts)
+    while True:
+        bad = {t for t in held if not all(_may(n, held, facts[0]) for n, _ in model.uses(t))}
+        bad |= {t for t in held if t in model.outputs or t in model.crossings}
+        bad |= {t for t in held if not all(i in held for i in _sequences(model, t, facts[0]))}
+        if not bad:
+            break
+        held = {t: e for t, e in held.items() if t not in bad}
+    if not held:
+        return
+    for f in facts:
+        for t, names in held.items():
+            for name, kind in zip(names, f.elements[t], strict=True):
+                if name not in f.types:
+                    f.put(name, kind)
+    for node in model.nodes:
+        _shown(node, held, facts[0])
+    model.index()
+
+
+def _held(model: Model, facts: Sequence[Facts]) -> dict[str, list[str]]:
+    """Sequence -> the tensors that are its elements, in running order."""
+    held: dict[str, list[str]] = {}
+    for node in model.nodes:
+        if not node.outputs or not node.outputs[0]:
+            continue
+        t = node.outputs[0]
+        counts = {len(f.elements[t]) if t in f.elements else None for f in facts}
+        if len(counts) > 1 or None in counts:
+            continue
+        values = [facts[0].values.get(i) if i else None for i in node.inputs]
+        found = listed(node, [held.get(i) for i in node.inputs], node.inputs, values)
+        if node.op == "SplitToSequence":
+            found = [f"{t}[{k}]" for k in range(len(facts[0].elements[t]))]
+        if found is not None:
+            held[t] = found
+    return held
+
+
+def _sequences(model: Model, tensor: str, facts: Facts) -> list[str]:
+    """The sequences that a sequence is made of."""
+    node = model.producer[tensor]
+    return [i for i in node.inputs if i in facts.elements]
+
+
+def _may(node: Node, held: dict[str, list[str]], facts: Facts) -> bool:
+    """Whether a reader of a sequence can do with its elements."""
+    if node.op in _TAKING:
+        return node.op != "SequenceAt" or facts.values.get(node.inputs[1]) is not None
+    return bool(node.outputs) and node.outputs[0] in held
+
+
+def _shown(node: Node, held: dict[str, list[str]], facts: Facts) -> None:
+    if node.op == "SplitToSequence" and node.outputs[0] in held:
+        node.outputs = tuple(held[node.outputs[0]])
+    elif node.outputs and node.outputs[0] in held:  # its elements are made elsewhere
+        node.inputs, node.outputs = (), ()
+    elif node.inputs and node.inputs[0] in held and node.op in _TAKING:
+        inside = held[node.inputs[0]]
+        if node.op == "SequenceAt":
+            values = [None, facts.values[node.inputs[1]]]
+            at = position(values, 1, len(inside)) or 0
+            inside = [inside[at]]
+        node.inputs = (*inside, *node.inputs[1:]) if node.op != "SequenceLength" else ()

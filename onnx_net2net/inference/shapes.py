@@ -1,0 +1,348 @@
+"""A shape, and where small and known a value, for every tensor, without reading weights.
+
+One pass in running order: a node whose inputs are all known and small is computed with
+numpy, the others go through onnx's own inference of that operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto
+
+from onnx_net2net.files.source import Source
+from onnx_net2net.graph.model import Leaf, Model, Node
+from onnx_net2net.inference.onnx_inference import (
+    Operand,
+    inferred,
+    schema_of,
+    shape_of,
+    tensor_type,
+)
+from onnx_net2net.operators.factors import result_shape
+from onnx_net2net.operators.families.control import bound, common, joined, passed, results
+from onnx_net2net.operators.families.sequence import SEQUENCES, elements, taken
+from onnx_net2net.operators.notation import REGISTERED, shapes
+from onnx_net2net.operators.spec import Rule, Site
+from onnx_net2net.operators.table import TABLE
+from onnx_net2net.typing import Array, Shape
+
+_MAX_INTS = 1 << 16
+_MAX_FLOATS = 64
+FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+_NO_RULE = Rule()
+
+
+@dataclass
+class Facts:
+    """What holds at one set of input sizes. `failed`: nodes that onnx's inference rejects;
+    `elements`: of sequences of which every element is known."""
+
+    types: dict[str, TypeProto] = field(default_factory=dict)
+    shapes: dict[str, Shape | None] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    elements: dict[str, list[TypeProto]] = field(default_factory=dict)
+
+    def put(self, tensor: str, kind: TypeProto) -> None:
+        """Say what a tensor is."""
+        self.types[tensor], self.shapes[tensor] = kind, shape_of(kind)
+
+    def site(self, node: Node) -> Site:
+        """The node with its shapes and values."""
+        return Site(
+            node,
+            tuple(self.shapes.get(t) if t else None for t in node.reads),
+            tuple(self.shapes.get(t) if t else None for t in node.makes),
+            tuple(self.values.get(t) if t else None for t in node.reads),
+        )
+
+    def dtype(self, tensor: str) -> int:
+        """ONNX element type; 0 where unknown or not a tensor."""
+        t = self.types.get(tensor)
+        return t.tensor_type.elem_type if t is not None else 0
+
+
+def leaf_value(leaf: Leaf, source: Source) -> Array | None:
+    """The constant where it is small: integers, booleans, few floats."""
+    if leaf.literal is not None:
+        dtype = np.int64 if leaf.dtype == TensorProto.INT64 else np.float32
+        return np.asarray(leaf.literal, dtype)
+    if leaf.tensor is None or leaf.dtype in (TensorProto.STRING, TensorProto.UNDEFINED):
+        return None
+    count = math.prod(leaf.shape)
+    if count > (_MAX_FLOATS if leaf.dtype in FLOATS else _MAX_INTS):
+        return None
+    return source.array(leaf.tensor)
+
+
+class Inference:
+    """Computes shapes and values; `step` is reused to follow a student's changed values."""
+
+    def __init__(self, model: Model, source: Source) -> None:
+        self.model = model
+        self._opsets = tuple(sorted(model.opsets.items()))
+        leaves = model.leaves.items()
+        self._leaf_types = {n: tensor_type(f.dtype, f.shape) for n, f in leaves}
+        self.leaf_values = {n: leaf_value(f, source) for n, f in leaves}
+
+    def run(self, inputs: Mapping[str, TypeProto]) -> Facts:
+        """Facts at the given input types.
+
+        Args:
+            inputs: main graph input -> its type with every dimension bound.
+        """
+        values = {n: v for n, v in self.leaf_values.items() if v is not None}
+        shapes: dict[str, Shape | None] = {n: f.shape for n, f in self.model.leaves.items()}
+        facts = Facts(dict(self._leaf_types), shapes, values)
+        for name, t in inputs.items():
+            facts.types[name], facts.shapes[name] = t, shape_of(t)
+        given: set[str] = set()
+        for node in self.model.nodes:
+            self._bind(node.scope, facts, given)
+            if node.bodies:
+                self._settle(node, facts, given)
+            self.step(node, facts)
+        return facts
+
+    def _bind(self, scope: str, facts: Facts, done: set[str]) -> None:
+        """Give the formal inputs of a body what its owner gives them, outer bodies first."""
+        for s in reversed([s for s in self.model.within(scope) if s not in done]):
+            done.add(s)
+            owner = self.model.owners[s]
+            for name, t in bound(owner, facts.types, self.model.infos).items():
+                facts.types[name], facts.shapes[name] = t, shape_of(t)
+
+    def _settle(self, owner: Node, facts: Facts, done: set[str]) -> None:
+        """Go round until a body hands on the sizes it was given: what changes is not known."""
+        for s in owner.bodies.values():
+            self._bind(s, facts, done)
+        inside = [n for n in self.model.nodes[: owner.index] if self._stands_in(n, owner)]
+        while True:
+            changed = joined(owner, facts.types)
+            if not changed:
+                return
+            for name, t in changed.items():
+                facts.types[name], facts.shapes[name] = t, shape_of(t)
+            names = {n.name for n in inside}
+            facts.failed = [f for f in facts.failed if f.split(": ", 1)[0] not in names]
+            for n in inside:
+                for o in n.outputs:
+                    facts.values.pop(o, None)
+                    facts.elements.pop(o, None)
+                done.difference_update(n.bodies.values())
+            for n in inside:
+                self._bind(n.scope, facts, done)
+                if n.bodies:
+                    self._settle(n, facts, done)
+                self.step(n, facts)
+
+    def _stands_in(self, node: Node, owner: Node) -> bool:
+        return any(self.model.owners[s] is owner for s in self.model.within(node.scope))
+
+    def step(self, node: Node, facts: Facts) -> None:
+        """Fill in the outputs of one node from its inputs."""
+        row = TABLE.get(node.op, _NO_RULE)
+        if self._fold(node, row, facts):
+            return
+        if node.bodies:
+            for name, t in results(node, facts.types, facts.values, self.model.infos).items():
+                facts.types[name], facts.shapes[name] = t, shape_of(t)
+            facts.values |= passed(node, facts.values)
+            return
+        if facts.elements or node.op in SEQUENCES:
+            self._elements(node, facts)
+        declared = self.model.infos
+        types = self._infer(node, row, facts)
+        for k, name in enumerate(node.outputs):
+            if not name:
+                continue
+            found = types.get(node.proto.output[k])
+            if found is None or not found.WhichOneof("value"):
+                found = _unbound(declared[name].type) if name in declared else TypeProto()
+            if name in facts.elements:
+                found = _sequence(facts.elements[name], found)
+            elif k == 0 and facts.elements:
+                found = self._taken(node, facts) or found
+            facts.types[name], facts.shapes[name] = found, shape_of(found)
+
+    def _elements(self, node: Node, facts: Facts) -> None:
+        """What the sequence that a node makes holds, where that is known."""
+        name = node.outputs[0] if node.outputs else ""
+        found = elements(node, *_operands(node, facts)) if name else None
+        if found is None:
+            facts.elements.pop(name, None)
+        else:
+            facts.elements[name] = found
+
+    def _taken(self, node: Node, facts: Facts) -> TypeProto | None:
+        return taken(node, *_operands(node, facts))
+
+    def _infer(self, node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
+        if row.custom:
+            return _registered(node, facts, self.model.infos)
+        proto, schema = self._asking(node, row)
+        if schema is None:
+            return _from_notation(node, row, facts)
+        operands: list[Operand | None] = []
+        for t in node.inputs[: len(proto.input)]:
+            v = facts.values.get(t)
+            taken = v is not None and v.size <= 4096 and v.dtype != object
+            known = facts.types.get(t) or TypeProto()
+            operands.append((known, v if taken else None) if t else None)
+        signature = node.signature if proto is node.proto else ""
+        found = self._asked(schema, proto, operands, signature)
+        if row.like and isinstance(found, str):  # operands that its twin takes as floats only
+            floats = TensorProto.FLOAT
+            operands = [o and (tensor_type(floats, shape_of(o[0])), o[1]) for o in operands]
+            found = self._asked(schema, proto, operands, signature)
+        if isinstance(found, str):
+            facts.failed.append(f"{node.name}: {found}")
+            return {}
+        if row.like:
+            kept = facts.dtype(node.inputs[0])
+            found = {o: tensor_type(kept, shape_of(t)) for o, t in found.items()}
+        first = found.get(proto.output[0]) if proto.output else None
+        kind = first.WhichOneof("value") if first is not None else None
+        if first is None or kind is None or (kind == "tensor_type" and shape_of(first) is None):
+            shaped = _from_notation(node, row, facts)
+            for name, t in shaped.items():
+                if name in found and found[name].tensor_type.elem_type:
+                    shaped[name] = tensor_type(found[name].tensor_type.elem_type, shape_of(t))
+            return found | shaped
+        return found
+
+    def _asking(self, node: Node, row: Rule) -> tuple[onnx.NodeProto, Any]:
+        """What onnx is asked about, the node or one that it is like; no schema: nothing."""
+        domain, _, op = node.op.rpartition(".")
+        if row.like:
+            domain, op = "", row.like
+        version = self.model.opsets.get(domain, onnx.defs.onnx_opset_version())
+        if node.called:  # a function says itself what it is written in
+            version = node.version
+        schema = schema_of(op, version, domain)
+        if schema is None or not row.like:
+            return node.proto, schema
+        proto = onnx.NodeProto()
+        proto.CopyFrom(node.proto)
+        proto.op_type, proto.domain = op, domain
+        known = [a for a in proto.attribute if a.name in schema.attributes]
+        del proto.attribute[:]
+        proto.attribute.extend(known)
+        del proto.input[len(schema.inputs) :]
+        return proto, schema
+
+    def _asked(
+        self, schema: Any, proto: onnx.NodeProto, operands: list[Operand | None], signature: Any
+    ) -> dict[str, TypeProto] | str:
+        ir_version = self.model.proto.ir_version
+        return inferred(
+            schema, proto, operands, signature=signature, opsets=self._opsets,
+            ir_version=ir_version,
+        )  # fmt: skip
+
+    def _fold(self, node: Node, row: Rule, facts: Facts) -> bool:
+        if row.fold is None:
+            return False
+        args: list[Any] = []
+        for t in node.inputs:
+            v = facts.values.get(t) if t else None
+            if t and v is None:
+                if not row.sized:
+                    return False
+                v = _sized(facts.shapes.get(t))
+                if v is None:
+                    return False
+            args.append(v)
+        try:
+            with np.errstate(all="ignore"):
+                found = [np.asarray(r) for r in row.fold(node, args)]
+        except Exception:  # a shape that does not fit: onnx's inference will say so
+            return False
+        if any(r.size > (_MAX_INTS if r.dtype.kind in "iub" else 4096) for r in found):
+            return False
+        for name, r in zip(node.outputs, found, strict=False):
+            if name:
+                facts.values[name] = r
+                dtype = onnx.helper.np_dtype_to_tensor_dtype(r.dtype)
+                facts.types[name] = tensor_type(dtype, r.shape)
+                facts.shapes[name] = r.shape
+        return True
+
+
+def _operands(node: Node, facts: Facts) -> tuple[list[TypeProto], list[Any], list[Any]]:
+    """Types and values of a node's inputs, and what those hold that are sequences."""
+    return (
+        [facts.types.get(t) or TypeProto() for t in node.inputs],
+        [facts.values.get(t) for t in node.inputs],
+        [facts.elements.get(t) for t in node.inputs],
+    )
+
+
+def _sequence(elements: list[TypeProto], inferred: TypeProto) -> TypeProto:
+    """A sequence of known elements: the type that these have in common."""
+    if not elements:
+        return inferred
+    made = TypeProto()
+    made.sequence_type.elem_type.CopyFrom(common(elements))
+    return made
+
+
+def _sized(shape: Shape | None) -> Array | None:
+    """An array that has the shape and no memory, for operators that read only sizes."""
+    if shape is None or any(d is None for d in shape):
+        return None
+    return np.broadcast_to(np.int8(0), tuple(d or 0 for d in shape))
+
+
+def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
+    """For operators that onnx cannot infer: the shapes that the row's notation gives."""
+    site, found = facts.site(node), dict[str, TypeProto]()
+    for k, name in enumerate(node.proto.output):
+        slot = row.typed.get(k, 0)
+        kind = facts.types.get(node.inputs[slot]) if slot < len(node.inputs) else None
+        try:
+            shape = result_shape(row, site, k) if name and kind is not None else None
+        except LookupError:
+            continue
+        if shape is not None and kind is not None:
+            found[name] = tensor_type(kind.tensor_type.elem_type, shape)
+    return found
+
+
+def _registered(
+    node: Node, facts: Facts, declared: Mapping[str, onnx.ValueInfoProto]
+) -> dict[str, TypeProto]:
+    """For operators of a user's: what the file declares, and the notation for what it leaves."""
+    first = facts.types.get(node.inputs[0]) if node.inputs else None
+    try:
+        told = shapes(REGISTERED[node.op], facts.site(node))
+    except LookupError:
+        told = []
+    found = {}
+    for k, name in enumerate(node.outputs):
+        shape = told[k] if k < len(told) else None
+        dtype = first.tensor_type.elem_type if first is not None else 0
+        said = declared[name].type if name in declared else TypeProto()
+        if said.HasField("tensor_type"):
+            dtype = said.tensor_type.elem_type or dtype
+            sizes = shape_of(said)
+            if sizes is not None and (shape is None or len(shape) != len(sizes)):
+                shape = sizes
+            elif sizes is not None and shape is not None:
+                shape = tuple(b if a is None else a for a, b in zip(sizes, shape, strict=True))
+        if name and (shape is not None or said.WhichOneof("value")):
+            found[node.proto.output[k]] = tensor_type(dtype, shape)
+    return found
+
+
+def _unbound(t: TypeProto) -> TypeProto:
+    """A declared type with its symbols dropped: they may be bound to other sizes here."""
+    if not t.HasField("tensor_type"):
+        return t
+    return tensor_type(t.tensor_type.elem_type, shape_of(t))

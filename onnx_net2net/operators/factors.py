@@ -1,0 +1,399 @@
+"""Factors: the indices that a node shares between axes, read off its row of the table.
+
+A notation gives one factor per name; a data movement gives one per connected component
+structure of "which input position reaches which output position".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, Rule, Site
+from onnx_net2net.operators.table import TABLE
+from onnx_net2net.typing import Array, Shape
+
+Entry = tuple[int, int]
+"""(slot, dimension): slots 0, 1, ... are inputs, -1, -2, ... outputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """An index shared by axes; `at[entry][position]` is its value there, -1 where it has none.
+
+    `role`: parallel, sum, mean, max, size or across. `inner`: how far inside a product its
+    name stands (larger is further in); the innermost is what grows by default.
+    """
+
+    name: str
+    size: int
+    role: str
+    at: Mapping[Entry, Array]
+    inner: int = 0
+
+    @property
+    def averaged(self) -> bool:
+        """Whether copies must be equally many."""
+        return self.role == "mean"
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """A notation's operands and results; each axis is a tuple-like word, products joined by `.`.
+
+    >>> parse("n (g i) *, (g o) -> n *")
+    ((('n', 'g i', '*'), ('g o',)), (('n', '*'),))
+    >>> parse("(h d + h v) -> h")
+    ((('h d + h v',),), (('h',),))
+    """
+    left, _, right = text.partition("->")
+    return _side(left), _side(right)
+
+
+def _side(text: str) -> tuple[tuple[str, ...], ...]:
+    if not text.strip():
+        return ()
+    operands = []
+    for part in text.split(","):
+        axes: list[str] = []
+        open_ = False
+        for word in part.replace("(", " ( ").replace(")", " ) ").split():
+            if word == "(":
+                open_ = True
+                axes.append("")
+            elif word == ")":
+                open_ = False
+            elif open_:
+                axes[-1] = f"{axes[-1]} {word}".strip()
+            else:
+                axes.append(word)
+        operands.append(tuple(axes))
+    return tuple(operands)
+
+
+def _terms(word: str) -> list[list[str]]:
+    """The products that lie end to end along an axis, each the list of its names."""
+    return [term.split() for term in word.split(" + ")]
+
+
+def _names(word: str) -> list[str]:
+    return [name for term in _terms(word) for name in term]
+
+
+def _length(word: str, sizes: Mapping[str, int]) -> int | None:
+    """How long an axis is; None where a name's size is open."""
+    if any(n not in sizes for n in _names(word)):
+        return None
+    return sum(math.prod(sizes[n] for n in term) for term in _terms(word))
+
+
+def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
+    """One word per dimension: `...` numbered from the right, `*` and `~` from the left."""
+    for stretch in ("...", "*", "~"):
+        if stretch in axes:
+            k = axes.index(stretch)
+            count = rank - (len(axes) - 1)
+            if count < 0:
+                raise LookupError(f"rank {rank} is too small")
+            if stretch == "...":
+                middle = [f".{count - 1 - j}" for j in range(count)]
+            else:
+                middle = [f"{stretch}{j}" for j in range(count)]
+            return [*axes[:k], *middle, *axes[k + 1 :]]
+    if rank > len(axes):
+        raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
+    return list(axes[len(axes) - rank :])
+
+
+def _role(name: str, roles: Mapping[str, str], inputs: int, in_output: bool) -> str:
+    stem = name[0] if name[0] in ".*~" else name.rstrip("0123456789")
+    if stem == "~":
+        return "size"
+    if stem in roles:
+        return roles[stem]
+    if in_output:
+        return "parallel"
+    return "sum" if inputs > 1 else "across"
+
+
+def _notated(row: Rule, site: Site) -> list[Factor]:
+    assert row.notation is not None
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    operands, results = parse(text)
+    here = [slot for slot in range(len(operands)) if site.has(slot)]
+    here += [-1 - k for k in range(min(len(results), len(site.outs))) if site.node.outputs[k]]
+    shapes: list[tuple[int, Shape]] = []
+    for slot in here:
+        shape = site.shapes[slot] if slot >= 0 else site.outs[-1 - slot]
+        if shape is None:
+            raise LookupError(f"the shape of operand {slot} of '{site.node.name}' is unknown")
+        shapes.append((slot, shape))
+    sizes = row.sizes(site) if row.sizes else {}
+    return [*_shared(text, tuple(row.roles.items()), tuple(sizes.items()), tuple(shapes))]
+
+
+@lru_cache(maxsize=512)
+def _shared(
+    text: str, roled: tuple[tuple[str, str], ...], given: tuple[tuple[str, int], ...],
+    shapes: tuple[tuple[int, Shape], ...],
+) -> tuple[Factor, ...]:  # fmt: skip
+    """The factors of all nodes that have this notation and these shapes."""
+    operands, results = parse(text)
+    roles, sizes = dict(roled), dict(given)
+    words: dict[Entry, str] = {}
+    dims: dict[Entry, int | None] = {}
+    for slot, shape in shapes:
+        axes = operands[slot] if slot >= 0 else results[-1 - slot]
+        for k, word in enumerate(_aligned(axes, len(shape))):
+            if word.startswith("~"):  # every operand has its own
+                word = f"{word}@{slot}"
+            if word != "1" and not (word.startswith("*") and "*" not in roles):
+                words[slot, k], dims[slot, k] = word, shape[k]
+    _solve(words, dims, sizes)
+    found = []
+    for name in dict.fromkeys(n for w in words.values() for n in _names(w)):
+        size = sizes.get(name)
+        if size is None:
+            continue
+        at = {}
+        inner, whole = 0, True
+        for entry, word in words.items():
+            terms = [t for t in _terms(word) if name in t]
+            if not terms:
+                continue
+            labels = _labels(word, name, sizes, dims[entry])
+            if labels is not None:
+                labels.flags.writeable = False
+                at[entry] = labels
+                inner = max(inner, *(t.index(name) for t in terms))
+            elif dims[entry] is None and name[0] != "~":
+                whole = False  # it may be there or broadcast
+            elif " " in word and (dims[entry] != 1 or _length(word, sizes) in (None, 1)):
+                whole = False  # it cannot grow there, so nowhere
+        inputs = sum(slot >= 0 for slot, _ in at)
+        in_output = any(slot < 0 and name in _names(w) for (slot, _), w in words.items())
+        if at:
+            role = _role(name, roles, inputs, in_output) if whole else "across"
+            found.append(Factor(name, size, role, at, inner))
+    return tuple(found)
+
+
+def misfit(row: Rule, site: Site) -> str:
+    """Two sizes of one index that no broadcast reconciles, in words; "" if all fit.
+
+    Raises:
+        LookupError: a shape that is not known, or of a rank that the notation does not take.
+    """
+    if row.notation is None:
+        return ""
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    sizes = row.sizes(site) if row.sizes else {}
+    shapes = tuple(s if site.has(slot) else None for slot, s in enumerate(site.shapes))
+    return _misfit(text, tuple(sizes.items()), shapes)
+
+
+@lru_cache(maxsize=1024)
+def _misfit(text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape | None, ...]) -> str:
+    known = dict(sizes)
+    products: list[tuple[int, str, int]] = []
+    ranks: dict[int, int] = {}
+    for slot, axes in enumerate(parse(text)[0]):
+        shape = shapes[slot] if slot < len(shapes) else None
+        if shape is None:
+            continue
+        if axes and axes[-1] == "*":  # a kernel has as many spatial axes as the image
+            rank = ranks.setdefault(len(axes), len(shape))
+            if rank != len(shape):
+                return f"operand {slot} has {len(shape)} axes where {rank} are expected"
+        for word, d in zip(_aligned(axes, len(shape)), shape, strict=True):
+            if " " in word:
+                products += [(slot, word, d)] if d else []
+            elif d not in (None, 1) and word[0] not in "*~1" and known.setdefault(word, d) != d:
+                return f"operand {slot} has {d} where {known[word]} is expected"
+    for slot, word, d in products:
+        wanted = _length(word, known)
+        if wanted is not None and d not in (1, wanted):
+            return f"operand {slot} has {d} where {wanted} is expected"
+    return ""
+
+
+def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
+    """An output's shape where the notation says it; None where `*` or sizes are open."""
+    if row.notation is None:
+        return None
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    operands, results = parse(text)
+    if result >= len(results):
+        return None
+    wanted = results[result]
+    words: dict[Entry, str] = {}
+    dims: dict[Entry, int | None] = {}
+    for slot, axes in enumerate(operands):
+        if not site.has(slot):
+            continue
+        shape = site.dims(slot)
+        if axes == wanted and "*" in axes:
+            return shape
+        for k, word in enumerate(_aligned(axes, len(shape))):
+            words[slot, k], dims[slot, k] = word, shape[k]
+    sizes = dict(row.sizes(site)) if row.sizes else {}
+    _solve(words, dims, sizes)
+    stretch = sorted((w for w in sizes if w.startswith(".")), key=lambda w: -int(w[1:]))
+    found: list[int | None] = []
+    for word in wanted:
+        for w in stretch if word == "..." else [word]:
+            found.append(1 if w == "1" else _length(w, sizes))
+    return None if "*" in wanted else tuple(found)
+
+
+def _solve(
+    words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]
+) -> None:
+    """Sizes of all names: single names take the largest dimension (1 broadcasts)."""
+    for entry, word in words.items():
+        d = dims[entry]
+        if " " not in word and d is not None:
+            sizes[word] = max(sizes.get(word, d), d)
+    for _ in range(2):
+        for entry, word in words.items():
+            names, d = word.split(), dims[entry]
+            missing = [n for n in names if n not in sizes]
+            if len(names) > 1 and "+" not in names and len(missing) == 1 and d is not None:
+                known = int(np.prod([sizes[n] for n in names if n in sizes]))
+                if known and d % known == 0:
+                    sizes[missing[0]] = d // known
+
+
+def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
+    """The factor's index at each position of an axis; None where the axis broadcasts it."""
+    if d is None or _length(word, sizes) is None:
+        return None
+    terms = _terms(word)
+    if terms == [[name]]:
+        return np.arange(d) if d == sizes[name] else None
+    if _length(word, sizes) != d:
+        return None
+    # a factor of one position is not an index, unless the whole axis has one
+    if sizes[name] == 1 and not (d == 1 and name == terms[0][-1]):
+        return None
+    return np.concatenate([_term_labels(term, name, sizes) for term in terms])
+
+
+def _term_labels(term: list[str], name: str, sizes: Mapping[str, int]) -> Array:
+    count = math.prod(sizes[n] for n in term)
+    if name not in term:
+        return np.full(count, -1)
+    inside = math.prod(sizes[n] for n in term[term.index(name) + 1 :])
+    return (np.arange(count) // inside) % sizes[name]
+
+
+def _components(rows: Array, columns: Array, n: int, m: int) -> tuple[int, Array, Array]:
+    """Connected components of a relation given as pairs; unrelated positions get -1."""
+    pairs = np.unique(rows.astype(np.int64) * m + columns)
+    r, c = pairs // m, pairs % m
+    left, right = np.full(n, n), np.full(m, n)
+    left[r] = r
+    while True:
+        np.minimum.at(right, c, left[r])
+        new = left.copy()
+        np.minimum.at(new, r, right[c])
+        if (new == left).all():
+            break
+        left = new
+    roots = np.unique(left[left < n])
+    index = np.full(n + 1, -1)
+    index[roots] = np.arange(len(roots))
+    return len(roots), index[left], index[right]
+
+
+def _moved(block: Block, site: Site) -> Iterator[Factor]:
+    ins = [site.dims(slot)[k] for slot, k in block.ins]
+    outs = [site.out_dims(slot)[k] for slot, k in block.outs]
+    if any(d is None for d in (*ins, *outs)):
+        return
+    name = ",".join(f"{s}.{k}" for s, k in block.outs) or "picked"
+    if block.aligned:
+        at = {e: np.arange(len(block.table)) for e in block.ins}
+        at |= {(-1 - s, k): np.arange(len(block.table)) for s, k in block.outs}
+        yield Factor(name, len(block.table), "parallel", at)
+        return
+    table = block.table.reshape(-1)
+    if len(block.outs) == 1:
+        made = np.flatnonzero(table == MADE)
+        if len(made):
+            labels = np.full(len(table), -1)
+            labels[made] = np.arange(len(made))
+            s, k = block.outs[0]
+            yield Factor(f"{name} made", len(made), "parallel", {(-1 - s, k): labels})
+    if not block.ins:
+        return
+    live = table >= 0
+    source = np.unravel_index(table[live], [d or 1 for d in ins])
+    if not block.outs:  # one position picked: the axis ends here, any copies will do
+        labels = np.full(ins[0] or 1, -1)
+        labels[source[0]] = 0
+        yield Factor(name, 1, "size", {block.ins[0]: labels})
+        return
+    target = np.unravel_index(np.flatnonzero(live), [d or 1 for d in outs])
+    for i, (entry, n) in enumerate(zip(block.ins, ins, strict=True)):
+        for o, ((s, k), m) in enumerate(zip(block.outs, outs, strict=True)):
+            count, left, right = _components(source[i], target[o], n or 1, m or 1)
+            if count > 1 or (n == m == 1) or (count == 1 and len(ins) == len(outs) == 1 == n):
+                yield Factor(
+                    f"{name} {i}:{o}", count, "parallel", {entry: left, (-1 - s, k): right}
+                )
+
+
+def dropped(site: Site) -> Mapping[Entry, Array]:
+    """Positions of each input axis that a movement leaves out: they end here."""
+    row = TABLE.get(site.node.op)
+    if row is None or row.movement is None:
+        return {}
+    reached: dict[Entry, Array] = {}
+    for block in row.movement(site):
+        if block.aligned or len(block.ins) != 1:
+            continue
+        (entry,) = block.ins
+        mask = reached.setdefault(entry, np.zeros(site.dims(entry[0])[entry[1]] or 0, bool))
+        mask[block.table[block.table >= 0]] = True
+    return {e: ~m for e, m in reached.items() if not m.all()}
+
+
+def factors(site: Site) -> list[Factor]:
+    """All factors of a node.
+
+    Raises:
+        KeyError: the operator has no row.
+        LookupError: something that the row needs is known only at run time.
+    """
+    row = TABLE[site.node.op]
+    if row.movement is not None:
+        try:
+            return [f for block in row.movement(site) for f in _moved(block, site)]
+        except LookupError:
+            if row.notation is None:
+                raise
+    if row.ties is not None:
+        return [f for group in row.ties(site) for f in _tied(group, site)]
+    if row.notation is None:
+        return []
+    return _notated(row, site)
+
+
+def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
+    """Axes that are one; where their sizes differ it may not grow."""
+    sizes = {e: site.axis(e) for e in group}
+    name = ",".join(f"{s}.{k}" for s, k in group)
+    known = {e: np.arange(d) for e, d in sizes.items() if d is not None}
+    if len(known) == len(group) and len(set(sizes.values())) == 1:
+        yield Factor(name, next(iter(sizes.values())) or 0, "parallel", known)
+        return
+    for e, labels in known.items():
+        yield Factor(name, len(labels), "across", {e: labels})
+
+
+__all__ = ["ELSEWHERE", "MADE", "Entry", "Factor", "dropped", "factors", "parse"]

@@ -1,0 +1,125 @@
+"""Operators with weights: convolutions, matrix products, Einsum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx_net2net.operators.spec import Operands, Site, rule
+
+
+def _groups(site: Site) -> Mapping[str, int]:
+    return {"g": int(site.attr("group", 1))}
+
+
+def _activated(site: Site, needs: Operands) -> Operands | None:
+    return needs if site.attr("activation", "") in ("", "Relu", "LeakyRelu", "Tanh") else None
+
+
+_CONV = "n (g i) *, (g o) i *, (g o) -> n (g o) *"
+
+rule("Conv", notation=_CONV, sizes=_groups, attributes={"group": "g"}, zero=(2,))
+rule(
+    "com.microsoft.FusedConv",
+    notation="n (g i) *, (g o) i *, (g o), n (g o) * -> n (g o) *",
+    sizes=_groups,
+    attributes={"group": "g"},
+    zero=lambda s: _activated(s, (2, 3)),
+    like="Conv",
+)
+rule(
+    "ConvTranspose",
+    notation="n (g i) *, (g i) o *, (g o) -> n (g o) *",
+    sizes=_groups,
+    attributes={"group": "g"},
+    zero=(2,),
+)
+
+
+rule(
+    "com.microsoft.ConvTransposeWithDynamicPads",
+    notation="n (g i) *, (g i) o *, ~, (g o) -> n (g o) y z",
+    sizes=_groups,
+    roles={"y": "across", "z": "across"},
+    attributes={"group": "g"},
+)
+
+
+def _deformed(site: Site) -> str:
+    """Channels in groups that move together: those of the weight, or those of the offsets."""
+    group, moved = int(site.attr("group", 1)), int(site.attr("offset_group", 1))
+    if group > 1 and moved > 1:
+        raise LookupError("groups of channels and groups of offsets")
+    w = "(g o) i *" if moved == 1 else "(g o) (q i) *"
+    x = "n (g i) *" if moved == 1 else "n (q i) *"
+    return f"{x}, {w}, n *, (g o), n * -> n (g o) *"
+
+
+rule(
+    "DeformConv",
+    notation=_deformed,
+    sizes=lambda s: {**_groups(s), "q": int(s.attr("offset_group", 1))},
+    roles={"q": "across"},
+    attributes={"group": "g"},
+)
+
+
+def _gemm(site: Site) -> str:
+    a = "k m" if site.attr("transA", 0) else "m k"
+    b = "n k" if site.attr("transB", 0) else "k n"
+    return f"{a}, {b}, m n -> m n"
+
+
+rule("Gemm", notation=_gemm, zero=(2,))
+rule(
+    "com.microsoft.FusedGemm",
+    notation=_gemm,
+    zero=lambda s: _activated(s, (2,)),
+    like="Gemm",
+)
+
+
+def _matmul(site: Site) -> str:
+    a, b = site.rank(0), site.rank(1)
+    left = "k" if a == 1 else "... m k"
+    right = "k" if b == 1 else "... k n"
+    out = " ".join(
+        (["..."] if max(a, b) > 2 else []) + ["m"] * (a > 1) + ["n"] * (b > 1)
+    )  # rank 1 operands lose their axis
+    return f"{left}, {right} -> {out}".replace("... m k", "... m k" if a > 2 else "m k").replace(
+        "... k n", "... k n" if b > 2 else "k n"
+    )
+
+
+def _fused_matmul(site: Site) -> str:
+    if site.attr("transBatchA", 0) or site.attr("transBatchB", 0):
+        raise LookupError("transBatchA/transBatchB")
+    a = "... k m" if site.attr("transA", 0) else "... m k"
+    b = "... n k" if site.attr("transB", 0) else "... k n"
+    return f"{a}, {b} -> ... m n"
+
+
+rule("MatMul", notation=_matmul, zero=())
+rule("com.microsoft.FusedMatMul com.microsoft.TransposeMatMul", notation=_fused_matmul, zero=())
+rule("com.microsoft.FusedMatMulActivation", notation=_fused_matmul)
+rule("com.microsoft.GemmFastGelu", notation="... m k, k n, n -> ... m n", zero=(2,))
+
+
+def _einsum(site: Site) -> str:
+    equation = str(site.attr("equation", "")).replace(" ", "")
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = left.replace(",", "").replace(".", "")
+        out = ("..." if "..." in left else "") + "".join(
+            sorted(c for c in set(letters) if letters.count(c) == 1)
+        )
+    if any(len(set(t.replace(".", ""))) < len(t.replace(".", "")) for t in [*terms, out]):
+        raise LookupError(f"a repeated index in '{equation}'")
+    return (
+        ", ".join(" ".join(t.replace("...", ".")).replace(".", "...") for t in terms)
+        + " -> "
+        + " ".join(out.replace("...", ".")).replace(".", "...")
+    )
+
+
+rule("Einsum", notation=_einsum, zero=())

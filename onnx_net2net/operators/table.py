@@ -1,0 +1,32 @@
+"""The operator table: one row per operator, one file per family.
+
+`TABLE` maps an operator (`Conv`, `com.microsoft.Gelu`) to its `Rule`; see `spec.py` for
+what a row can say, and add a row with `rule(...)` in the family's file.
+"""
+
+from __future__ import annotations
+
+from onnx_net2net.operators.families import (  # noqa: F401  each fills in its rows
+    attention,
+    blockwise,
+    classical,
+    control,
+    elementwise,
+    fused,
+    linear,
+    movement,
+    normalization,
+    positional,
+    quantized,
+    recurrent,
+    reduction,
+    selection,
+    sequence,
+    sequence_mixing,
+    sizes,
+    text,
+    window,
+)
+from onnx_net2net.operators.spec import TABLE
+
+__all__ = ["TABLE"]

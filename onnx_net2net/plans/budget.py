@@ -1,0 +1,80 @@
+"""A budget of parameters, met from below by one ratio for all widths, found by bisection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from fractions import Fraction
+
+import numpy as np
+
+from onnx_net2net.growth.widen.batch import Chosen, Wish, candidates
+from onnx_net2net.growth.widen.widths import draw
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.shapes import FLOATS
+from onnx_net2net.plans.inspection import parameters
+from onnx_net2net.typing import Array
+
+_PARTS = 4096  # ratios are multiples of 1 / _PARTS, the same on every machine
+_MOST = 64
+SMALLEST = 1 + 1 / _PARTS
+
+
+def parameter_budget(asked: int | str, teacher: int) -> int:
+    """How many parameters: a number, or a multiple of the teacher's.
+
+    >>> parameter_budget("2.5x", 1000)
+    2500
+    """
+    if isinstance(asked, str):
+        return int(Fraction(asked.removesuffix("x")) * teacher)
+    return asked
+
+
+def bisect(fits: Callable[[float], bool], high: float = _MOST) -> float | None:
+    """The largest ratio up to `high` that fits, to 1 / 4096; None if none does.
+
+    >>> bisect(lambda ratio: ratio <= 1.5)
+    1.5
+    """
+    low, end = _PARTS, int(high * _PARTS) + 1
+    while end - low > 1:
+        middle = (low + end) // 2
+        low, end = (middle, end) if fits(middle / _PARTS) else (low, middle)
+    return low / _PARTS if low > _PARTS else None
+
+
+def expecting(analysis: Analysis, layers: Collection[str], wish: Wish) -> Callable[[float], int]:
+    """How many parameters a ratio is expected to give, without growing anything.
+
+    Right but where constants that several layers share part, or widths overlap.
+    """
+    found = [candidate for candidate, _ in candidates(analysis, layers, wish.rows)]
+    return lambda ratio: _expected(analysis, found, wish, ratio)
+
+
+def _expected(analysis: Analysis, found: list[Chosen], wish: Wish, ratio: float) -> int:
+    """Parameters after widening by a ratio, from the lengths of the constants' axes alone."""
+    leaves = analysis.model.leaves
+    added: dict[str, dict[int, int]] = {}
+    for one in found:
+        space, widths = one.space, one.widths
+        try:
+            wanted = Wish(None, ratio, wish.multiple_of).target(widths, one.layer)
+        except ValueError:
+            continue
+        units = draw(widths, wanted, wish.mapping, 0, one.layer, wish.rows)
+        copies: Array = np.bincount(units.source, minlength=space.size)
+        extra: dict[tuple[str, int], int] = {}
+        for (tensor, _, dim), labels in space.labels.items():
+            if tensor in leaves and leaves[tensor].dtype in FLOATS:
+                extra[tensor, dim] = int(copies[labels[labels >= 0]].sum())
+        for (tensor, dim), count in extra.items():
+            dims = added.setdefault(tensor, {})
+            dims[dim] = dims.get(dim, 0) + count
+    total = parameters(analysis)
+    for tensor, dims in added.items():
+        old, new = 1, 1
+        for k, length in enumerate(leaves[tensor].shape):
+            old, new = old * length, new * (length + dims.get(k, 0))
+        total += new - old
+    return total

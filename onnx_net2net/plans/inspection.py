@@ -1,0 +1,295 @@
+"""What can grow in a model, how wide it is, and what blocks the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.coupling.closure import Axis, Signature, Space
+from onnx_net2net.coupling.head_widths import alternatives
+from onnx_net2net.errors import AmbiguousError, ModelError, Reason, Refusal
+from onnx_net2net.files.source import read
+from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.widen.normalised_axes import pads
+from onnx_net2net.growth.widen.widths import Widths
+from onnx_net2net.inference import validity
+from onnx_net2net.inference.analysis import Analysis
+
+
+@dataclass(frozen=True)
+class SpaceInfo:
+    """One width that can grow.
+
+    `nodes`: layers whose output it is; `readers`: layers that divide its copies; `size`: its
+    classes; `width`: length of the first layer's output axis; `step`: what one more unit
+    adds to it, or its whole width where all must be copied equally often (`uniform` names
+    the node that asks for it, if pads do not do). `part`: which of its layer's widths it is,
+    where a layer has several: then it is named by `space=`, and counted in classes.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    readers: tuple[str, ...]
+    size: int
+    width: int
+    step: int
+    uniform: str | None
+    parameters: int
+    part: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in self.__dict__.items()}
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A layer whose output cannot grow, and why."""
+
+    node: str
+    refusal: Refusal
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        r = self.refusal
+        return {
+            "node": self.node,
+            "at": r.node,
+            "axis": list(r.axis) if r.axis else None,
+            "reason": r.reason.value,
+            "detail": r.detail,
+            "hint": r.hint,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect` found.
+
+    `provenance`: the runs that a student came from, oldest first; None if that is unreadable.
+    """
+
+    layers: int
+    nodes: int
+    parameters: int
+    inputs: dict[str, tuple[int | str | None, ...]]
+    outputs: tuple[str, ...]
+    spaces: tuple[SpaceInfo, ...]
+    blocked: tuple[Blocked, ...]
+    provenance: tuple[dict[str, Any], ...] | None = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict with a `schema` key."""
+        return {
+            "schema": "onnx-net2net/inspect/1",
+            "nodes": self.nodes,
+            "layers": self.layers,
+            "parameters": self.parameters,
+            "inputs": {k: list(v) for k, v in self.inputs.items()},
+            "outputs": list(self.outputs),
+            "spaces": [s.to_json() for s in self.spaces],
+            "blocked": [b.to_json() for b in self.blocked],
+            "provenance": None if self.provenance is None else list(self.provenance),
+        }
+
+
+def layer_spaces(analysis: Analysis, node: Node) -> tuple[list[Space], Axis] | Refusal:
+    """The spaces of a layer's output axis, default first, and that axis."""
+    axis = analysis.output_axis(node)
+    if axis is None:
+        fs = analysis.factors(node)
+        if isinstance(fs, Refusal):
+            return fs
+        return Refusal(
+            Reason.NO_AXIS, node.name, detail=node.op,
+            hint="name a layer with weights; `inspect` lists them",
+        )  # fmt: skip
+    found = alternatives(analysis, axis)
+    if isinstance(found, Refusal):
+        return found
+    return found, (axis[0], None, axis[1])
+
+
+def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
+    """The space of a layer's output axis, and that axis.
+
+    Raises:
+        AmbiguousError: the layer has several widths and none is the default.
+    """
+    found = layer_spaces(analysis, node)
+    if isinstance(found, Refusal):
+        return found
+    parts, axis = found
+    if not parts[0].default:
+        listed = spaces(analysis)[0]  # the names that `inspect` gives them: another layer's, maybe
+        names = [space_name(space, nodes[0]) for space, _, nodes in listed if node in nodes]
+        names = names or [space_name(p, node) for p in parts]
+        raise AmbiguousError(
+            f"'{node.name}' has several widths; choose one with --space (space=): "
+            + ", ".join(names),
+            names,
+        )
+    return parts[0], axis
+
+
+def space_name(space: Space, first: Node) -> str:
+    """What a space is called: its first layer, and which of its widths where it has several."""
+    return f"{first.name}:{space.part}" if space.part else first.name
+
+
+def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
+    """All spaces of a model's layers with their layers, and the layers that are blocked."""
+    return analysis.once("spaces", lambda: _spaces(analysis))
+
+
+def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
+    found: list[tuple[Space, Axis, list[Node]]] = []
+    blocked: list[Blocked] = []
+    whole: dict[Axis, int] = {}
+    signatures: dict[Signature, int] = {}
+    for node in analysis.layers():
+        axis = analysis.output_axis(node)
+        key = (axis[0], None, axis[1]) if axis is not None else None
+        if key is not None and key in whole:
+            found[whole[key]][2].append(node)
+            continue
+        result = layer_spaces(analysis, node)
+        if isinstance(result, Refusal):
+            blocked.append(Blocked(node.name, result))
+            continue
+        parts, at = result
+        for space in parts:
+            if space.signature in signatures:
+                nodes = found[signatures[space.signature]][2]
+                nodes += [node] if node not in nodes else []
+                continue
+            signatures[space.signature] = len(found)
+            for a, labels in space.labels.items():
+                if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
+                    whole.setdefault(a, len(found))
+            found.append((space, at, [node]))
+    return found, blocked
+
+
+def parameters(analysis: Analysis) -> int:
+    """Elements of all float constants."""
+    from onnx_net2net.inference.shapes import FLOATS
+
+    return sum(
+        int(np.prod(leaf.shape)) for leaf in analysis.model.leaves.values() if leaf.dtype in FLOATS
+    )
+
+
+def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> SpaceInfo:
+    widths = Widths.of(space, axis)
+    uniform = space.uniform if space.uniform and pads(analysis, space) is not None else None
+    steps = widths.step[widths.step > 0]
+    readers = []
+    for (index, use), carried in space.passages.items():
+        node = analysis.model.nodes[index]
+        if use is None and any(f.role == "sum" for f in carried):
+            readers.append(node)
+    held = sum(
+        int(np.prod(analysis.model.leaves[t].shape))
+        for t in {a[0] for a in space.labels if a[0] in analysis.model.leaves}
+    )
+    return SpaceInfo(
+        space_name(space, nodes[0]),
+        tuple(n.name for n in nodes),
+        tuple(n.name for n in sorted(readers, key=lambda n: n.index)),
+        space.size,
+        widths.today,
+        int(widths.step.sum()) if uniform else int(steps.min(initial=widths.today)),
+        uniform,
+        held,
+        space.part,
+    )
+
+
+def _concerning(
+    analysis: Analysis, node: Node, found: list[tuple[Space, Axis, list[Node]]],
+    blocked: list[Blocked],
+) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:  # fmt: skip
+    """What a layer makes; for another node, the spaces that it passes on, or who blocks them."""
+    mine = [f for f in found if node in f[2]], [b for b in blocked if b.node == node.name]
+    if any(mine):
+        return mine
+    passed = [f for f in found if any(a[0] in node.outputs and a[1] is None for a in f[0].labels)]
+    if passed:
+        return passed, []
+    above = {n.name for n in _layers_above(analysis, node)}
+    why = [b for b in blocked if b.node in above]
+    refusal = layer_space(analysis, node)
+    return [], why or ([Blocked(node.name, refusal)] if isinstance(refusal, Refusal) else [])
+
+
+def _layers_above(analysis: Analysis, node: Node) -> list[Node]:
+    """The layers whose output reaches a node through nodes that are none."""
+    layers = {n.index for n in analysis.layers()}
+    todo, seen = [node], {node.index}
+    found: list[Node] = []
+    while todo:
+        makers = (analysis.model.producer.get(t) for t in todo.pop().inputs)
+        for maker in makers:
+            if maker is None or maker.index in seen:
+                continue
+            seen.add(maker.index)
+            (found if maker.index in layers else todo).append(maker)
+    return found
+
+
+def report(analysis: Analysis, node: Node | None = None) -> Report:
+    """Everything, or what concerns one layer."""
+    found, blocked = spaces(analysis)
+    if node is not None:
+        found, blocked = _concerning(analysis, node, found, blocked)
+    from onnx_net2net.inference.input_sizes import symbols
+    from onnx_net2net.plans.provenance import records
+
+    grown: tuple[dict[str, Any], ...] | None = None
+    with suppress(ModelError):
+        grown = tuple(records(analysis.source))
+    return Report(
+        len(analysis.layers()),
+        len(analysis.model.nodes),
+        parameters(analysis),
+        {n: s or () for n, s in symbols(analysis.model).items()},
+        analysis.model.outputs,
+        tuple(_info(analysis, *f) for f in found),
+        tuple(blocked),
+        grown,
+    )
+
+
+def inspect(
+    model: Any, *, shapes: Mapping[str, tuple[int, ...]] | None = None, node: str | None = None
+) -> Report:
+    """What can grow in a model.
+
+    Args:
+        model: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
+        shapes: input name -> sizes, for inputs that declare none.
+        node: report on one layer only.
+
+    Returns:
+        Report: `.spaces` (what can grow) and `.blocked` (what cannot, and why).
+
+    Raises:
+        ModelError: not a usable model, or its external data is missing.
+        AmbiguousError: `node` fits several or none.
+
+    >>> import onnx_net2net as n2n
+    >>> [s.name for s in n2n.inspect("models/mlp_gemm.onnx").spaces]  # doctest: +SKIP
+    """
+    from onnx_net2net.coupling.lookup import find
+
+    source = read(model)
+    if source.directory is not None:  # as every other command would, before any work
+        source.check_externals()
+    analysis = Analysis(source, shapes)
+    validity.check(analysis.model, analysis.inference, analysis.facts)
+    return report(analysis, find(analysis, node) if node is not None else None)

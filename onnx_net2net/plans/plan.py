@@ -1,0 +1,293 @@
+"""Plans: a recipe's steps, what they change and what they cost, and the student."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnx_net2net.errors import ModelError, NotEquivalentError
+from onnx_net2net.files.external_data import inlined
+from onnx_net2net.files.patch import Pieces, apply
+from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.transfer import Progress
+from onnx_net2net.growth.newness import new_rows
+from onnx_net2net.growth.widen.step import Widened
+from onnx_net2net.inference import validity
+from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.shapes import FLOATS
+from onnx_net2net.plans import provenance
+from onnx_net2net.plans.execution import Shapes, Student, Taken, do
+from onnx_net2net.plans.inspection import parameters
+from onnx_net2net.plans.recipe import Recipe, load
+from onnx_net2net.plans.recipe_data import Data, resolved
+
+
+@dataclass
+class Plan:
+    """What growing would do; nothing is written until `apply`.
+
+    `steps`: what was done, one result for each place; `parameters`: before and after;
+    `source`: the teacher; `pieces`: the student, not yet read or written; `preserving`:
+    whether the student computes the teacher's function; `warnings`: what a user should know;
+    `taken`: the recipe's steps, each with what it selected and its results.
+    """
+
+    source: Source
+    pieces: Pieces
+    steps: list[Any]
+    parameters: tuple[int, int]
+    preserving: bool = True
+    shapes: Shapes | None = None
+    warnings: list[str] = field(default_factory=list)
+    taken: list[Taken] = field(default_factory=list)
+
+    @property
+    def changes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Constant -> its shape in the teacher and in the student."""
+        found: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        for step in self.steps:
+            for name, (before, after) in getattr(step, "tensors", {}).items():
+                found[name] = (found[name][0] if name in found else before, after)
+        return found
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of teacher and student, external data included; raises ModelError without it."""
+        found = (self.source, read(self.pieces))
+        before, after = (
+            inlined(f.rope, f.directory).size if f.externals else f.size for f in found
+        )
+        return before, after
+
+    @property
+    def mapping(self) -> dict[str, list[dict[str, object]]]:
+        """Constant -> how each of its axes grew, step by step: axis, source, split, shares."""
+        found: dict[str, list[dict[str, object]]] = {}
+        for step in self.steps:
+            for name, axes in getattr(step, "mapping", {}).items():
+                found.setdefault(name, []).extend(axes)
+        return found
+
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        """Constants that the teacher does not have, to freeze the others or to train these faster.
+
+        What is new inside the teacher's own constants is in `new_rows`.
+        """
+        known = {t.name for t in self.source.proto.graph.initializer}
+        found = [n for step in self.steps for n in getattr(step, "parameters", ())]
+        student = read(self.pieces).proto.graph.initializer
+        found += [t.name for t in student if t.data_type in FLOATS]
+        return tuple(n for n in dict.fromkeys(found) if n not in known)
+
+    @property
+    def new_rows(self) -> dict[str, dict[int, list[int]]]:
+        """Constant -> {axis: positions that are new}: `weight.take(positions, axis)`.
+
+        Everything else of the constant is the teacher's, but for the division among copies.
+        """
+        return new_rows(self.steps)
+
+    def described(self) -> dict[str, Any]:
+        """The mapping in full, as `save_mapping` writes it; see docs/checkpoints.md."""
+        from onnx_net2net.growth.record import described
+
+        return described(self.source, read(self.pieces), self.steps)
+
+    def save_mapping(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write down how every constant changed, for `onnx_net2net.torch`; JSON.
+
+        Raises:
+            FileExistsError: `path` exists (without `force`), or is the teacher.
+        """
+        from onnx_net2net.files.patch import check_target
+        from onnx_net2net.growth.record import save
+
+        check_target(self.source, Path(path), force=force)
+        save(self.described(), path, force=force)
+
+    def check(self, verify: str = "auto") -> Any:
+        """Verify the student; None for `verify="off"` or a student that is not to preserve.
+
+        Raises:
+            NotEquivalentError: the student is not equivalent, or that is undecided.
+        """
+        if verify == "off" or not self.preserving:
+            return None
+        from onnx_net2net.verification.verify import verify as compare
+
+        verdict = compare(self.source, read(self.pieces), shapes=self.shapes, layers=verify)
+        if not verdict:
+            state = "is not equivalent" if verdict.equivalent is False else "may not be equivalent"
+            raise NotEquivalentError(f"the student {state} to the teacher:\n{verdict}", verdict)
+        return verdict
+
+    def apply(
+        self,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        force: bool = False,
+        verify: str = "auto",
+        external_data: bool = False,
+        link_teacher: bool = False,
+    ) -> onnx.ModelProto | Path:
+        """The student: a self-contained ModelProto, or the path it was written to.
+
+        Args:
+            external_data, link_teacher: see `write`.
+
+        Raises:
+            NotEquivalentError: verification failed or is undecided; nothing is written.
+            FileExistsError: `output` exists (without `force`) or is the teacher.
+        """
+        self.check(verify)
+        if output is None:
+            return self.pieces.to_proto()
+        self.write(output, force=force, external_data=external_data, link_teacher=link_teacher)
+        return Path(output)
+
+    def write(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        external_data: bool = False,
+        link_teacher: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write the student as it is, unchecked.
+
+        Args:
+            external_data: payloads in one file beside the model, as always over 2 GiB.
+            link_teacher: refer to the teacher's file, which must lie in the same folder, for
+                what is the same.
+
+        Raises:
+            FileExistsError: `output` exists (without `force`) or is the teacher.
+            ValueError: the teacher lies in another folder, or in memory.
+        """
+        self.pieces.write(
+            output,
+            force=force,
+            external=external_data or None,
+            linked=self.source if link_teacher else None,
+            progress=progress,
+        )
+
+
+def plan(
+    teacher: Any,
+    steps: Any,
+    *,
+    ratio: float = 1.5,
+    split: str | None = None,
+    init: str | None = None,
+    noise: float | None = None,
+    seed: int | None = None,
+    shapes: Shapes | None = None,
+    calibrate: Sequence[Data] = (),
+) -> Plan:
+    """Plan one or several steps without writing anything.
+
+    Args:
+        teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
+        steps: a list of mappings of `widen` arguments (`{"node": "conv1", "width": 96}`); one
+            with the key `verb` may also be `deepen` or `grow-kernel`, with their arguments.
+            Or a recipe: a YAML file, its text, or a mapping with `steps` (docs/recipes.md).
+            Or a student (an .onnx file) whose provenance is replayed. Or "everywhere": every
+            width that can grow, by `ratio`, at once.
+        split, init, noise, seed: see `widen`; they come before a recipe's, a step's own first.
+        shapes: input name -> sizes, for inputs that declare none.
+        calibrate: data that a provenance names by its hash, each input name -> array.
+
+    Raises:
+        RefusalError, AmbiguousError, ValueError, ModelError: see `widen`; what is wrong in a
+            file begins with its name and line.
+    """
+    source = read(teacher)
+    asked = {"split": split, "init": init, "noise": noise, "seed": seed}
+    given = {k: v for k, v in asked.items() if v is not None}
+    if provenance.is_student(steps):
+        if given:
+            raise ValueError(
+                f"a student is replayed with its own settings; leave out {', '.join(given)}"
+            )
+        return _replayed(source, steps, shapes, calibrate)
+    whole = isinstance(steps, str) and steps == "everywhere"
+    recipe = load([{"everywhere": True, "ratio": ratio}] if whole else steps)
+    common = {**recipe.common, **given}
+    recipe = resolved(Recipe(recipe.steps, common, recipe.folder), calibrate)
+    return _planned(source, recipe, shapes, some=not whole)
+
+
+def _planned(source: Source, recipe: Recipe, shapes: Shapes | None, *, some: bool = True) -> Plan:
+    analysis = Analysis(source, shapes)
+    validity.checked(source, analysis.model, shapes)
+    before = parameters(analysis)
+    student = Student(analysis, apply(source, []), shapes)
+    taken = [do(student, step, recipe.common, before, some=some) for step in recipe.steps]
+    preserving = all(r.preserving for r in student.results)
+    pieces = student.pieces
+    warnings = [w for r in student.results for w in _warnings(r)]
+    if student.results:
+        settings = {"shapes": {k: list(v) for k, v in (shapes or {}).items()}}
+        made = provenance.record(source, recipe, settings, preserving)
+        try:
+            found = provenance.records(source)
+        except ModelError as why:
+            found, warnings = [], [*warnings, f"{why}; the student's begins anew"]
+        pieces = provenance.stamped(pieces, [*found, made])
+    sizes = before, parameters(student.analysis)
+    return Plan(source, pieces, student.results, sizes, preserving, shapes, warnings, taken)
+
+
+def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequence[Data]) -> Plan:
+    """What a student's provenance says, from this teacher on."""
+    grown = read(student)
+    name = str(grown.path or "the student")
+    todo = provenance.remaining(provenance.records(grown), source, name)
+    parts: list[Plan] = []
+    for number, record in enumerate(todo, 1):
+        teacher = read(parts[-1].pieces) if parts else source
+        if parts and provenance.identity(teacher) != record["teacher"]:
+            raise ModelError(
+                f"'{name}' was grown in {len(todo)} runs, and what run {number} began with is not "
+                "what the runs before it give (trained or changed in between?); give that model"
+            )
+        try:
+            recipe = resolved(load(provenance.recipe(record)), data)
+            sizes = {k: tuple(v) for k, v in record.get("shapes", {}).items()} or shapes
+        except (TypeError, AttributeError) as why:
+            raise ModelError(f"the provenance of '{name}' cannot be replayed: {why}") from None
+        parts.append(_planned(teacher, recipe, sizes))
+    warnings = [w for p in parts for w in p.warnings]
+    last = parts[-1]
+    if provenance.identity(read(last.pieces)) != provenance.identity(grown):
+        warnings.append(f"this is not what '{name}' holds now: {provenance.why_not(todo)}")
+    return Plan(
+        source, last.pieces, [r for p in parts for r in p.steps],
+        (parts[0].parameters[0], last.parameters[1]), all(p.preserving for p in parts), shapes,
+        warnings, [t for p in parts for t in p.taken],
+    )  # fmt: skip
+
+
+def _warnings(step: Any) -> list[str]:
+    found = list(getattr(step, "warnings", ()))
+    if not step.preserving and not found:
+        found.append("the student does not compute the teacher's function, as was asked for")
+    if not isinstance(step, Widened):
+        return found
+    if step.parted:
+        names = ", ".join(step.parted[:3]) + (", ..." if len(step.parted) > 3 else "")
+        many = len(step.parted) > 1
+        found.append(
+            (f"{len(step.parted)} shared constants get copies of their own" if many else
+             "1 shared constant gets a copy of its own")
+            + f", because not all that read {'them' if many else 'it'} grow: {names}"
+        )  # fmt: skip
+    return found

@@ -1,0 +1,159 @@
+"""Where a student comes from: its teacher, the steps and the seed, kept in its metadata.
+
+A JSON list of records, oldest first: `teacher` (size and hash, see `links.identity`, of the
+model in one file), `version`, `seed` and `split`, other settings where given, `steps` as they
+were asked for, `preserving`. A student of a student has one record more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto, StringStringEntryProto
+
+from onnx_net2net import __version__
+from onnx_net2net.errors import ModelError
+from onnx_net2net.files import external_data, teacher_link
+from onnx_net2net.files.patch import Insert, Pieces, Splice, apply
+from onnx_net2net.files.source import Source, read
+from onnx_net2net.plans.recipe import HEADER, Recipe, Step, parameters, plain
+from onnx_net2net.plans.recipe_data import digest
+
+KEY = "onnx_net2net.provenance"
+Record = dict[str, Any]
+
+
+def identity(source: Source) -> dict[str, Any]:
+    """Size and hash of a model, the same wherever its payloads are kept."""
+    linked = any(p.key == teacher_link.KEY for p in source.proto.metadata_props)
+    if source.externals or linked:
+        alone = external_data.inlined(teacher_link.stamped(source.rope, None), source.directory)
+        source = read(Pieces(source, alone))
+    return teacher_link.identity(source)
+
+
+def record(
+    teacher: Source, recipe: Recipe, settings: Mapping[str, Any], preserving: bool
+) -> Record:
+    """What is to be known to grow the same student again.
+
+    Args:
+        recipe: with the contents of files that it names.
+        settings: what else decides on the student, e.g. `shapes`.
+    """
+    common = {"seed": 0, "split": "zero-sum", **recipe.common}
+    own = parameters("widen")
+    kept = {k: v for k, v in common.items() if k in ("seed", "split") or v != own.get(k)}
+    return {
+        "teacher": identity(teacher),
+        "version": __version__,
+        **kept,
+        **{k: v for k, v in settings.items() if v},
+        "steps": [asked(step, common) for step in recipe.steps],
+        "preserving": preserving,
+    }
+
+
+def asked(step: Step, common: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A step as it was asked for, without what holds for all steps anyway."""
+    found: dict[str, Any] = {"verb": step.verb}
+    own = parameters(step.verb)
+    if step.verb == "widen":
+        own = {**own, **(common or {})}
+    for key, value in step.given.items():
+        if key == "calibrate":
+            value = digest(value) if not isinstance(value, str) else value
+        if key not in HEADER or key == "seed" or key not in own or value != own[key]:
+            found[key] = value
+    return found
+
+
+def stamped(pieces: Pieces, found: Sequence[Record]) -> Pieces:
+    """The student with these records in the place of older ones."""
+    source = read(pieces)
+    value = json.dumps(list(found), separators=(",", ":"), sort_keys=True, default=plain)
+    entry = StringStringEntryProto(key=KEY, value=value)
+    props = source.proto.metadata_props
+    old = next((k for k, p in enumerate(props) if p.key == KEY), None)
+    if old is None:
+        return apply(source, [Insert(("metadata_props", len(props)), (entry,))])
+    return apply(source, [Splice(("metadata_props", old), (entry,))])
+
+
+def records(source: Source) -> list[Record]:
+    """The records of a model; none if it has no provenance.
+
+    Raises:
+        ModelError: there is an entry, but no list of records.
+    """
+    entry = next((p.value for p in source.proto.metadata_props if p.key == KEY), "[]")
+    try:
+        found = json.loads(entry)
+        if not isinstance(found, list):
+            raise TypeError
+        for one in found:
+            size, digest = one["teacher"]["size"], one["teacher"]["sha256"]
+            whole = isinstance(one["steps"], list) and isinstance(one["version"], str)
+            if not (whole and isinstance(size, int) and isinstance(digest, str)):
+                raise TypeError
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ModelError(f"the entry '{KEY}' in the model's metadata is broken") from None
+    return found
+
+
+def remaining(found: Sequence[Record], teacher: Source, name: str) -> list[Record]:
+    """The records that lead from a teacher to the student that carries them.
+
+    Raises:
+        ModelError: none begins with this teacher.
+    """
+    if not found:
+        raise ModelError(
+            f"'{name}' carries no provenance to replay; give a recipe, or a student as "
+            "onnx-net2net wrote it"
+        )
+    this = identity(teacher)
+    for k, one in enumerate(found):
+        if one["teacher"] == this:
+            return list(found[k:])
+    wanted = found[0]["teacher"]
+    raise ModelError(
+        f"'{name}' was grown from another teacher: {_told(wanted)}, this one: {_told(this)}; "
+        "give that one, or write the steps (inspect --json shows them) as a recipe"
+    )
+
+
+def _told(teacher: Mapping[str, Any]) -> str:
+    return f"{teacher['size']:,} bytes, hash {teacher['sha256'][:12]}"
+
+
+def recipe(record: Record) -> dict[str, Any]:
+    """What a record's steps and settings were, as a recipe."""
+    return {k: v for k, v in record.items() if k in (*HEADER, "steps")}
+
+
+def is_student(recipe: Any) -> bool:
+    """Whether what was given as a recipe is an ONNX model to replay."""
+    if isinstance(recipe, (ModelProto, Source)):
+        return True
+    if not isinstance(recipe, (str, os.PathLike)) or "\n" in str(recipe):
+        return False
+    path = Path(recipe)
+    if path.suffix == ".onnx":
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) == b"\x08"  # its first field, and no character of YAML
+
+
+def why_not(found: Sequence[Record]) -> str:
+    """Why a replayed student is not the one that was replayed."""
+    versions = {one["version"] for one in found} - {__version__}
+    if versions:
+        return f"it was grown by version {', '.join(sorted(versions))}, this is {__version__}"
+    return "it was trained or changed since"

@@ -1,0 +1,30 @@
+"""Channels as blocks of positions, and back: reshapes with a transposition between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_net2net.verification.certificate.domain import Term
+from onnx_net2net.verification.certificate.transfer.base import At, rules
+from onnx_net2net.verification.certificate.transfer.movement import reshaped, transposed
+
+
+@rules("DepthToSpace")
+def _depth_to_space(at: At) -> Sequence[Term]:
+    x, b = at.value(), int(at.node.attr("blocksize", 1))
+    n, c, h, w = x.shape
+    if at.node.attr("mode", "DCR") == "CRD":
+        apart, perm = (n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3)
+    else:
+        apart, perm = (n, b, b, c // b**2, h, w), (0, 3, 4, 1, 5, 2)
+    x = transposed(reshaped(x, apart, at.registry), perm, at.registry)
+    return [reshaped(x, (n, c // b**2, h * b, w * b), at.registry)]
+
+
+@rules("SpaceToDepth")
+def _space_to_depth(at: At) -> Sequence[Term]:
+    x, b = at.value(), int(at.node.attr("blocksize", 1))
+    n, c, h, w = x.shape
+    x = reshaped(x, (n, c, h // b, b, w // b, b), at.registry)
+    x = transposed(x, (0, 3, 5, 1, 2, 4), at.registry)
+    return [reshaped(x, (n, c * b * b, h // b, w // b), at.registry)]

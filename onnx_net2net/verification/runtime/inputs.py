@@ -1,0 +1,222 @@
+"""What the models are run on: the user's data, and random inputs at several sizes."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TypeProto
+
+from onnx_net2net.files.rope import Rope, memory
+from onnx_net2net.files.writer import write
+from onnx_net2net.graph.model import Model
+from onnx_net2net.inference.input_sizes import symbols
+from onnx_net2net.inference.onnx_inference import tensor_type
+from onnx_net2net.inference.shapes import Facts
+from onnx_net2net.typing import Array
+
+Sizes = Mapping[str, "tuple[int, ...]"]
+_PASSING = frozenset("Cast Identity Reshape Unsqueeze Squeeze Transpose Flatten Slice".split())
+# values that are no index into a table: small, so that masks and ids both take them
+_DEFAULT_LIMIT = 2
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One set of inputs and where it comes from."""
+
+    label: str
+    values: Mapping[str, Array]
+
+
+def given(data: Any, model: Model) -> list[Feed]:
+    """The user's inputs.
+
+    Args:
+        data: an .npz path, a mapping of arrays, a sequence of either, or None.
+
+    Raises:
+        ValueError: a name that the model does not have, or one that is missing.
+    """
+    if data is None:
+        return []
+    if isinstance(data, (str, os.PathLike)):
+        return [Feed(Path(data).name, _checked(_archive(Path(data)), model))]
+    if isinstance(data, Mapping):
+        return [Feed("given", _checked(data, model))]
+    if isinstance(data, Sequence):
+        return [f for part in data for f in given(part, model)]
+    raise ValueError("inputs must be an .npz path, a mapping of arrays or a list of these")
+
+
+def _archive(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except OSError:
+        raise
+    except Exception:  # numpy raises several types for what is no archive
+        raise ValueError(f"'{path}' is not an .npz archive of arrays") from None
+
+
+def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
+    # a zip entry cannot always hold a slash, so a few tools write it out
+    values = {k.replace("__SLASH__", "/"): np.asarray(v) for k, v in data.items()}
+    missing = sorted(set(model.inputs) - set(values))
+    if missing:
+        raise ValueError(
+            f"the data holds nothing for input '{missing[0]}'; "
+            f"the model's inputs are {', '.join(model.inputs)}"
+        )
+    return {k: v for k, v in values.items() if k in model.inputs}  # labels may lie beside them
+
+
+def sizes(model: Model, facts: Sequence[Facts]) -> list[Sizes]:
+    """The probed sizes and, where they differ, others of which one is to be used.
+
+    Those continue the line through the two, so that sizes which are sums or multiples of
+    others stay so: downwards where that is possible (cheaper), else upwards. Before them
+    comes what `skewed` made, if the facts hold it.
+    """
+    first, second, *other = ({n: _size(f, n) for n in model.inputs} for f in facts)
+    if first == second:
+        return [first]
+
+    def line(step: int) -> Sizes:
+        return {
+            n: tuple(a + step * (b - a) for a, b in zip(s, second[n], strict=True))
+            for n, s in first.items()
+        }
+
+    down, up = line(-1), line(2)
+    third = [down, up] if all(d > 0 for s in down.values() for d in s) else [up]
+    return [first, second, *other, *third]
+
+
+def skewed(model: Model, facts: Sequence[Facts]) -> dict[str, TypeProto] | None:
+    """Input types at sizes that differ among symbols, so that a swapped pair would show.
+
+    None where no two symbols have the same sizes, or where sizes are expressions.
+    """
+    declared = symbols(model)
+    seen: dict[tuple[int, int], list[object]] = {}
+    found = {}
+    for name, dims in declared.items():
+        first, second = (f.shapes.get(name) for f in facts)
+        if dims is None or first is None or second is None:
+            return None
+        shape = []
+        for axis, (d, a, b) in enumerate(zip(dims, first, second, strict=True)):
+            if a is None or b is None or (isinstance(d, str) and not d.isidentifier()):
+                return None
+            known = seen.setdefault((a, b), [])
+            symbol = d or (name, axis)
+            if not isinstance(d, int) and symbol not in known:
+                known.append(symbol)
+            shape.append(a if isinstance(d, int) else a + known.index(symbol) * (b - a))
+        found[name] = tensor_type(facts[0].dtype(name), shape)
+    return found if any(len(k) > 1 for k in seen.values()) else None
+
+
+def _size(facts: Facts, name: str) -> tuple[int, ...]:
+    shape = facts.shapes.get(name)
+    if shape is None or any(d is None for d in shape):
+        raise LookupError(f"no size is known for input '{name}'; give one with --shape")
+    return tuple(d for d in shape if d is not None)
+
+
+def random_feed(model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[str, int]) -> Feed:
+    """Random inputs of one kind (`normal` or `uniform`) that every machine draws alike.
+
+    Raises:
+        LookupError: an input that is no tensor.
+    """
+    values = {}
+    for name in model.inputs:
+        rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
+        values[name] = _values(model, name, at[name], kind, rng, limits)
+    label = ", ".join("x".join(map(str, s)) or "scalar" for s in list(at.values())[:2])
+    return Feed(f"{kind} {label}, seed {seed}", values)
+
+
+def _values(
+    model: Model, name: str, shape: tuple[int, ...], kind: str,
+    rng: np.random.Generator, limits: Mapping[str, int],
+) -> Array:  # fmt: skip
+    t = model.infos[name].type
+    if not t.HasField("tensor_type"):
+        raise LookupError(f"input '{name}' is no tensor; give data with --inputs")
+    if t.tensor_type.elem_type == onnx.TensorProto.STRING:
+        return np.full(shape, "word", object)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.tensor_type.elem_type))
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.75
+    if dtype.kind in "iu":
+        return rng.integers(0, limits.get(name, _DEFAULT_LIMIT), shape).astype(dtype)
+    if kind == "uniform":
+        return rng.random(shape).astype(dtype)
+    noise = rng.standard_normal(shape)
+    if len(shape) >= 3:  # a part that survives pooling, so that inputs differ behind it too
+        noise += rng.standard_normal(shape[:2] + (1,) * (len(shape) - 2))
+    return noise.astype(dtype)
+
+
+def integer_limits(model: Model, facts: Facts) -> dict[str, int]:
+    """How large the values of integer inputs may be: what they pick from has an end."""
+    limits: dict[str, int] = {}
+    for name in model.inputs:
+        if facts.dtype(name) not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            continue
+        found = list(_tables(model, facts, name))
+        if found:
+            limits[name] = max(1, min(found))
+    return limits
+
+
+def _tables(model: Model, facts: Facts, name: str) -> Iterator[int]:
+    todo, seen = [name], set[str]()
+    while todo:
+        tensor = todo.pop()
+        if tensor in seen:
+            continue
+        seen.add(tensor)
+        for node, slot in model.readers.get(tensor, ()):
+            if node.op == "Gather" and slot == 1:
+                shape = facts.shapes.get(node.inputs[0])
+                size = shape[int(node.attr("axis", 0))] if shape else None
+                yield from [size] if size else []
+            elif node.op == "OneHot" and slot == 0:
+                depth = facts.values.get(node.inputs[1])
+                yield from [] if depth is None else [int(depth.reshape(-1)[0])]
+            elif node.op in _PASSING and slot == 0:
+                todo += [o for o in node.outputs if o]
+
+
+def save(feed: Feed, path: str | os.PathLike[str]) -> Path:
+    """Write inputs as an .npz archive that `--inputs` reads; whole or not at all."""
+    target, archive = Path(path), io.BytesIO()
+    np.savez(archive, allow_pickle=False, **_plain(feed.values))
+    write(Rope([memory(archive.getvalue())]), target)
+    return target
+
+
+def _plain(values: Mapping[str, Array]) -> dict[str, Any]:
+    return {k.replace("/", "__SLASH__"): np.asarray(v) for k, v in values.items()}
+
+
+def schedule(
+    seeds: int, places: Iterable[Sizes], thorough: bool
+) -> Iterator[tuple[Sizes, str, int]]:
+    """(sizes, kind, seed): every kind and seed at the first size, one of each elsewhere."""
+    kinds = ("normal", "uniform")
+    for k, at in enumerate(places):
+        for seed in range(seeds if thorough or k == 0 else 1):
+            for kind in kinds if thorough or (k == 0 and seed == 0) else (kinds[(seed + k) % 2],):
+                yield at, kind, seed
