@@ -25,7 +25,7 @@ from coverage_models import Case, Feed, chosen, fill, guessed_feeds, known_feeds
 from coverage_runtime import run
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.files import patch
-from onnx_net2net.files import source as files
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import deepen
 from onnx_net2net.inference.activation_patterns import recognise
 from onnx_net2net.inference.analysis import Analysis
@@ -94,7 +94,7 @@ def _outcomes(case: Case, sample: int | None, kinds: list[str], console: Console
         model = skeleton(case)
         fill(case, model)
         feeds, teacher = _teacher(case, model)
-        source = files.read(model)
+        source = read(model)
         analysis = Analysis(source)
     except Exception as error:  # the teacher itself cannot be run or read
         console.print(f"{case.name}: {type(error).__name__}: {str(error)[:200]}")

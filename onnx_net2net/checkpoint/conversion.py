@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from onnx_net2net.files.patch import apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.typing import Array
 
 

@@ -18,8 +18,9 @@ from onnx import TensorProto
 
 from onnx_net2net import __version__
 from onnx_net2net.files import writer
+from onnx_net2net.files.reader import read
 from onnx_net2net.files.rope import Range, Rope, memory
-from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.source import Source
 from onnx_net2net.files.transfer import Progress
 from onnx_net2net.graph.model import Leaf, Model
 

@@ -16,10 +16,11 @@ from onnx_net2net.checkpoint.edits import Edit, edits, literals
 from onnx_net2net.checkpoint.insertions import NewModule, insertions
 from onnx_net2net.checkpoint.links import Link, Matcher, UnmatchedError
 from onnx_net2net.checkpoint.names import base, copies
-from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.reader import read
+from onnx_net2net.files.source import Source
 from onnx_net2net.growth.record import Replay, Step, load, steps_of, structure
 from onnx_net2net.growth.widen.changes import Change
-from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
 
 Taken = Callable[[Replay, Array], Array]

@@ -24,7 +24,8 @@ import numpy as np
 
 from onnx_net2net.checkpoint.folding import Norm
 from onnx_net2net.checkpoint.growing import Follower
-from onnx_net2net.growth.record import Replay, nominal
+from onnx_net2net.growth.record import Replay
+from onnx_net2net.growth.widen.changes import nominal
 from onnx_net2net.typing import Array
 
 POWERS = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}

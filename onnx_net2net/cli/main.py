@@ -122,7 +122,7 @@ def deepen(
              "only_into", "init")  # fmt: skip
     step = {"verb": "deepen", **{n: options[n] for n in names}}
     if options["calibrate"]:
-        from onnx_net2net.growth.deepen.calibration import archive
+        from onnx_net2net.files.archive import archive
 
         step["calibrate"] = archive(options["calibrate"])
     if bool(after or before) == bool(every):
@@ -173,7 +173,7 @@ def apply(model: str, recipe: str, calibrate: tuple[str, ...], **options: Any) -
 
     data = []
     if calibrate:
-        from onnx_net2net.growth.deepen.calibration import archive
+        from onnx_net2net.files.archive import archive
 
         data = [archive(path) for path in calibrate]
     given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
@@ -324,7 +324,7 @@ def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: An
     Exit code 0: equivalent; 1: not equivalent; 5: inconclusive.
     """
     _free(options["save_inputs"])
-    from onnx_net2net.files.source import read
+    from onnx_net2net.files.reader import read
     from onnx_net2net.report.progress import waiting
     from onnx_net2net.report.text import show
     from onnx_net2net.verification.verify import verify as compare
@@ -358,7 +358,7 @@ def export_weights(model: str, output: str | None, force: bool, as_json: bool, d
     onnx-net2net export-weights student.onnx -o weights.safetensors
     """
     from onnx_net2net.checkpoint.export import export_weights as export
-    from onnx_net2net.files.source import read
+    from onnx_net2net.files.reader import read
     from onnx_net2net.report.progress import copying
     from onnx_net2net.report.text import show
 

@@ -32,7 +32,7 @@ def _mapping(context: click.Context, option: click.Parameter, value: str) -> Any
     """`random`, `balanced`, or what a file says."""
     if value in ("random", "balanced"):
         return value
-    from onnx_net2net.growth.widen.widths import read_mapping
+    from onnx_net2net.plans.recipe_data import read_mapping
 
     return read_mapping(value)
 

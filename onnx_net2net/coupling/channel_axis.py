@@ -15,7 +15,8 @@ import numpy as np
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
 _PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000

@@ -9,57 +9,25 @@ convolution: channels per group, else whole groups).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
-Use = "tuple[int, int] | None"
-Axis = tuple[str, "tuple[int, int] | None", int]
 """(tensor, use, dimension); `use` is the reader (node, slot) of a constant, None otherwise,
 so that constants which exporters shared are seen apart."""
-Signature = tuple[tuple[Axis, bytes], ...]
-Instance = tuple[int, "tuple[int, int] | None"]
 """A node (index), in the case of a constant one for a certain use."""
 
 _MOST_ATTEMPTS = 64
 _ELSEWHERE = "choose a layer whose channels do not pass through this node"
 INSIDE = "name a layer inside, or --allow-interface"
-
-
-@dataclass
-class Space:
-    """What a user grows: `size` classes and, for each axis, the class of each position.
-
-    `passages`: the factors that carry labels through each node. `uniform`: the node that
-    asks for equally many copies of all, if any. `seed`: the axis it was closed from.
-    `part`: which width of its layer it is, where a layer has several (`heads`); `default`:
-    what naming the layer means.
-    """
-
-    seed: Axis
-    size: int
-    labels: dict[Axis, Array]
-    passages: dict[Instance, list[Factor]]
-    uniform: str | None = None
-    choices: list[str] = field(default_factory=list)
-    part: str = ""
-    default: bool = True
-
-    def width(self, axis: Axis) -> int:
-        """How many positions of an axis belong to the space."""
-        return int(np.count_nonzero(self.labels[axis] >= 0))
-
-    @property
-    def signature(self) -> Signature:
-        """What is equal for equal spaces: their classes in the model's own tensors."""
-        return tuple(sorted((a, v.tobytes()) for a, v in self.labels.items() if a[1] is None))
 
 
 class _BlockedError(Exception):
@@ -216,16 +184,6 @@ class _Closure:
         for entry, index in f.at.items():
             new = np.where(index >= 0, phi[index], -1)
             self.set(axis_of(self.analysis, instance, entry), new)
-
-
-def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
-    """The axis that a node has at an entry; a constant's is that of one use."""
-    node, tag = analysis.model.nodes[instance[0]], instance[1]
-    slot, dim = entry
-    tensor = node.tensor(slot)
-    if tensor not in analysis.model.constant:
-        return tensor, None, dim
-    return tensor, tag or (node.index, slot), dim
 
 
 def _around(analysis: Analysis, axis: Axis) -> Iterator[tuple[Instance, Entry]]:

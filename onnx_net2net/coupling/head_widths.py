@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Instance, Signature, Space, axis_of, closures
+from onnx_net2net.coupling.closure import closures
+from onnx_net2net.coupling.segments import segments
+from onnx_net2net.coupling.space import Axis, Instance, Signature, Space, axis_of
 from onnx_net2net.errors import Refusal
 from onnx_net2net.graph.model import Node
-from onnx_net2net.growth.widen.copy_layout import segments
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.table import TABLE

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Space
+from onnx_net2net.coupling.space import Space
 from onnx_net2net.errors import Refusal
 from onnx_net2net.graph.model import Node
-from onnx_net2net.growth.widen.shares import words
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.keyed_random import words
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.spec import Block, Site
 from onnx_net2net.operators.table import TABLE

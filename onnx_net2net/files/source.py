@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, TensorProto
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import tensor_data
 from onnx_net2net.files.external_data import externals
-from onnx_net2net.files.protobuf import LIMIT, rewrite_tensors
-from onnx_net2net.files.rope import File, Range, Rope, memory
+from onnx_net2net.files.rope import Rope, memory
 
 Made = TypeVar("Made")
-_HINTS = {
-    b"version https://git-lfs": "it is a git LFS pointer: run 'git lfs pull'",
-    b"PK\x03\x04": "it is a zip or PyTorch archive: export it to ONNX",
-    b"\x80\x02": "it is a Python pickle: export it to ONNX",
-    b"<": "it is a web page or XML: download the model again",
-    b"\xfd7zXZ": "it is compressed: decompress it",
-    b"\x1f\x8b": "it is compressed: decompress it",
-    b"\x89HDF": "it is an HDF5 file: convert it to ONNX",
-}
 
 
 class Source:
@@ -155,119 +142,3 @@ class Source:
         if tensor_data.is_external(tensor):
             return tensor_data.external(tensor, self.directory)
         return None
-
-
-def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Source:
-    """Read a model without its large payloads.
-
-    Args:
-        source: a path, the bytes of a model, an `onnx.ModelProto`, an onnx-graphsurgeon `Graph`,
-            or what `patch.apply` returned.
-        directory: folder of the external data; that of the path if not given.
-
-    Raises:
-        ModelError: nothing readable there, or not an ONNX model.
-        TypeError: `source` is none of these.
-    """
-    folder = None if directory is None else Path(directory)
-    path = None
-    if isinstance(source, Source):
-        return source
-    patched = not _is_graphsurgeon(source) and isinstance(getattr(source, "rope", None), Rope)
-    known = source.known if patched else None
-    if isinstance(known, Source) and folder in (None, known.directory):
-        return known
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        folder = folder or path.parent
-        rope = Rope([_whole(path)])
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        rope = Rope([memory(bytes(source))])
-    elif isinstance(source, ModelProto):
-        rope = Rope([memory(_serialized(source))])
-    elif _is_graphsurgeon(source):
-        rope = Rope([memory(_serialized(sys.modules["onnx_graphsurgeon"].export_onnx(source)))])
-    elif patched:
-        rope = source.rope
-        folder = folder or source.directory
-    else:
-        raise TypeError(f"expected a path, bytes, ModelProto or gs.Graph, not {type(source)}")
-    name = f"'{path}'" if path else "the model"
-    proto, payloads = _skeleton(rope, name)
-    found = Source(proto, rope, path, folder, payloads)
-    if path is not None and proto.metadata_props:
-        from onnx_net2net.files.teacher_link import check  # which reads models itself
-
-        check(found, read)
-    if patched:
-        source.known = found
-    return found
-
-
-def _whole(path: Path) -> Range:
-    try:
-        if not path.exists():
-            raise ModelError(f"'{path}' does not exist; give the path of an ONNX model")
-        if not path.is_file():
-            raise ModelError(f"'{path}' is not a file; give the path of an ONNX model")
-        file = File.at(path)
-        file.open().close()
-    except OSError as error:
-        raise ModelError(f"cannot read '{path}': {error.strerror}") from error
-    return Range(file, 0, file.size)
-
-
-def _serialized(model: ModelProto) -> bytes:
-    try:
-        return model.SerializeToString()
-    except (ValueError, EncodeError) as error:
-        raise ModelError(
-            "the ModelProto is over 2 GiB; save it with external data and give the path"
-        ) from error
-
-
-def _is_graphsurgeon(source: object) -> bool:
-    """Without importing graphsurgeon: whoever has a Graph has imported it."""
-    graphsurgeon = sys.modules.get("onnx_graphsurgeon")
-    return graphsurgeon is not None and isinstance(source, graphsurgeon.Graph)
-
-
-def _skeleton(rope: Rope, name: str) -> tuple[ModelProto, tuple[tuple[int, int], ...]]:
-    """The model in `rope` with large payloads cut out, and these; raises ModelError."""
-    if not rope.size:
-        raise ModelError(f"{name} is empty; expected an ONNX model")
-    cuts: list[tuple[int, int]] = []
-
-    def wanted(start: int, end: int) -> bool:
-        return end - start > tensor_data.SMALL
-
-    def cut(start: int, end: int) -> list[Range] | None:
-        peeled = tensor_data.peel(rope, start, end)
-        if peeled is None:
-            return None
-        cuts.append((peeled.start, peeled.end))
-        return [memory(tensor_data.mark(peeled).SerializeToString())]
-
-    try:
-        rest = Rope(rewrite_tensors(rope, wanted, cut) or rope.ranges)
-        if rest.size > LIMIT:
-            raise ModelError(f"not an ONNX model: {rest.size} bytes that are no tensors")
-        data = rest.read(0, rest.size)
-        model = ModelProto.FromString(data)
-    except (ModelError, DecodeError) as error:
-        raise ModelError(f"cannot read {name}: {_reason(rope, error)}") from None
-    if not model.HasField("graph") and not model.functions:
-        raise ModelError(f"{name} holds no graph; {_reason(rope, 'expected an ONNX model')}")
-    if data.count(tensor_data.MARKER.encode()) != len(cuts):
-        raise ModelError(f"{name} uses the reserved name '{tensor_data.MARKER}'; rename it there")
-    return model, tuple(cuts)
-
-
-def _reason(rope: Rope, error: object) -> str:
-    head = rope.read(0, min(rope.size, 64))
-    hints = (hint for start, hint in _HINTS.items() if head.startswith(start))
-    if hint := next(hints, None):
-        return hint
-    if isinstance(error, DecodeError):
-        return "it is not an ONNX model, or damaged; export or download it again"
-    return str(error)

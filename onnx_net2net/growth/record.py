@@ -23,10 +23,10 @@ from onnx_net2net import __version__
 from onnx_net2net.files.patch import Insert
 from onnx_net2net.files.source import Source
 from onnx_net2net.growth.widen.arrays import grown_array
-from onnx_net2net.growth.widen.changes import Change
+from onnx_net2net.growth.widen.changes import Change, nominal
 from onnx_net2net.growth.widen.rewrite import Grown
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.shares import Row, Units
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.typing import Array
 
 SCHEMA = "onnx-net2net/mapping/1"
@@ -74,26 +74,6 @@ class Step:
     placed: Mapping[str, Any] = field(default_factory=dict)
     attributes: tuple[Mapping[str, Any], ...] = ()
     literals: tuple[Mapping[str, Any], ...] = ()
-
-
-def nominal(change: Change, dim: int, kinds: tuple[Row, ...], how: str) -> list[float]:
-    """The share of a weight that each position of a divided axis gets, noise left out.
-
-    Args:
-        how: `Scheme.division`.
-
-    >>> change = Change({0: np.array([0, 1, 0])}, {0: np.array([-1, -1, 0])}, (0,))
-    >>> nominal(change, 0, (Row.COPY,), "even")
-    [0.5, 1.0, 0.5]
-    """
-    source, unit = change.source[dim], change.unit[dim]
-    live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit], bool)
-    counts = np.bincount(source[live], minlength=int(source.max(initial=0)) + 1)
-    if how not in ("one-hot", "random-pad"):
-        return [1.0 / int(counts[s]) if on else 0.0 for s, on in zip(source, live, strict=True)]
-    first = {int(source[p]): int(p) for p in np.flatnonzero(live)[::-1]}
-    pairs = list(zip(source, live, strict=True))
-    return [float(on and first[int(s)] == p) for p, (s, on) in enumerate(pairs)]
 
 
 def axes(change: Change, kinds: tuple[Row, ...], scheme: Scheme, name: str) -> list[dict[str, Any]]:
@@ -366,4 +346,4 @@ def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: boo
     saving.write(Rope([memory(json.dumps(mapping).encode())]), Path(path))
 
 
-__all__ = ["Replay", "Step", "axes", "described", "load", "nominal", "save", "steps_of"]
+__all__ = ["Replay", "Step", "axes", "described", "load", "save", "steps_of"]

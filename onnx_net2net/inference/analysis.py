@@ -7,6 +7,8 @@ from copy import copy
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.files.source import Made, Source
 from onnx_net2net.graph.model import Model, Node
@@ -14,9 +16,10 @@ from onnx_net2net.inference.input_sizes import facts_of, inference_of
 from onnx_net2net.inference.partial_values import static_values
 from onnx_net2net.inference.sequence_elements import unfold
 from onnx_net2net.inference.shapes import Facts, Inference
-from onnx_net2net.operators.factors import Entry, Factor, dropped, factors
+from onnx_net2net.operators.factors import Factor, dropped, factors
 from onnx_net2net.operators.families.control import live_ends
 from onnx_net2net.operators.families.sequence import SEQUENCES
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
@@ -211,4 +214,13 @@ def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:
     return None if shape is None or dim >= len(shape) else shape[dim]
 
 
-__all__ = ["Analysis", "size_of"]
+def parameters(analysis: Analysis) -> int:
+    """Elements of all float constants."""
+    from onnx_net2net.inference.shapes import FLOATS
+
+    return sum(
+        int(np.prod(leaf.shape)) for leaf in analysis.model.leaves.values() if leaf.dtype in FLOATS
+    )
+
+
+__all__ = ["Analysis", "parameters", "size_of"]

@@ -13,11 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from onnx_net2net.operators.notation import Entry, _aligned, _length, _names, _solve, _terms, parse
 from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
 
-Entry = tuple[int, int]
 """(slot, dimension): slots 0, 1, ... are inputs, -1, -2, ... outputs."""
 
 
@@ -39,74 +39,6 @@ class Factor:
     def averaged(self) -> bool:
         """Whether copies must be equally many."""
         return self.role == "mean"
-
-
-@lru_cache(maxsize=4096)
-def parse(text: str) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
-    """A notation's operands and results; each axis is a tuple-like word, products joined by `.`.
-
-    >>> parse("n (g i) *, (g o) -> n *")
-    ((('n', 'g i', '*'), ('g o',)), (('n', '*'),))
-    >>> parse("(h d + h v) -> h")
-    ((('h d + h v',),), (('h',),))
-    """
-    left, _, right = text.partition("->")
-    return _side(left), _side(right)
-
-
-def _side(text: str) -> tuple[tuple[str, ...], ...]:
-    if not text.strip():
-        return ()
-    operands = []
-    for part in text.split(","):
-        axes: list[str] = []
-        open_ = False
-        for word in part.replace("(", " ( ").replace(")", " ) ").split():
-            if word == "(":
-                open_ = True
-                axes.append("")
-            elif word == ")":
-                open_ = False
-            elif open_:
-                axes[-1] = f"{axes[-1]} {word}".strip()
-            else:
-                axes.append(word)
-        operands.append(tuple(axes))
-    return tuple(operands)
-
-
-def _terms(word: str) -> list[list[str]]:
-    """The products that lie end to end along an axis, each the list of its names."""
-    return [term.split() for term in word.split(" + ")]
-
-
-def _names(word: str) -> list[str]:
-    return [name for term in _terms(word) for name in term]
-
-
-def _length(word: str, sizes: Mapping[str, int]) -> int | None:
-    """How long an axis is; None where a name's size is open."""
-    if any(n not in sizes for n in _names(word)):
-        return None
-    return sum(math.prod(sizes[n] for n in term) for term in _terms(word))
-
-
-def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
-    """One word per dimension: `...` numbered from the right, `*` and `~` from the left."""
-    for stretch in ("...", "*", "~"):
-        if stretch in axes:
-            k = axes.index(stretch)
-            count = rank - (len(axes) - 1)
-            if count < 0:
-                raise LookupError(f"rank {rank} is too small")
-            if stretch == "...":
-                middle = [f".{count - 1 - j}" for j in range(count)]
-            else:
-                middle = [f"{stretch}{j}" for j in range(count)]
-            return [*axes[:k], *middle, *axes[k + 1 :]]
-    if rank > len(axes):
-        raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
-    return list(axes[len(axes) - rank :])
 
 
 def _role(name: str, roles: Mapping[str, str], inputs: int, in_output: bool) -> str:
@@ -250,24 +182,6 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
     return None if "*" in wanted else tuple(found)
 
 
-def _solve(
-    words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]
-) -> None:
-    """Sizes of all names: single names take the largest dimension (1 broadcasts)."""
-    for entry, word in words.items():
-        d = dims[entry]
-        if " " not in word and d is not None:
-            sizes[word] = max(sizes.get(word, d), d)
-    for _ in range(2):
-        for entry, word in words.items():
-            names, d = word.split(), dims[entry]
-            missing = [n for n in names if n not in sizes]
-            if len(names) > 1 and "+" not in names and len(missing) == 1 and d is not None:
-                known = int(np.prod([sizes[n] for n in names if n in sizes]))
-                if known and d % known == 0:
-                    sizes[missing[0]] = d // known
-
-
 def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
     """The factor's index at each position of an axis; None where the axis broadcasts it."""
     if d is None or _length(word, sizes) is None:
@@ -396,4 +310,4 @@ def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
         yield Factor(name, len(labels), "across", {e: labels})
 
 
-__all__ = ["ELSEWHERE", "MADE", "Entry", "Factor", "dropped", "factors", "parse"]
+__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors"]

@@ -7,6 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
 
 from onnx_net2net.operators.spec import Site
 
@@ -249,4 +252,103 @@ def attribute_sizes(names: Mapping[str, str], site: Site) -> dict[str, int]:
     return found
 
 
-__all__ = ["REGISTERED", "Axes", "Declared", "aligned", "attribute_sizes", "declared", "shapes"]
+Entry = tuple[int, int]
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """A notation's operands and results; each axis is a tuple-like word, products joined by `.`.
+
+    >>> parse("n (g i) *, (g o) -> n *")
+    ((('n', 'g i', '*'), ('g o',)), (('n', '*'),))
+    >>> parse("(h d + h v) -> h")
+    ((('h d + h v',),), (('h',),))
+    """
+    left, _, right = text.partition("->")
+    return _side(left), _side(right)
+
+
+def _side(text: str) -> tuple[tuple[str, ...], ...]:
+    if not text.strip():
+        return ()
+    operands = []
+    for part in text.split(","):
+        axes: list[str] = []
+        open_ = False
+        for word in part.replace("(", " ( ").replace(")", " ) ").split():
+            if word == "(":
+                open_ = True
+                axes.append("")
+            elif word == ")":
+                open_ = False
+            elif open_:
+                axes[-1] = f"{axes[-1]} {word}".strip()
+            else:
+                axes.append(word)
+        operands.append(tuple(axes))
+    return tuple(operands)
+
+
+def _terms(word: str) -> list[list[str]]:
+    """The products that lie end to end along an axis, each the list of its names."""
+    return [term.split() for term in word.split(" + ")]
+
+
+def _names(word: str) -> list[str]:
+    return [name for term in _terms(word) for name in term]
+
+
+def _length(word: str, sizes: Mapping[str, int]) -> int | None:
+    """How long an axis is; None where a name's size is open."""
+    if any(n not in sizes for n in _names(word)):
+        return None
+    return sum(math.prod(sizes[n] for n in term) for term in _terms(word))
+
+
+def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
+    """One word per dimension: `...` numbered from the right, `*` and `~` from the left."""
+    for stretch in ("...", "*", "~"):
+        if stretch in axes:
+            k = axes.index(stretch)
+            count = rank - (len(axes) - 1)
+            if count < 0:
+                raise LookupError(f"rank {rank} is too small")
+            if stretch == "...":
+                middle = [f".{count - 1 - j}" for j in range(count)]
+            else:
+                middle = [f"{stretch}{j}" for j in range(count)]
+            return [*axes[:k], *middle, *axes[k + 1 :]]
+    if rank > len(axes):
+        raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
+    return list(axes[len(axes) - rank :])
+
+
+def _solve(
+    words: Mapping[Entry, str], dims: Mapping[Entry, int | None], sizes: dict[str, int]
+) -> None:
+    """Sizes of all names: single names take the largest dimension (1 broadcasts)."""
+    for entry, word in words.items():
+        d = dims[entry]
+        if " " not in word and d is not None:
+            sizes[word] = max(sizes.get(word, d), d)
+    for _ in range(2):
+        for entry, word in words.items():
+            names, d = word.split(), dims[entry]
+            missing = [n for n in names if n not in sizes]
+            if len(names) > 1 and "+" not in names and len(missing) == 1 and d is not None:
+                known = int(np.prod([sizes[n] for n in names if n in sizes]))
+                if known and d % known == 0:
+                    sizes[missing[0]] = d // known
+
+
+__all__ = [
+    "REGISTERED",
+    "Axes",
+    "Declared",
+    "Entry",
+    "aligned",
+    "attribute_sizes",
+    "declared",
+    "parse",
+    "shapes",
+]

@@ -9,9 +9,8 @@ import numpy as np
 
 from onnx_net2net.growth.widen.batch import Chosen, Wish, candidates
 from onnx_net2net.growth.widen.widths import draw
-from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.analysis import Analysis, parameters
 from onnx_net2net.inference.shapes import FLOATS
-from onnx_net2net.plans.inspection import parameters
 from onnx_net2net.typing import Array
 
 _PARTS = 4096  # ratios are multiples of 1 / _PARTS, the same on every machine

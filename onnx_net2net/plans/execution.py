@@ -11,16 +11,15 @@ import onnx
 
 from onnx_net2net.errors import AmbiguousError, ModelError, RefusalError
 from onnx_net2net.files.patch import Insert, Pieces, apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import deepen
 from onnx_net2net.growth.kernel.step import grow_kernel
 from onnx_net2net.growth.widen.batch import Wish, next_round, refused, widen_alone, widen_chosen
 from onnx_net2net.growth.widen.interface import student_sizes
-from onnx_net2net.growth.widen.shares import Row
 from onnx_net2net.growth.widen.step import widen_step
-from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.inference.analysis import Analysis, parameters
 from onnx_net2net.plans.budget import SMALLEST, bisect, expecting, parameter_budget
-from onnx_net2net.plans.inspection import parameters
 from onnx_net2net.plans.recipe import HEADER, Step
 from onnx_net2net.plans.selectors import layers, places, spread
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Signature, Space
-from onnx_net2net.coupling.head_widths import alternatives
-from onnx_net2net.errors import AmbiguousError, ModelError, Reason, Refusal
-from onnx_net2net.files.source import read
+from onnx_net2net.coupling.catalogue import Blocked, layer_space, space_name, spaces
+from onnx_net2net.coupling.space import Axis, Space
+from onnx_net2net.errors import ModelError, Refusal
+from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.normalised_axes import pads
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference import validity
-from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.analysis import Analysis, parameters
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,6 @@ class SpaceInfo:
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self.__dict__.items()}
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """A layer whose output cannot grow, and why."""
-
-    node: str
-    refusal: Refusal
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dict."""
-        r = self.refusal
-        return {
-            "node": self.node,
-            "at": r.node,
-            "axis": list(r.axis) if r.axis else None,
-            "reason": r.reason.value,
-            "detail": r.detail,
-            "hint": r.hint,
-        }
 
 
 @dataclass(frozen=True)
@@ -95,93 +75,6 @@ class Report:
             "blocked": [b.to_json() for b in self.blocked],
             "provenance": None if self.provenance is None else list(self.provenance),
         }
-
-
-def layer_spaces(analysis: Analysis, node: Node) -> tuple[list[Space], Axis] | Refusal:
-    """The spaces of a layer's output axis, default first, and that axis."""
-    axis = analysis.output_axis(node)
-    if axis is None:
-        fs = analysis.factors(node)
-        if isinstance(fs, Refusal):
-            return fs
-        return Refusal(
-            Reason.NO_AXIS, node.name, detail=node.op,
-            hint="name a layer with weights; `inspect` lists them",
-        )  # fmt: skip
-    found = alternatives(analysis, axis)
-    if isinstance(found, Refusal):
-        return found
-    return found, (axis[0], None, axis[1])
-
-
-def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
-    """The space of a layer's output axis, and that axis.
-
-    Raises:
-        AmbiguousError: the layer has several widths and none is the default.
-    """
-    found = layer_spaces(analysis, node)
-    if isinstance(found, Refusal):
-        return found
-    parts, axis = found
-    if not parts[0].default:
-        listed = spaces(analysis)[0]  # the names that `inspect` gives them: another layer's, maybe
-        names = [space_name(space, nodes[0]) for space, _, nodes in listed if node in nodes]
-        names = names or [space_name(p, node) for p in parts]
-        raise AmbiguousError(
-            f"'{node.name}' has several widths; choose one with --space (space=): "
-            + ", ".join(names),
-            names,
-        )
-    return parts[0], axis
-
-
-def space_name(space: Space, first: Node) -> str:
-    """What a space is called: its first layer, and which of its widths where it has several."""
-    return f"{first.name}:{space.part}" if space.part else first.name
-
-
-def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
-    """All spaces of a model's layers with their layers, and the layers that are blocked."""
-    return analysis.once("spaces", lambda: _spaces(analysis))
-
-
-def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
-    found: list[tuple[Space, Axis, list[Node]]] = []
-    blocked: list[Blocked] = []
-    whole: dict[Axis, int] = {}
-    signatures: dict[Signature, int] = {}
-    for node in analysis.layers():
-        axis = analysis.output_axis(node)
-        key = (axis[0], None, axis[1]) if axis is not None else None
-        if key is not None and key in whole:
-            found[whole[key]][2].append(node)
-            continue
-        result = layer_spaces(analysis, node)
-        if isinstance(result, Refusal):
-            blocked.append(Blocked(node.name, result))
-            continue
-        parts, at = result
-        for space in parts:
-            if space.signature in signatures:
-                nodes = found[signatures[space.signature]][2]
-                nodes += [node] if node not in nodes else []
-                continue
-            signatures[space.signature] = len(found)
-            for a, labels in space.labels.items():
-                if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
-                    whole.setdefault(a, len(found))
-            found.append((space, at, [node]))
-    return found, blocked
-
-
-def parameters(analysis: Analysis) -> int:
-    """Elements of all float constants."""
-    from onnx_net2net.inference.shapes import FLOATS
-
-    return sum(
-        int(np.prod(leaf.shape)) for leaf in analysis.model.leaves.values() if leaf.dtype in FLOATS
-    )
 
 
 def _info(analysis: Analysis, space: Space, axis: Axis, nodes: list[Node]) -> SpaceInfo:

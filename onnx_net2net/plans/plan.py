@@ -13,16 +13,16 @@ import onnx
 from onnx_net2net.errors import ModelError, NotEquivalentError
 from onnx_net2net.files.external_data import inlined
 from onnx_net2net.files.patch import Pieces, apply
-from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.reader import read
+from onnx_net2net.files.source import Source
 from onnx_net2net.files.transfer import Progress
 from onnx_net2net.growth.newness import new_rows
 from onnx_net2net.growth.widen.step import Widened
 from onnx_net2net.inference import validity
-from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.analysis import Analysis, parameters
 from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.plans import provenance
 from onnx_net2net.plans.execution import Shapes, Student, Taken, do
-from onnx_net2net.plans.inspection import parameters
 from onnx_net2net.plans.recipe import Recipe, load
 from onnx_net2net.plans.recipe_data import Data, resolved
 

@@ -19,7 +19,8 @@ from onnx_net2net import __version__
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import external_data, teacher_link
 from onnx_net2net.files.patch import Insert, Pieces, Splice, apply
-from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.reader import read
+from onnx_net2net.files.source import Source
 from onnx_net2net.plans.recipe import HEADER, Recipe, Step, parameters, plain
 from onnx_net2net.plans.recipe_data import digest
 

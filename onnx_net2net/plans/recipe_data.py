@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.growth.deepen.calibration import archive
-from onnx_net2net.growth.widen.widths import read_mapping
+from onnx_net2net.files.archive import archive
 from onnx_net2net.plans.recipe import Recipe
 from onnx_net2net.typing import Array
 
@@ -74,3 +74,21 @@ def _arrays(value: Any, folder: Path, data: Sequence[Data]) -> Data:
         f"the data to calibrate with is not recorded, only its hash {value['sha256'][:12]} "
         f"(inputs {inputs}); give the same data with --calibrate"
     )
+
+
+def read_mapping(path: str) -> list[int]:
+    """A mapping from a JSON file: a list, or an object with a list `mapping`.
+
+    Raises:
+        ValueError: unreadable or something else.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"mapping '{path}' does not exist; give random, balanced or a JSON file")
+    try:
+        data = json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
+        raise ValueError(f"mapping '{path}' cannot be read as JSON: {why}") from None
+    data = data.get("mapping") if isinstance(data, dict) else data
+    if not isinstance(data, list) or not all(type(g) is int for g in data):
+        raise ValueError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
+    return data

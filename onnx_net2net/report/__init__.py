@@ -1,1 +1,4 @@
-"""What people and machines are told about plans, models and verdicts."""
+"""What people read: inspections, plans and verdicts as text for a terminal.
+
+Uses `plans` and below; prints nothing itself.
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Iterable
 from typing import TextIO
 
 
@@ -26,4 +27,25 @@ def fitted(text: str, stream: TextIO | None) -> str:
             break_long_words=False, break_on_hyphens=False,
         )
         for line in text.splitlines()
+    )  # fmt: skip
+
+
+def listed(start: str, names: Iterable[str], most: int = 8) -> str:
+    """`start` and names, wrapped; what is beyond `most` is only counted.
+
+    >>> print(listed("read by: ", ["conv2", "conv3"]))
+      read by: conv2, conv3
+    """
+    names = list(names)
+    text = start + ", ".join(n.replace(" ", "\0") for n in names[:most])
+    if len(names) > most:
+        text += f" and {len(names) - most} more"
+    return paragraph(text).replace("\0", " ")
+
+
+def paragraph(text: str) -> str:
+    """Text wrapped and indented; names are not broken."""
+    return textwrap.fill(
+        text, columns(), initial_indent="  ", subsequent_indent="    ",
+        break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx_net2net.errors import Reason
-from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.plans.inspection import Report, SpaceInfo
 from onnx_net2net.plans.plan import Plan
 from onnx_net2net.report.recipe import heading, origin, taken_json
-from onnx_net2net.report.terminal import columns, fitted
+from onnx_net2net.report.terminal import columns, fitted, listed, paragraph
 
 _MOST = 24  # constants that a plan lists
 
@@ -75,27 +75,6 @@ def table(rows: Sequence[Sequence[str]], numbers: AbstractSet[int] = frozenset()
         margin = 2 + sum(widths[:last]) + 2 * last
         lines += [" " * margin + line for line in tail[1:]]
     return "\n".join(lines)
-
-
-def listed(start: str, names: Iterable[str], most: int = 8) -> str:
-    """`start` and names, wrapped; what is beyond `most` is only counted.
-
-    >>> print(listed("read by: ", ["conv2", "conv3"]))
-      read by: conv2, conv3
-    """
-    names = list(names)
-    text = start + ", ".join(n.replace(" ", "\0") for n in names[:most])
-    if len(names) > most:
-        text += f" and {len(names) - most} more"
-    return paragraph(text).replace("\0", " ")
-
-
-def paragraph(text: str) -> str:
-    """Text wrapped and indented; names are not broken."""
-    return textwrap.fill(
-        text, columns(), initial_indent="  ", subsequent_indent="    ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
 
 
 def headline(text: str) -> str:

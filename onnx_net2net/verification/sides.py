@@ -13,7 +13,8 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.source import Source, read
+from onnx_net2net.files.reader import read
+from onnx_net2net.files.source import Source
 from onnx_net2net.files.tensor_data import is_external
 from onnx_net2net.graph.functions import Path, stored
 from onnx_net2net.graph.model import Leaf, Model

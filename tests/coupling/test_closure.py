@@ -6,12 +6,13 @@ import onnx
 import pytest
 
 from graph_builder import Net
-from onnx_net2net.coupling.closure import Space, close
+from onnx_net2net.coupling.catalogue import layer_space
+from onnx_net2net.coupling.closure import close
 from onnx_net2net.coupling.lookup import find
+from onnx_net2net.coupling.space import Space
 from onnx_net2net.errors import Reason, Refusal
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.inspection import layer_space
 from support.same_function import MODELS
 
 

@@ -10,8 +10,8 @@ import onnxruntime as ort
 import pytest
 
 import onnx_net2net as n2n
+from onnx_net2net.coupling import catalogue
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans import inspection
 from support.command_line import call
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -162,9 +162,9 @@ class TestWhatIsComputedOnce:
         assert shapes(n2n.widen(PACKED, space="qkv:v", width=5))["out.weight"] == (15, 5)
 
     def test_spaces_are_found_once_for_each_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = inspection._spaces
+        found = catalogue._spaces
         asked: list[Analysis] = []
-        monkeypatch.setattr(inspection, "_spaces", lambda a: (asked.append(a), found(a))[1])
+        monkeypatch.setattr(catalogue, "_spaces", lambda a: (asked.append(a), found(a))[1])
         n2n.plan(PACKED, "everywhere", ratio=1.5)
         assert asked
         assert len({id(a) for a in asked}) == len(asked)

@@ -15,7 +15,7 @@ from onnx_net2net.errors import ModelError
 from onnx_net2net.files import external_data
 from onnx_net2net.files import patch as patch_module
 from onnx_net2net.files.patch import Splice, apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from support.onnx_samples import BIG, MODELS, W, model_of, plain, sparse
 
 

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_net2net.files.patch import Insert, Splice, apply
 from onnx_net2net.files.protobuf import read_varint, varint
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from support.onnx_samples import BIG, MODELS, RELU, W, field, nested, plain, unsorted
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files.protobuf import varint
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.files.tensor_data import MARKER, is_cut
 
 RNG = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from onnx_net2net.cli.main import cli
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import teacher_link
 from onnx_net2net.files.patch import Pieces, Splice, apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.plans.plan import plan
 from onnx_net2net.verification.verify import verify
 

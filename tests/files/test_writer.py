@@ -18,8 +18,8 @@ from onnx_net2net.files import patch as patch_module
 from onnx_net2net.files import transfer, writer
 from onnx_net2net.files.patch import Splice, apply
 from onnx_net2net.files.protobuf import varint
+from onnx_net2net.files.reader import read
 from onnx_net2net.files.rope import File, Range, Rope, memory
-from onnx_net2net.files.source import read
 from support.onnx_samples import BIG, plain
 
 
@@ -103,7 +103,7 @@ def test_a_failure_leaves_nothing_behind(
 KILLED = """
 import os, sys
 from onnx_net2net.files import external_data as forms, writer as save, transfer
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.files.patch import apply
 real, left = getattr(os, sys.argv[2]), int(sys.argv[3])
 def die(*args, **keys):
@@ -209,7 +209,7 @@ def test_the_system_copies_what_keeps_its_place_in_a_page(
 LARGE = """
 import resource, sys
 import numpy as np, onnx
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.files.patch import Splice, apply
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 before = peak()

@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_net2net.files.patch import Splice, apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from support.onnx_samples import BIG, model_of
 
 pytestmark = [

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 import onnx_net2net as n2n
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.graph.subgraphs import BOUNDARIES
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.typing import Array

@@ -14,9 +14,10 @@ import pytest
 from onnx import numpy_helper
 
 import onnx_net2net as n2n
-from onnx_net2net.growth.record import load, nominal, steps_of
-from onnx_net2net.growth.widen.changes import Change
-from onnx_net2net.growth.widen.shares import Row, divided
+from onnx_net2net.growth.record import load, steps_of
+from onnx_net2net.growth.widen.changes import Change, nominal
+from onnx_net2net.growth.widen.shares import divided
+from onnx_net2net.growth.widen.units import Row
 from support.command_line import MODELS, Workplace, call, work
 
 __all__ = ["work"]  # a fixture

@@ -8,7 +8,7 @@ import pytest
 from test_control_flow import EQUAL, RATIO, random, sizes, widened, written
 
 import onnx_net2net as n2n
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
 from support.same_function import MODELS, teacher
 

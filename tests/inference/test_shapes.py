@@ -8,7 +8,7 @@ import pytest
 
 from graph_builder import Net
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.inference import onnx_inference
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.onnx_inference import shape_of, tensor_type

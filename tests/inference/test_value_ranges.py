@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.inference.activation_patterns import after, recognise
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.value_ranges import value_range

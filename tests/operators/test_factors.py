@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from onnx_net2net.errors import Refusal
-from onnx_net2net.operators.factors import Entry, Factor, dropped, parse, result_shape
+from onnx_net2net.operators.factors import Factor, dropped, result_shape
+from onnx_net2net.operators.notation import Entry, parse
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
 from support.single_node import Case, Operand, c, w, x

@@ -222,9 +222,9 @@ def test_declared_sizes_come_first() -> None:
 def test_zero_rows_pass_where_declared() -> None:
     from onnx_net2net.errors import RefusalError
     from onnx_net2net.files.patch import apply
-    from onnx_net2net.files.source import read
-    from onnx_net2net.growth.widen.shares import Row
+    from onnx_net2net.files.reader import read
     from onnx_net2net.growth.widen.step import widen_step
+    from onnx_net2net.growth.widen.units import Row
     from onnx_net2net.inference.analysis import Analysis
 
     model = between_convolutions()

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 import onnx_net2net as n2n
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.plans import provenance
 from support.command_line import Outcome, Workplace, call, work
 from support.same_function import MODELS, NAMES

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 import onnx_net2net as n2n
 from onnx_net2net.errors import AmbiguousError, RefusalError
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.batch import Wish
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.budget import expecting, parameter_budget

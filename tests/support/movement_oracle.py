@@ -10,7 +10,8 @@ import numpy as np
 
 from onnx_net2net.errors import Refusal
 from onnx_net2net.growth.widen.index_proof import movement_commutes
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array

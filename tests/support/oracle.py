@@ -14,7 +14,8 @@ import numpy as np
 
 from onnx_net2net.errors import Refusal
 from onnx_net2net.growth.widen.shares import divided
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Grown, Rule
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_net2net
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.verification.runtime import compare as runtime
 from onnx_net2net.verification.runtime import inputs
 from onnx_net2net.verification.runtime.noise import deviation, nudged

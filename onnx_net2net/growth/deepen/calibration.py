@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from zipfile import BadZipFile
 
 import numpy as np
 from onnx import ValueInfoProto
@@ -98,16 +97,3 @@ class _Sum:
         assert self.centre is not None
         mean = self.first / self.count
         return self.centre[:, 0] + mean, np.maximum(self.second / self.count - mean**2, 0.0)
-
-
-def archive(path: str) -> dict[str, Array]:
-    """Arrays by input name from an .npz file.
-
-    Raises:
-        ValueError: unreadable or something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, AttributeError, BadZipFile) as why:
-        raise ValueError(f"'{path}' cannot be read as data.npz: {why}") from None

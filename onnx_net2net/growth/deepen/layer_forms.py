@@ -15,7 +15,7 @@ import numpy as np
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point
-from onnx_net2net.growth.widen.shares import noise
+from onnx_net2net.growth.random_weights import noise
 from onnx_net2net.typing import Array
 
 EPSILON = float(np.float32(1e-5))  # as the attribute holds it, also beside float64 weights

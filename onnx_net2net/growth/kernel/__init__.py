@@ -1,0 +1,1 @@
+"""Larger convolution windows: the old one in the middle, zeros around it."""

@@ -16,6 +16,7 @@ from onnx import NodeProto, ValueInfoProto
 from onnx_net2net.coupling.lookup import find
 from onnx_net2net.errors import Reason
 from onnx_net2net.files.patch import Insert, Splice
+from onnx_net2net.graph.editor import tensor_like
 from onnx_net2net.graph.function_edits import settled
 from onnx_net2net.graph.model import Leaf, Node
 from onnx_net2net.growth.kernel.window_padding import (
@@ -28,7 +29,6 @@ from onnx_net2net.growth.kernel.window_padding import (
     put,
     refused,
 )
-from onnx_net2net.growth.widen.rewrite import tensor_like
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.typing import Array
 

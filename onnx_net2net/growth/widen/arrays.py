@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.growth.random_weights import drawn, jittered, noise
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.shares import Row, divided, drawn, jittered, noise
+from onnx_net2net.growth.widen.shares import divided
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
 
 

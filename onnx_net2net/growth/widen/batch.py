@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Instance, Space
+from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
+from onnx_net2net.coupling.space import Axis, Instance, Space
 from onnx_net2net.errors import Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.shares import Padding, Row, Units
 from onnx_net2net.growth.widen.step import Widened, widen_step, widened
+from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
-from onnx_net2net.plans.inspection import layer_space, space_name, spaces
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Space
+from onnx_net2net.coupling.space import Space
 from onnx_net2net.growth.widen.copy_layout import Layout
 from onnx_net2net.growth.widen.shape_operands import Operand
-from onnx_net2net.growth.widen.shares import Row, Units
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.typing import Array
 
 Use = tuple[int, int]
@@ -116,3 +116,23 @@ class Edits:
     uses: tuple[tuple[tuple[str, int], ...], ...]
     attributes: tuple[Mapping[str, Any], ...]
     literals: tuple[Mapping[str, Any], ...]
+
+
+def nominal(change: Change, dim: int, kinds: tuple[Row, ...], how: str) -> list[float]:
+    """The share of a weight that each position of a divided axis gets, noise left out.
+
+    Args:
+        how: `Scheme.division`.
+
+    >>> change = Change({0: np.array([0, 1, 0])}, {0: np.array([-1, -1, 0])}, (0,))
+    >>> nominal(change, 0, (Row.COPY,), "even")
+    [0.5, 1.0, 0.5]
+    """
+    source, unit = change.source[dim], change.unit[dim]
+    live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit], bool)
+    counts = np.bincount(source[live], minlength=int(source.max(initial=0)) + 1)
+    if how not in ("one-hot", "random-pad"):
+        return [1.0 / int(counts[s]) if on else 0.0 for s, on in zip(source, live, strict=True)]
+    first = {int(source[p]): int(p) for p in np.flatnonzero(live)[::-1]}
+    pairs = list(zip(source, live, strict=True))
+    return [float(on and first[int(s)] == p) for p, (s, on) in enumerate(pairs)]

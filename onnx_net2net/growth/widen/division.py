@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnx_net2net.coupling.closure import Axis
+from onnx_net2net.coupling.space import Axis
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.changes import Division, Growth
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Entry
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from onnx_net2net.coupling.index_flow import came_from
 from onnx_net2net.growth.widen.copy_layout import Joint
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Block, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_net2net.coupling.closure import INSIDE, Axis, Space, close
+from onnx_net2net.coupling.closure import INSIDE, close
 from onnx_net2net.coupling.lookup import readers_of
+from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.graph.model import Node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Instance, axis_of
+from onnx_net2net.coupling.space import Instance, axis_of
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.growth.widen.changes import Correction, Growth
 from onnx_net2net.inference.analysis import Analysis

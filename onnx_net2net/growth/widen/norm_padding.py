@@ -10,7 +10,7 @@ import onnx
 
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.growth.widen.changes import Growth
-from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.table import TABLE
 

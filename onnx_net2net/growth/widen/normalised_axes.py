@@ -18,14 +18,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Instance, Space, axis_of
+from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.graph.model import Node
-from onnx_net2net.growth.widen.shares import Padding, Row, Units
+from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.shapes import FLOATS
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
 _WHOLE = "only whole multiples of today's width are exact here"

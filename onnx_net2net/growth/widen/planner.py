@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Instance, Space, axis_of
+from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.changes import Change, Growth, Use
@@ -26,10 +26,11 @@ from onnx_net2net.growth.widen.multiplicity import even_out
 from onnx_net2net.growth.widen.norm_padding import keep_tied, rescale_norms
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.shape_operands import Sizes, follow
-from onnx_net2net.growth.widen.shares import Row, Units
 from onnx_net2net.growth.widen.shuffled_layout import Weaver
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array

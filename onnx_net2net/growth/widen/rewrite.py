@@ -11,25 +11,17 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.files.patch import Insert, Splice
+from onnx_net2net.graph.editor import tensor_like
 from onnx_net2net.graph.function_edits import settled
 from onnx_net2net.graph.model import Leaf, Node, Path
 from onnx_net2net.growth.widen.arrays import grown_array, twins
 from onnx_net2net.growth.widen.changes import Change, Correction, Division, Growth, Use
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.shape_operands import Operand
-from onnx_net2net.growth.widen.shares import Row, divided, shares
+from onnx_net2net.growth.widen.shares import divided, shares
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.typing import Array
-
-
-def tensor_like(old: TensorProto | None, array: Array, name: str) -> TensorProto:
-    """A tensor with a new array that keeps the old one's documentation and metadata."""
-    new = onnx.numpy_helper.from_array(array, name)
-    if old is not None:
-        if old.HasField("doc_string"):
-            new.doc_string = old.doc_string
-        new.metadata_props.extend(old.metadata_props)
-    return new
 
 
 class _Draft:
@@ -372,4 +364,4 @@ def _declared(draft: _Draft) -> Iterator[Splice]:
                 yield Splice((*scope.path, kind, k), (new,))
 
 
-__all__ = ["Grown", "grown_array", "patch_of", "shares", "tensor_like"]
+__all__ = ["Grown", "grown_array", "patch_of", "shares"]

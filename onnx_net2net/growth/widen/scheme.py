@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from onnx_net2net.growth.widen.shares import SPLITS, Row
+from onnx_net2net.growth.widen.shares import SPLITS
+from onnx_net2net.growth.widen.units import Row
 
 INITS = {
     "replicate": "copies of units",

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Instance
+from onnx_net2net.coupling.space import Instance
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.operators.factors import Entry
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Grown, Site, Slot
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape

@@ -6,92 +6,15 @@ powers of two: the same bytes on every machine and numpy version.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from onnx_net2net.keyed_random import words
 from onnx_net2net.typing import Array
 
 SPLITS = ("zero-sum", "even", "one-hot", "uneven")
-
-
-class Row(str, Enum):
-    """What a new row of a grown axis is.
-
-    Twins are free rows of which 2k and 2k + 1 are equal. A pad is a mean or zero row, whichever
-    its tensor needs (see `Padding`).
-    """
-
-    COPY = "copy"
-    ZERO = "zero"
-    FREE = "free"
-    TWIN = "twin"
-    MEAN = "mean"
-    PAD = "pad"
-
-
-@dataclass(frozen=True)
-class Padding:
-    """What stands in the pads of a normalised space.
-
-    `fill`: axis -> MEAN or ZERO rows, for constants also COPY (keeps the copied values) and
-    FREE (it meets zeros only). `parts`: node that averages over the axis -> which part of
-    what it averages counts; the rest are zeros, so that its result is too small.
-    """
-
-    fill: Mapping[Any, Row]
-    parts: Mapping[int, Fraction]
-
-
-@dataclass(frozen=True)
-class Units:
-    """The new units of a space, in the order in which they are appended.
-
-    `source[t]`: the class that unit t copies (for zero and free rows: stands in line with);
-    `kind[t]`: what it is; `padding`: what the pads among them are.
-    """
-
-    source: Array
-    kind: tuple[Row, ...]
-    padding: Padding | None = None
-
-    @classmethod
-    def copies(cls, source: Sequence[int] | Array, kind: Row = Row.COPY) -> Units:
-        """Units that are all of one kind.
-
-        >>> Units.copies([2, 0]).kind
-        (<Row.COPY: 'copy'>, <Row.COPY: 'copy'>)
-        """
-        s = np.asarray(source, np.int64)
-        return cls(s, (kind,) * len(s))
-
-
-def words(count: int, *key: Any) -> Array:
-    """`count` random 64-bit words for a key; equal keys give equal words.
-
-    >>> int(words(1, 0, "conv1")[0]) == int(words(1, 0, "conv1")[0])
-    True
-    """
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    raw = np.random.PCG64(int.from_bytes(digest[:16], "little")).random_raw(count)
-    return np.asarray(raw, np.uint64)
-
-
-def below(limit: int, count: int, *key: Any) -> Array:
-    """`count` integers in [0, limit)."""
-    return ((words(count, *key) >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(
-        np.int64
-    )
-
-
-def permutation(n: int, *key: Any) -> Array:
-    """A random order of n things."""
-    return np.argsort(words(n, *key), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -247,58 +170,3 @@ def divided(
         for j in range(int(r)):
             out[positions[:, j]] = parts[j]
     return np.ascontiguousarray(np.moveaxis(out, 0, axis))
-
-
-def spread(w: Array) -> float:
-    """Standard deviation; of equal numbers their size, of zeros 1/16.
-
-    Eight bits of it, so that no machine's rounding shows.
-    """
-    wide = w.astype(np.float64)
-    wide = wide[np.isfinite(wide)]
-    most = float(np.abs(wide).max(initial=0.0))
-    if not most:
-        return 2.0**-4
-    size = float((wide / most).std()) * most
-    mantissa, exponent = np.frexp(size if size > 2.0**-40 * most else most)
-    return float(np.ldexp(np.rint(mantissa * 256), int(exponent) - 8))
-
-
-def _bell(shape: tuple[int, ...], *key: Any) -> Array:
-    """Numbers of deviation 1, none beyond 3: sums of three uniforms."""
-    raw = words(3 * int(np.prod(shape, dtype=np.int64)), *key).reshape(3, *shape)
-    unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
-    return np.asarray(unit[0] + unit[1] + unit[2])
-
-
-def drawn(shape: tuple[int, ...], like: Array, *key: Any) -> Array:
-    """Random weights of the spread and type of `like`; integers are picked among its own."""
-    if like.dtype.kind in "iu":
-        return like.reshape(-1)[below(like.size, int(np.prod(shape)), *key)].reshape(shape)
-    return (_bell(shape, *key) * spread(like)).astype(like.dtype)
-
-
-def jittered(w: Array, like: Array, size: float, *key: Any) -> Array:
-    """Weights with noise of `size` times the standard deviation of `like`.
-
-    Raises:
-        ValueError: they would leave the type's range.
-    """
-    step = _bell(w.shape, *key) * spread(like) * size
-    if w.dtype.kind in "iu":
-        info = np.iinfo(w.dtype)
-        return np.clip(np.rint(w + step), info.min, info.max).astype(w.dtype)
-    with np.errstate(over="ignore"):
-        found = (w.astype(np.float64) + step).astype(w.dtype)
-    if (np.isfinite(w.astype(np.float64)) & ~np.isfinite(found.astype(np.float64))).any():
-        raise ValueError(f"noise {size:g} does not fit the weights' type {w.dtype}; give less")
-    return found
-
-
-def noise(w: Array, *key: Any) -> Array:
-    """Random weights of w's shape, dtype and spread: bell-shaped, sums of four uniforms."""
-    form = np.sqrt(np.mean(np.square(w.astype(np.float64)))) if w.size else 0.0
-    scale = np.ldexp(1.0, int(np.frexp(form)[1]) - 1) if form else 2.0**-4
-    raw = words(4 * w.size, *key).reshape(4, *w.shape)
-    unit = ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0).sum(0)
-    return (unit * scale).astype(w.dtype)

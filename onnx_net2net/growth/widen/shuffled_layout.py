@@ -15,13 +15,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Space
 from onnx_net2net.coupling.index_flow import Side, groups_of, involved, side_of, signatures
+from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.copy_layout import Joint, Layout
-from onnx_net2net.growth.widen.shares import Row, Units, below
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Entry, Factor
+from onnx_net2net.keyed_random import below
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Grown, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Space
+from onnx_net2net.coupling.catalogue import layer_space, layer_spaces, space_name, spaces
 from onnx_net2net.coupling.lookup import find, nearest
+from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.files.patch import Insert, Splice
-from onnx_net2net.growth.record import nominal
-from onnx_net2net.growth.widen.changes import Edits, Growth
+from onnx_net2net.growth.widen.changes import Edits, Growth, nominal
 from onnx_net2net.growth.widen.interface import (
     InterfaceChange,
     changed,
@@ -30,10 +30,9 @@ from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow, grow_woven
 from onnx_net2net.growth.widen.rewrite import Grown, patch_of
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.shares import Row, Units
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.inspection import layer_space, layer_spaces, space_name, spaces
 
 
 @dataclass(frozen=True)

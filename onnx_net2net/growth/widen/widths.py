@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import Axis, Space
-from onnx_net2net.growth.widen.shares import Row, Units, permutation, words
+from onnx_net2net.coupling.space import Axis, Space
+from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.keyed_random import permutation, words
 from onnx_net2net.typing import Array
 
 
@@ -183,21 +182,3 @@ def _given(widths: Widths, mapping: list[int], extra: int) -> list[int]:
     if widths.uniform and len(set(np.bincount(new, minlength=n).tolist())) > 1:
         raise ValueError("the mapping must copy every unit equally often here")
     return new
-
-
-def read_mapping(path: str) -> list[int]:
-    """A mapping from a JSON file: a list, or an object with a list `mapping`.
-
-    Raises:
-        ValueError: unreadable or something else.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"mapping '{path}' does not exist; give random, balanced or a JSON file")
-    try:
-        data = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
-        raise ValueError(f"mapping '{path}' cannot be read as JSON: {why}") from None
-    data = data.get("mapping") if isinstance(data, dict) else data
-    if not isinstance(data, list) or not all(type(g) is int for g in data):
-        raise ValueError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
-    return data

@@ -1,0 +1,1 @@
+"""Both models in onnxruntime: inputs, sessions, noise floor, judgement, sensitivity."""

@@ -12,13 +12,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from coverage_models import cases, fill, skeleton
+from onnx_net2net import keyed_random
 from onnx_net2net.coupling import closure
 from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
 from onnx_net2net.files import patch
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import Deepening, deepen
-from onnx_net2net.growth.widen import planner, rewrite, shares
+from onnx_net2net.growth.widen import planner, rewrite
 from onnx_net2net.growth.widen.scheme import Scheme
+from onnx_net2net.growth.widen.units import Units
 from onnx_net2net.inference.analysis import Analysis
 
 SHARED = Path(__file__).parents[4] / "shared"
@@ -396,7 +398,7 @@ def test_random_sequences_of_widening_and_deepening_stay_equivalent(seed: int) -
             if isinstance(space, Refusal):
                 continue
             count = int(rng.integers(1, 3))
-            units = shares.Units.copies(shares.below(space.size, count, seed, step))
+            units = Units.copies(keyed_random.below(space.size, count, seed, step))
             plan = planner.grow(analysis, space, units)
             if isinstance(plan, Refusal):
                 continue

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_net2net.errors import AmbiguousError, RefusalError
 from onnx_net2net.files import patch
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import Deepening, deepen
 from onnx_net2net.inference.analysis import Analysis
 

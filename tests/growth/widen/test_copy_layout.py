@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_net2net.coupling.closure import Axis, Space
-from onnx_net2net.growth.widen.copy_layout import layout, segments
-from onnx_net2net.growth.widen.shares import Row, Units
+from onnx_net2net.coupling.segments import segments
+from onnx_net2net.coupling.space import Axis, Space
+from onnx_net2net.growth.widen.copy_layout import layout
+from onnx_net2net.growth.widen.units import Row, Units
 
 SEED: Axis = ("y", None, 1)
 

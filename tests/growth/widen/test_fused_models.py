@@ -12,9 +12,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 import onnx_net2net as n2n
-from onnx_net2net.files.source import read
+from onnx_net2net.coupling.catalogue import space_name, spaces
+from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.inspection import space_name, spaces
 
 MS = "com.microsoft"
 M, H, D, V, F = 16, 4, 6, 8, 20

@@ -15,10 +15,11 @@ import onnx_net2net as n2n
 from graph_builder import Net
 from onnx_net2net.errors import Reason, RefusalError
 from onnx_net2net.files.patch import apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.scheme import INITS, Scheme
-from onnx_net2net.growth.widen.shares import SPLITS, Row
+from onnx_net2net.growth.widen.shares import SPLITS
 from onnx_net2net.growth.widen.step import widen_step
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.plan import Plan, plan
 from onnx_net2net.typing import Array

@@ -14,17 +14,17 @@ from onnx import numpy_helper
 
 import onnx_net2net as n2n
 from graph_builder import Net
+from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
 from onnx_net2net.coupling.lookup import find
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.files.patch import apply
-from onnx_net2net.files.source import read
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen import arrays, rewrite
 from onnx_net2net.growth.widen.changes import Growth
 from onnx_net2net.growth.widen.planner import grow
-from onnx_net2net.growth.widen.shares import Row, Units
 from onnx_net2net.growth.widen.step import widen_step
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.inspection import layer_space, space_name, spaces
 from onnx_net2net.plans.plan import plan
 from support.same_function import MODELS, NAMES, Teacher, teacher
 

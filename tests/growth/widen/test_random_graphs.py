@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graph_builder import Net
+from onnx_net2net.coupling.catalogue import space_name, spaces
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.files.patch import apply
-from onnx_net2net.files.source import read
-from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.step import widen_step
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.inspection import space_name, spaces
 from support.random_graphs import Builder, Pick
 from support.same_function import Teacher
 

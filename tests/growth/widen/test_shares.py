@@ -12,22 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_net2net.growth.widen.shares import (
-    SPLITS,
-    Row,
-    Units,
-    below,
-    divided,
-    drawn,
-    integer_shares,
-    jittered,
-    noise,
-    permutation,
-    shares,
-    splittable,
-    spread,
-    words,
-)  # fmt: skip
+from onnx_net2net.growth.random_weights import drawn, jittered, noise, spread
+from onnx_net2net.growth.widen.shares import SPLITS, divided, integer_shares, shares, splittable
+from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.keyed_random import below, permutation, words  # fmt: skip
 from onnx_net2net.typing import Array
 
 DTYPES: dict[str, Any] = {

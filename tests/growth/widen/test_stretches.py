@@ -7,7 +7,8 @@ import pytest
 
 import support.attention_cases  # noqa: F401  adds to CASES
 from onnx_net2net.growth.widen.index_proof import factors_commute
-from onnx_net2net.operators.factors import Factor, parse
+from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import parse
 from onnx_net2net.operators.spec import Rule
 from support.operator_cases import CASES
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_net2net.coupling.closure import Axis, Space
-from onnx_net2net.growth.widen.shares import Row
-from onnx_net2net.growth.widen.widths import Widths, draw, read_mapping, target
+from onnx_net2net.coupling.space import Axis, Space
+from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.widths import Widths, draw, target
+from onnx_net2net.plans.recipe_data import read_mapping
 
 PLAIN = Widths(8, np.ones(8, np.int64), False)
 BLOCKS = Widths(12, np.full(3, 4), False)

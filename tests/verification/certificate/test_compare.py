@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_net2net as n2n
 from onnx_net2net.errors import ModelError, RefusalError
-from onnx_net2net.growth.widen.shares import Row
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.verification.verify import Status, Verdict, verify
 from support.same_function import Teacher
 

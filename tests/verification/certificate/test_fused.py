@@ -12,9 +12,9 @@ from onnx import numpy_helper
 from test_fused_models import CASES, Net, run
 
 import onnx_net2net as n2n
-from onnx_net2net.files.source import read
+from onnx_net2net.coupling.catalogue import space_name, spaces
+from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.inspection import space_name, spaces
 
 # the certificate has no rule for these
 OPEN = ("MoE", "MoE, gated")

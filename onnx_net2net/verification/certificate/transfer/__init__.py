@@ -1,0 +1,1 @@
+"""How each operator names its outputs, read from the ONNX text and not from `operators`."""

@@ -1,0 +1,67 @@
+"""What the positions of a grown axis hold: copies, zeros, means, new numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from onnx_net2net.typing import Array
+
+
+class Row(str, Enum):
+    """What a new row of a grown axis is.
+
+    Twins are free rows of which 2k and 2k + 1 are equal. A pad is a mean or zero row, whichever
+    its tensor needs (see `Padding`).
+    """
+
+    COPY = "copy"
+    ZERO = "zero"
+    FREE = "free"
+    TWIN = "twin"
+    MEAN = "mean"
+    PAD = "pad"
+
+
+@dataclass(frozen=True)
+class Padding:
+    """What stands in the pads of a normalised space.
+
+    `fill`: axis -> MEAN or ZERO rows, for constants also COPY (keeps the copied values) and
+    FREE (it meets zeros only). `parts`: node that averages over the axis -> which part of
+    what it averages counts; the rest are zeros, so that its result is too small.
+    """
+
+    fill: Mapping[Any, Row]
+    parts: Mapping[int, Fraction]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The new units of a space, in the order in which they are appended.
+
+    `source[t]`: the class that unit t copies (for zero and free rows: stands in line with);
+    `kind[t]`: what it is; `padding`: what the pads among them are.
+    """
+
+    source: Array
+    kind: tuple[Row, ...]
+    padding: Padding | None = None
+
+    @classmethod
+    def copies(cls, source: Sequence[int] | Array, kind: Row = Row.COPY) -> Units:
+        """Units that are all of one kind.
+
+        >>> Units.copies([2, 0]).kind
+        (<Row.COPY: 'copy'>, <Row.COPY: 'copy'>)
+        """
+        s = np.asarray(source, np.int64)
+        return cls(s, (kind,) * len(s))
+
+
+__all__ = ["Padding", "Row", "Units"]
