@@ -30,7 +30,7 @@ INSTALLING = re.compile(
     r"(python3? -m )?pip install |python3? -m venv |(\.|source) \S+/activate$|git clone |cd "
 )
 TESTING = re.compile(r"(python3? -m )?pytest$")
-VERDICTS = {"error: ": {2, 3, 4, 5, 6}, "NOT equivalent": {1}, "inconclusive": {5}}
+VERDICTS = {"error: ": {2, 3, 4, 5, 6}, "different: ": {1}, "cannot tell: ": {5}}
 
 
 @dataclass

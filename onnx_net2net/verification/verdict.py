@@ -1,4 +1,4 @@
-"""What verification found: one result per layer, and the verdict that follows from them."""
+"""What verification found: one result per layer, and the claim that follows from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,47 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from onnx_net2net.verification.sizes import Condition, Sizes
+
 SCHEMA = "onnx-net2net/verdict/1"
-_WORDS = {True: "equivalent", False: "NOT equivalent", None: "inconclusive"}
 _WIDTH = 80
+
+
+class Claim(str, Enum):
+    """What a verdict claims of two models, and no more than that.
+
+    >>> Claim("agrees on runs").exit_code, Claim.FOR_SIZES.exit_code
+    (0, 5)
+    """
+
+    PROVED = "proved"
+    TO_ROUNDING = "proved to rounding"
+    FOR_SIZES = "proved for SIZES"
+    AGREES = "agrees on runs"
+    DIFFERENT = "different"
+    CANNOT_TELL = "cannot tell"
+
+    @property
+    def meaning(self) -> str:
+        """What the claim covers, in a few words."""
+        return _MEANINGS[self]
+
+    @property
+    def exit_code(self) -> int:
+        """The command line's, where the caller accepts no sizes and requires no proof."""
+        if self is Claim.DIFFERENT:
+            return 1
+        return 5 if self in (Claim.FOR_SIZES, Claim.CANNOT_TELL) else 0
+
+
+_MEANINGS = {
+    Claim.PROVED: "the same function in exact arithmetic, for every input and size",
+    Claim.TO_ROUNDING: "the same function but for a measured rounding of weights or operations",
+    Claim.FOR_SIZES: "the same function, at these sizes",
+    Claim.AGREES: "no proof; both agree on every run, and damage would have been seen",
+    Claim.DIFFERENT: "not the same function",
+    Claim.CANNOT_TELL: "neither a proof nor runs that tell",
+}
 
 
 class Status(str, Enum):
@@ -25,33 +63,50 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Layer:
-    """One check: what it says, why, and the figures that it measured."""
+    """One check: what it says, why, and the figures that it measured.
+
+    `conditions`: on sizes; what a proof says holds only where all of them do.
+    """
 
     name: str
     status: Status
     detail: str = ""
     seconds: float = 0.0
     figures: Mapping[str, Any] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether teacher and student are the same function.
+    """Whether teacher and student are the same function, and on what grounds.
 
     Attributes:
-        equivalent: True, False, or None where it could not be decided.
+        claim: what is known.
+        equivalent: True, False, or None where that was not decided: a claim for some sizes
+            counts where the caller's `sizes` imply them, agreement on runs where the caller does
+            not require a proof.
         layers: the checks in the order in which they ran.
         decided_by: the layer that decided; "" if none did.
+        conditions: on sizes, under which the claim holds.
+        remarks: what the reader should know or do.
         saved_inputs: the file with inputs on which the models differ, if one was written.
     """
 
+    claim: Claim
     equivalent: bool | None
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = ()
     decided_by: str = ""
+    conditions: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     saved_inputs: Path | None = None
 
     def __bool__(self) -> bool:
         return self.equivalent is True
+
+    @property
+    def exit_code(self) -> int:
+        """What `verify` exits with: 0 equivalent, 1 different, 5 not decided."""
+        return {True: 0, False: 1, None: 5}[self.equivalent]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -63,17 +118,14 @@ class Verdict:
         return next((y for y in self.layers if y.name == name), None)
 
     def __str__(self) -> str:
-        """A headline and a paragraph for each layer, at most 80 columns wide."""
-        head = _WORDS[self.equivalent]
-        if self.decided_by:
-            head += f" (decided by: {self.decided_by})"
-        lines = [head]
+        """The claim, a paragraph for each layer and the remarks, at most 80 columns wide."""
+        claim = self.claim.value.replace("SIZES", ", ".join(self.conditions))
+        lines = _wrapped("", f"{claim}: {self.claim.meaning}")
         for y in self.layers:
-            start = f"  {y.name:<12} {y.status.value:<10}"
             text = f"{y.detail} [{y.seconds:.2f} s]" if y.seconds >= 0.005 else y.detail
-            lines += textwrap.wrap(
-                text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
-            ) or [start.rstrip()]
+            lines += _wrapped(f"  {y.name:<12} {y.status.value:<10}", text)
+        for remark in self.remarks:
+            lines += _wrapped("  ", remark)
         if self.saved_inputs:
             lines.append(f"  inputs that show the difference: {self.saved_inputs}")
         return "\n".join(lines)
@@ -82,8 +134,11 @@ class Verdict:
         """The same as plain values, with a `schema` key."""
         return {
             "schema": SCHEMA,
+            "claim": self.claim.value,
+            "conditions": list(self.conditions),
             "equivalent": self.equivalent,
             "decided_by": self.decided_by or None,
+            "remarks": list(self.remarks),
             "layers": [
                 {
                     "name": y.name,
@@ -98,24 +153,80 @@ class Verdict:
         }
 
 
-def conclude(layers: tuple[Layer, ...], saved: Path | None = None) -> Verdict:
+def _wrapped(start: str, text: str) -> list[str]:
+    margin = " " * len(start) or "  "
+    found = textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=margin)
+    return found or [start.rstrip()]
+
+
+def conclude(
+    layers: tuple[Layer, ...],
+    *,
+    proof_required: bool = False,
+    sizes: Sizes | None = None,
+    saved: Path | None = None,
+) -> Verdict:
     """The verdict that follows from the layers.
 
-    A difference that any layer is certain of decides; then the certificate; equal outputs
-    count only where a damaged student would have been seen, and no weight is suspect.
+    A difference that any layer is certain of beats every proof; then comes the proof; equal
+    outputs count only where a damaged student would have been seen, and no weight is suspect.
 
-    >>> conclude((Layer("certificate", Status.PASSED),)).decided_by
-    'certificate'
-    >>> conclude((Layer("runtime", Status.PASSED),)).equivalent is None
-    True
+    Args:
+        proof_required: agreement on runs alone does not count as equivalence.
+        sizes: those that the caller will use; None: any.
+
+    >>> conclude((Layer("certificate", Status.PASSED),)).claim.value
+    'proved'
+    >>> conclude((Layer("runtime", Status.PASSED),)).claim.value
+    'cannot tell'
     """
-    said = {y.name: y.status for y in layers}
+    known = {y.name: y for y in layers}
+    said = {name: y.status for name, y in known.items()}
     for name in ("interface", "runtime", "certificate"):
         if said.get(name) is Status.FAILED:
-            return Verdict(False, layers, name, saved)
-    if said.get("certificate") is Status.PASSED:
-        return Verdict(True, layers, "certificate")
+            return Verdict(Claim.DIFFERENT, False, layers, name, (), _contradiction(known), saved)
+    proof = known.get("certificate")
+    if proof is not None and proof.status is Status.PASSED:
+        return _proved(proof, layers, sizes or {})
     suspect = any(y.figures.get("suspect") for y in layers)
     if said.get("runtime") is said.get("sensitivity") is Status.PASSED and not suspect:
-        return Verdict(True, layers, "runtime")
-    return Verdict(None, layers)
+        if proof_required:
+            remarks = ("a proof is required, and there is none",)
+            return Verdict(Claim.AGREES, None, layers, "runtime", (), remarks)
+        return Verdict(Claim.AGREES, True, layers, "runtime")
+    return Verdict(Claim.CANNOT_TELL, None, layers)
+
+
+def _proved(proof: Layer, layers: tuple[Layer, ...], sizes: Sizes) -> Verdict:
+    remarks = _ran_nowhere(layers)
+    if any(y.name == "rounding" and y.status is Status.UNDECIDED for y in layers):
+        return Verdict(Claim.CANNOT_TELL, None, layers, "", (), remarks)
+    if proof.conditions:
+        conditions = tuple(map(str, proof.conditions))
+        granted = True if all(c.implied_by(sizes) for c in proof.conditions) else None
+        if not granted:
+            remarks = (f"if that is enough: --sizes '{', '.join(conditions)}'", *remarks)
+        return Verdict(Claim.FOR_SIZES, granted, layers, proof.name, conditions, remarks)
+    claim = Claim.TO_ROUNDING if proof.figures.get("rounding") else Claim.PROVED
+    return Verdict(claim, True, layers, proof.name, (), remarks)
+
+
+def _ran_nowhere(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    runs = next((y for y in layers if y.name == "runtime"), None)
+    if runs is None or runs.status is not Status.SKIPPED:
+        return ()
+    hint = runs.figures.get("hint")
+    return ("nothing was run: this is the proof alone" + (f"; {hint}" if hint else ""),)
+
+
+def _contradiction(known: Mapping[str, Layer]) -> tuple[str, ...]:
+    """What to say where a run shows a difference that a proof rules out."""
+    proof, runs = known.get("certificate"), known.get("runtime")
+    if runs is None or runs.status is not Status.FAILED or not runs.figures.get("ruled_out"):
+        return ()
+    if proof is None or proof.status is not Status.PASSED:
+        return ()
+    return (
+        "the proof says otherwise, so this is a bug of onnx-net2net or of the runtime: "
+        "please report it with both models and the inputs",
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from onnx_net2net.verification.embedding import Embedding
 from onnx_net2net.verification.runtime import inputs as feeds
 from onnx_net2net.verification.runtime.sessions import ProviderError
 from onnx_net2net.verification.sides import Side, Sides
-from onnx_net2net.verification.verdict import Layer, Status, Verdict, conclude
+from onnx_net2net.verification.sizes import parsed
+from onnx_net2net.verification.verdict import Claim, Layer, Status, Verdict, conclude
 
 if TYPE_CHECKING:
     from onnx_net2net.verification.runtime.judgement import Seen
@@ -40,6 +41,8 @@ def verify(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     layers: str = "auto",
     seeds: int = 3,
+    sizes: str | Iterable[str] | None = None,
+    require: str | None = None,
     save_inputs: str | os.PathLike[str] | None = None,
     full_hash: bool = False,
 ) -> Verdict:
@@ -57,13 +60,17 @@ def verify(
             `certificate` (the two files alone) or `full` (every input kind and seed at every
             size, and the sensitivity of the outputs).
         seeds: how many random inputs.
+        sizes: those that you will use, as relations between the model's symbols and integers
+            (`sequence<=512`; an axis without a name is `INPUT.AXIS`): no other is looked at, and
+            a proof for these is enough.
+        require: `proved`: agreement on runs alone is not enough.
         save_inputs: where to write inputs on which the models differ.
         full_hash: compare byte by byte also weights that the student keeps in its teacher's file.
 
     Raises:
         ModelError: one of them is not a usable model.
         ProviderError: the provider is not usable on this machine.
-        ValueError: an argument, or inputs that the teacher does not take.
+        ValueError: an argument, or inputs or sizes that the teacher does not take.
 
     >>> from onnx import TensorProto, helper
     >>> x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
@@ -76,6 +83,8 @@ def verify(
         raise ValueError(f"no layers '{layers}'; choose from {', '.join(LAYERS)}")
     if seeds < 1:
         raise ValueError("seeds must be at least 1")
+    if require not in (None, "proved"):
+        raise ValueError(f"'{require}' cannot be required; only 'proved' can")
     with _blaming("teacher"):
         first = Side.of(teacher)
     with _blaming("student"):
@@ -84,6 +93,7 @@ def verify(
     found = [_timed(lambda: interface.compare(first.model, second.model, embedding))]
     if found[0].status is Status.FAILED:
         return conclude(tuple(found))
+    terms: Any = {"proof_required": require == "proved", "sizes": parsed(sizes, first.model)}
     own = feeds.given(inputs, first.model)
     with _blaming("teacher"):
         known = _sizes(first, own, shapes)
@@ -94,7 +104,7 @@ def verify(
     sides = Sides(first, replace(second, embedding=embedding), full_hash)
     found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
     if layers == "certificate":
-        return conclude(tuple(found))
+        return conclude(tuple(found), **terms)
     from onnx_net2net.verification.runtime import compare as runtime
     from onnx_net2net.verification.runtime import sensitivity
 
@@ -113,7 +123,7 @@ def verify(
     saved = None
     if save_inputs is not None and seen[0].wrong is not None:
         saved = feeds.save(seen[0].wrong, Path(save_inputs))
-    return conclude(tuple(found), saved)
+    return conclude(tuple(found), **terms, saved=saved)
 
 
 @contextmanager
@@ -154,4 +164,4 @@ def _timed(check: Callable[[], Layer]) -> Layer:
     return replace(layer, seconds=time.perf_counter() - start)
 
 
-__all__ = ["Layer", "ProviderError", "Status", "Verdict", "verify"]
+__all__ = ["Claim", "Layer", "ProviderError", "Status", "Verdict", "verify"]

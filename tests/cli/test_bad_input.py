@@ -29,7 +29,7 @@ from onnx_net2net import errors
 from onnx_net2net.cli.exit_codes import explain
 from onnx_net2net.errors import NotEquivalentError, Reason, Refusal, RefusalError
 from onnx_net2net.files import writer
-from onnx_net2net.verification.verify import Verdict
+from onnx_net2net.verification.verify import Claim, Verdict
 from support.command_line import MODELS, Outcome, Workplace, call, work
 
 __all__ = ["work"]  # a fixture
@@ -590,8 +590,8 @@ class TestExitCodes:
             assert (code == 0) <= (message == ""), error
 
     def test_not_equivalent_exits_1(self) -> None:
-        assert explain(NotEquivalentError("no", Verdict(False, ())))[1] == 1
-        assert explain(NotEquivalentError("?", Verdict(None, ())))[1] == 5
+        assert explain(NotEquivalentError("no", Verdict(Claim.DIFFERENT, False)))[1] == 1
+        assert explain(NotEquivalentError("?", Verdict(Claim.CANNOT_TELL, None)))[1] == 5
 
     def test_every_system_error(self) -> None:
         for code, name in errno.errorcode.items():

@@ -189,7 +189,7 @@ class TestWiden:
     def test_verified_and_written_beside_the_model(self, work: Workplace, digits: str) -> None:
         before = work.files()
         found = ok(*WIDEN, "--width", "24")
-        assert "\nequivalent (decided by: " in found.out
+        assert "\nproved: " in found.out
         assert found.out.endswith("wrote digits_cnn.widened.onnx\n")
         after = work.files()
         assert {n: b for n, b in after.items() if n in before} == before
@@ -341,9 +341,10 @@ class TestWiden:
         self, work: Workplace, digits: str, monkeypatch: pytest.MonkeyPatch, equivalent: bool | None
     ) -> None:
         from onnx_net2net.verification import verify
-        from onnx_net2net.verification.verify import Verdict
+        from onnx_net2net.verification.verify import Claim, Verdict
 
-        monkeypatch.setattr(verify, "verify", lambda *a, **k: Verdict(equivalent, ()))
+        claim = Claim.DIFFERENT if equivalent is False else Claim.CANNOT_TELL
+        monkeypatch.setattr(verify, "verify", lambda *a, **k: Verdict(claim, equivalent))
         before = work.files()
         found = call(*WIDEN, "--width", "20", "--json")
         assert found.code == (1 if equivalent is False else 5)
@@ -371,7 +372,7 @@ class TestVerify:
 
     def test_equivalent(self, work: Workplace, digits: str, student: str) -> None:
         before = work.files()
-        assert ok("verify", digits, student).out.startswith("equivalent (decided by: ")
+        assert ok("verify", digits, student).out.startswith("proved: ")
         verdict = ok("verify", digits, student, "--json").json
         assert verdict["schema"] == "onnx-net2net/verdict/1"
         assert verdict["equivalent"] is True
@@ -381,7 +382,7 @@ class TestVerify:
     def test_not_equivalent(self, work: Workplace, digits: str, damaged: str) -> None:
         found = call("verify", digits, damaged)
         assert (found.code, found.err) == (1, "")
-        assert found.out.startswith("NOT equivalent (decided by: ")
+        assert found.out.startswith("different: ")
         found = call("verify", digits, damaged, "--json")
         assert (found.code, found.json["equivalent"]) == (1, False)
 
@@ -389,9 +390,10 @@ class TestVerify:
         self, work: Workplace, digits: str, student: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from onnx_net2net.verification import verify
-        from onnx_net2net.verification.verify import Verdict
+        from onnx_net2net.verification.verify import Claim, Verdict
 
-        monkeypatch.setattr(verify, "verify", lambda *a, **k: Verdict(None, ()))
+        undecided = Verdict(Claim.CANNOT_TELL, None)
+        monkeypatch.setattr(verify, "verify", lambda *a, **k: undecided)
         assert call("verify", digits, student).code == 5
         assert call("verify", digits, student, "--json").json["equivalent"] is None
 

@@ -80,11 +80,11 @@ def _proved(registry: Registry) -> Layer:
     padded = len(registry.means.used)
     off = max(registry.rounding, registry.means.rounding if padded else 0.0)
     figures: dict[str, Any] = {"rounding": off, "compared": m}
-    how = "exactly" if off == 0 and not padded else f"to rounding ({off:.1g})"
+    how = "" if off == 0 and not padded else f", to a rounding of {off:.1g} of a weight"
     every = "every input"
     if registry.assumed:
         every += f" that indexes {', '.join(map(repr, sorted(registry.assumed)))} from the front"
-    detail = f"{how} the same for {every}; {m} changed of {n} weights compared"
+    detail = f"the same function for {every}{how}; {m} changed of {n} weights compared"
     if padded:
         figures["padded"] = padded
         detail += f"; pads leave {padded} average{'s' * (padded > 1)} unchanged"
