@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_net2net.coupling.lookup import nearest
-from onnx_net2net.plans import yaml_text
+from onnx_net2net.files.yaml_text import parse, parse_file
 
 SELECTORS = {
     "widen": ("node", "space", "every", "stage", "everywhere"),
@@ -92,7 +92,7 @@ def load(recipe: Any) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, str) and "\n" in recipe:
-        return _checked(*yaml_text.parse(recipe, "recipe"), "recipe", Path())
+        return _checked(*parse(recipe, "recipe"), "recipe", Path())
     if isinstance(recipe, (str, os.PathLike)):
         path = Path(recipe)
         if not path.exists():
@@ -102,11 +102,7 @@ def load(recipe: Any) -> Recipe:
             )
         if path.is_dir():
             raise ValueError(f"'{recipe}' is a directory; give the path of a YAML file")
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValueError(f"'{recipe}' is no recipe: it is not text; write YAML") from None
-        return _checked(*yaml_text.parse(text, str(recipe)), str(recipe), path.parent)
+        return _checked(*parse_file(path), str(recipe), path.parent)
     return _checked(recipe, None, "recipe", Path())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TypeProto
 
+from onnx_net2net.files.archive import archive
 from onnx_net2net.files.rope import Rope, memory
 from onnx_net2net.files.writer import write
 from onnx_net2net.graph.model import Model
@@ -48,22 +49,12 @@ def given(data: Any, model: Model) -> list[Feed]:
     if data is None:
         return []
     if isinstance(data, (str, os.PathLike)):
-        return [Feed(Path(data).name, _checked(_archive(Path(data)), model))]
+        return [Feed(Path(data).name, _checked(archive(str(data)), model))]
     if isinstance(data, Mapping):
         return [Feed("given", _checked(data, model))]
     if isinstance(data, Sequence):
         return [f for part in data for f in given(part, model)]
     raise ValueError("inputs must be an .npz path, a mapping of arrays or a list of these")
-
-
-def _archive(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except OSError:
-        raise
-    except Exception:  # numpy raises several types for what is no archive
-        raise ValueError(f"'{path}' is not an .npz archive of arrays") from None
 
 
 def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:

@@ -1,21 +1,36 @@
-"""Recipes as text: YAML to plain values, and the line on which each of them stands.
+"""YAML to plain values, and the line on which each of them stands.
 
-Only what a recipe needs is taken from YAML: no anchors and aliases, no tags, no key twice.
+Only plain data are taken: no anchors and aliases, no tags, no key twice.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
-Path = tuple[str | int, ...]
-"""Where a value stands in the recipe, e.g. `("steps", 0, "width")`."""
+Place = tuple[str | int, ...]
+"""Where a value stands in the text, e.g. `("steps", 0, "width")`."""
 
 _MOST_BYTES = 1 << 20
 _DEEPEST = 20
 _KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
-def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
+def parse_file(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, int]]:
+    """What `parse` says of a file.
+
+    Raises:
+        ValueError: not a text, or see `parse`. OSError: the file cannot be read.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not text in UTF-8; write YAML") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> tuple[Any, dict[Place, int]]:
     """The values of a YAML text, and the line (from 1) of each key and item.
 
     Args:
@@ -30,13 +45,13 @@ def parse(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     import yaml
 
     if len(text) > _MOST_BYTES:
-        raise ValueError(f"{name}: {len(text):,} characters are too many for a recipe")
+        raise ValueError(f"{name}: {len(text):,} characters are too many, at most {_MOST_BYTES:,}")
     try:
         _check(text, name)
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{name}{_where(error)}: not YAML: {_said(error)}") from None
-    lines: dict[Path, int] = {}
+    lines: dict[Place, int] = {}
     return (None if root is None else _value(root, (), lines, name)), lines
 
 
@@ -60,14 +75,16 @@ def _check(text: str, name: str) -> None:
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(f"{name}:{line}: anchors and aliases (&, *) are not taken; write out")
+            raise ValueError(
+                f"{name}:{line}: anchors and aliases (&, *) are not taken; write out or quote"
+            )
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise ValueError(f"{name}:{line}: nested {depth} deep; a recipe needs 4")
+            raise ValueError(f"{name}:{line}: nested {depth} deep, at most {_DEEPEST}")
 
 
-def _value(node: Any, path: Path, lines: dict[Path, int], name: str) -> Any:
+def _value(node: Any, path: Place, lines: dict[Place, int], name: str) -> Any:
     import yaml
 
     line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
@@ -88,12 +105,12 @@ def _value(node: Any, path: Path, lines: dict[Path, int], name: str) -> Any:
         raise ValueError(f"{name}:{line}: '{node.value[:40]}' cannot be read") from None
 
 
-def _mapping(node: Any, path: Path, lines: dict[Path, int], name: str) -> dict[str, Any]:
+def _mapping(node: Any, path: Place, lines: dict[Place, int], name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         if key.tag != "tag:yaml.org,2002:str":
-            raise ValueError(f"{name}:{line}: a key must be a word, such as 'node' or 'width'")
+            raise ValueError(f"{name}:{line}: a key must be a word; quote others")
         if key.value in found:
             first = lines[(*path, key.value)]
             raise ValueError(f"{name}:{line}: '{key.value}' is given twice, first in line {first}")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnx_net2net.files.yaml_text import parse
 from onnx_net2net.plans.recipe import load
-from onnx_net2net.plans.yaml_text import parse
 from support.command_line import Workplace, call, work
 
 __all__ = ["work"]  # a fixture
@@ -60,7 +60,7 @@ WRONG = {
     "two documents": ("seed: 1\n---\nseed: 2\n", 2, "not YAML"),
     "nested": ("steps: " + "[" * 5000 + "\n", 1, "nested"),
     "a long number": ("seed: " + "9" * 5000 + "\nsteps: []\n", 1, "cannot be read"),
-    "huge": ("#" * (1 << 20) + "\n\n", None, "too many for a recipe"),
+    "huge": ("#" * (1 << 20) + "\n\n", None, "too many, at most"),
 }  # fmt: skip
 
 
