@@ -18,7 +18,7 @@ def archive(path: str) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, AttributeError, BadZipFile) as why:
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as why:
         raise ValueError(f"'{path}' cannot be read as data.npz: {why}") from None
 
 
