@@ -69,13 +69,12 @@ def _check_node(model: Model, node: Node, context: Any) -> None:
 def _check_failed(model: Model, inference: Inference) -> None:
     """Nodes that fit no size: those that onnx rejects with all symbols open as well."""
     facts = inference.run({name: model.infos[name].type for name in model.inputs})
-    why = dict(line.split(": ", 1) for line in facts.failed)
     for node in model.nodes:
         known = all(not t or facts.dtype(t) for t in node.inputs)
         row = TABLE.get(node.op)
         ours = row is not None and row.like  # onnx was asked about another operator
-        if node.name in why and known and not node.scope and not ours:
-            reason = why[node.name].splitlines()[0]
+        if node.index in facts.failed and known and not node.scope and not ours:
+            reason = facts.failed[node.index].splitlines()[0]
             raise ModelError(f"node '{node.name}' is not valid: {reason}; {_HINT}")
 
 

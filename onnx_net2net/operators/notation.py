@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from onnx_net2net.operators.spec import Site
+from onnx_net2net.operators.spec import RowError, Site
 
 Word = tuple[str, ...]
 """One axis: the names of which it is the product, or one of `...`, `*`, `~`, `1`."""
@@ -192,11 +192,11 @@ def aligned(axes: Axes, rank: int) -> list[str]:
     stretch = next((w for w in words if (w,) in _STRETCHES), None)
     if stretch is None:
         if rank > len(words):
-            raise LookupError(f"rank {rank} where at most {len(words)} is expected")
+            raise RowError(f"rank {rank} where at most {len(words)} is expected")
         return words[len(words) - rank :]
     k, count = words.index(stretch), rank - len(words) + 1
     if count < 0:
-        raise LookupError(f"rank {rank} is too small")
+        raise RowError(f"rank {rank} is too small")
     names = range(count - 1, -1, -1) if stretch == "..." else range(count)
     return [*words[:k], *(f"{stretch}{j}" for j in names), *words[k + 1 :]]
 
@@ -242,12 +242,12 @@ def _size(names: Sequence[str], sizes: Mapping[str, int]) -> int | None:
 
 
 def attribute_sizes(names: Mapping[str, str], site: Site) -> dict[str, int]:
-    """Sizes that attributes hold; raises LookupError where one does not."""
+    """Sizes that attributes hold; raises RowError where one does not."""
     found = {}
     for name, attribute in names.items():
         value = site.attr(attribute)
         if not isinstance(value, int) or value < 1:
-            raise LookupError(f"attribute '{attribute}' of '{site.node.name}' is {value!r}")
+            raise RowError(f"attribute '{attribute}' of '{site.node.name}' is {value!r}")
         found[name] = value
     return found
 
@@ -312,14 +312,14 @@ def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
             k = axes.index(stretch)
             count = rank - (len(axes) - 1)
             if count < 0:
-                raise LookupError(f"rank {rank} is too small")
+                raise RowError(f"rank {rank} is too small")
             if stretch == "...":
                 middle = [f".{count - 1 - j}" for j in range(count)]
             else:
                 middle = [f"{stretch}{j}" for j in range(count)]
             return [*axes[:k], *middle, *axes[k + 1 :]]
     if rank > len(axes):
-        raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
+        raise RowError(f"rank {rank} where at most {len(axes)} is expected")
     return list(axes[len(axes) - rank :])
 
 
