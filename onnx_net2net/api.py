@@ -70,7 +70,7 @@ def widen(
     Raises:
         RefusalError: no function-preserving way (.node .axis .reason .hint).
         NotEquivalentError: the student did not pass verification; nothing is written.
-        AmbiguousError, ValueError: the arguments. ModelError: the teacher.
+        AmbiguousError, UsageError: the arguments. ModelError: the teacher.
 
     Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1.
 

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from onnx_net2net.errors import UsageError
+
 Place = tuple[str | int, ...]
 """Where a value stands in the text, e.g. `("steps", 0, "width")`."""
 
@@ -21,12 +23,12 @@ def parse_file(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, int]]:
     """What `parse` says of a file.
 
     Raises:
-        ValueError: not a text, or see `parse`. OSError: the file cannot be read.
+        UsageError: not a text, or see `parse`. OSError: the file cannot be read.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not text in UTF-8; write YAML") from None
+        raise UsageError(f"{path}: not text in UTF-8", "write YAML") from None
     return parse(text, str(path))
 
 
@@ -37,7 +39,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Place, int]]:
         name: in front of the line in messages.
 
     Raises:
-        ValueError: `name:line: what is wrong`.
+        UsageError: `name:line: what is wrong`.
 
     >>> parse("seed: 3\\nsteps: []", "r.yaml")
     ({'seed': 3, 'steps': []}, {('seed',): 1, ('steps',): 2})
@@ -45,12 +47,12 @@ def parse(text: str, name: str) -> tuple[Any, dict[Place, int]]:
     import yaml
 
     if len(text) > _MOST_BYTES:
-        raise ValueError(f"{name}: {len(text):,} characters are too many, at most {_MOST_BYTES:,}")
+        raise UsageError(f"{name}: {len(text):,} characters are too many, at most {_MOST_BYTES:,}")
     try:
         _check(text, name)
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{name}{_where(error)}: not YAML: {_said(error)}") from None
+        raise UsageError(f"{name}{_where(error)}: not YAML: {_said(error)}") from None
     lines: dict[Place, int] = {}
     return (None if root is None else _value(root, (), lines, name)), lines
 
@@ -75,13 +77,13 @@ def _check(text: str, name: str) -> None:
     for event in yaml.parse(text, yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(
-                f"{name}:{line}: anchors and aliases (&, *) are not taken; write out or quote"
+            raise UsageError(
+                f"{name}:{line}: anchors and aliases (&, *) are not taken", "write out or quote"
             )
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise ValueError(f"{name}:{line}: nested {depth} deep, at most {_DEEPEST}")
+            raise UsageError(f"{name}:{line}: nested {depth} deep, at most {_DEEPEST}")
 
 
 def _value(node: Any, path: Place, lines: dict[Place, int], name: str) -> Any:
@@ -90,7 +92,7 @@ def _value(node: Any, path: Place, lines: dict[Place, int], name: str) -> Any:
     line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
     if kind not in _KINDS or not node.tag.startswith("tag:yaml.org,2002:"):
         what = f"'{node.value}'" if isinstance(node.value, str) else "this"
-        raise ValueError(f"{name}:{line}: {what} is read as a {kind}; put it in quotes")
+        raise UsageError(f"{name}:{line}: {what} is read as a {kind}", "put it in quotes")
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, lines, name)
     if isinstance(node, yaml.SequenceNode):
@@ -102,7 +104,7 @@ def _value(node: Any, path: Place, lines: dict[Place, int], name: str) -> Any:
     try:
         return yaml.SafeLoader("").construct_object(node)
     except (ValueError, KeyError, yaml.YAMLError):
-        raise ValueError(f"{name}:{line}: '{node.value[:40]}' cannot be read") from None
+        raise UsageError(f"{name}:{line}: '{node.value[:40]}' cannot be read") from None
 
 
 def _mapping(node: Any, path: Place, lines: dict[Place, int], name: str) -> dict[str, Any]:
@@ -110,10 +112,10 @@ def _mapping(node: Any, path: Place, lines: dict[Place, int], name: str) -> dict
     for key, value in node.value:
         line = key.start_mark.line + 1
         if key.tag != "tag:yaml.org,2002:str":
-            raise ValueError(f"{name}:{line}: a key must be a word; quote others")
+            raise UsageError(f"{name}:{line}: a key must be a word", "quote others")
         if key.value in found:
             first = lines[(*path, key.value)]
-            raise ValueError(f"{name}:{line}: '{key.value}' is given twice, first in line {first}")
+            raise UsageError(f"{name}:{line}: '{key.value}' is given twice, first in line {first}")
         lines[(*path, key.value)] = line
         found[key.value] = _value(value, (*path, key.value), lines, name)
     return found

@@ -20,6 +20,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from onnx_net2net import __version__
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import Insert
 from onnx_net2net.files.source import Source
 from onnx_net2net.growth.widen.arrays import grown_array
@@ -262,7 +263,7 @@ def load(mapping: Any) -> dict[str, Any]:
     """A mapping from a file, a plan, or what a file holds.
 
     Raises:
-        ValueError: something else. FileNotFoundError: no such file.
+        UsageError: something else. FileNotFoundError: no such file.
     """
     if hasattr(mapping, "described"):
         return dict(mapping.described())
@@ -272,12 +273,12 @@ def load(mapping: Any) -> dict[str, Any]:
         try:
             found = json.loads(Path(mapping).read_text(encoding="utf-8"))
         except ValueError as why:
-            raise ValueError(
-                f"'{mapping}' is no mapping file: {why}; --save-mapping writes one"
+            raise UsageError(
+                f"'{mapping}' is no mapping file: {why}", "--save-mapping writes one"
             ) from None
     if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
         said = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
-        raise ValueError(f"expected a mapping with schema '{SCHEMA}', not {said!r}")
+        raise UsageError(f"expected a mapping with schema '{SCHEMA}', not {said!r}")
     return dict(found)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.yaml_text import parse_file
 from onnx_net2net.operators.notation import REGISTERED
 from onnx_net2net.operators.registration import forget, register_operator
@@ -30,7 +31,7 @@ def register_file(path: str) -> list[str]:
     """Register the operators of a file; their names, for `forget`.
 
     Raises:
-        ValueError: with file and line, what stands there and what was expected.
+        UsageError: with file and line, what stands there and what was expected.
         OSError: the file cannot be read.
     """
     done: list[str] = []
@@ -40,10 +41,11 @@ def register_file(path: str) -> list[str]:
             try:
                 fresh = name not in REGISTERED
                 register_operator(domain, op, **fields)
-            except ValueError as why:
-                raise ValueError(f"{mark}: {why}") from None
+            except UsageError as why:
+                why.prefix(mark)
+                raise
             done += [name] if fresh else []
-    except ValueError:
+    except UsageError:
         forget(*done)
         raise
     return done
@@ -53,7 +55,7 @@ def _entries(path: str) -> Iterator[tuple[str, dict[str, Any], str]]:
     """(operator, arguments of `register_operator`, file and line)."""
     root, lines = parse_file(path)
     if not isinstance(root, dict):
-        raise ValueError(f"{path}:1: expected operators, each like `{_FORM}`")
+        raise UsageError(f"{path}:1: expected operators, each like `{_FORM}`")
     for name, value in root.items():
         mark = f"{path}:{lines[name,]}"
         if isinstance(value, str):
@@ -63,17 +65,17 @@ def _entries(path: str) -> Iterator[tuple[str, dict[str, Any], str]]:
         for key, field in value.items():
             here = f"{path}:{lines[name, key]}"
             if key not in _KEYS:
-                raise ValueError(f"{here}: unknown key '{key}'; expected {', '.join(_KEYS)}")
+                raise UsageError(f"{here}: unknown key '{key}'", f"expected {', '.join(_KEYS)}")
             kind, expected = _KEYS[key]
             _expect(field, kind, here, expected)
         if "notation" not in value:
-            raise ValueError(f"{mark}: '{name}' has no notation; give one like `{_FORM}`")
+            raise UsageError(f"{mark}: '{name}' has no notation", f"give one like `{_FORM}`")
         yield name, value, mark
 
 
 def _expect(value: Any, kind: type, mark: str, expected: str) -> None:
     if not isinstance(value, kind):
-        raise ValueError(f"{mark}: {value!r:.60} stands here; expected {expected}")
+        raise UsageError(f"{mark}: {value!r:.60} stands here", f"expected {expected}")
 
 
 __all__ = ["register_file"]

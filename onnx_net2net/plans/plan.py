@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.errors import ModelError, NotEquivalentError
+from onnx_net2net.errors import ModelError, NotEquivalentError, UsageError
 from onnx_net2net.files.external_data import inlined
 from onnx_net2net.files.patch import Pieces, apply
 from onnx_net2net.files.reader import read
@@ -124,7 +124,7 @@ class Plan:
         verdict = compare(self.source, read(self.pieces), shapes=self.shapes, layers=verify)
         if not verdict:
             state = "is not equivalent" if verdict.equivalent is False else "may not be equivalent"
-            raise NotEquivalentError(f"the student {state} to the teacher:\n{verdict}", verdict)
+            raise NotEquivalentError(f"the student {state} to the teacher", verdict)
         return verdict
 
     def apply(
@@ -169,7 +169,7 @@ class Plan:
 
         Raises:
             FileExistsError: `output` exists (without `force`) or is the teacher.
-            ValueError: the teacher lies in another folder, or in memory.
+            UsageError: the teacher lies in another folder, or in memory.
         """
         self.pieces.write(
             output,
@@ -206,7 +206,7 @@ def plan(
         calibrate: data that a provenance names by its hash, each input name -> array.
 
     Raises:
-        RefusalError, AmbiguousError, ValueError, ModelError: see `widen`; what is wrong in a
+        RefusalError, AmbiguousError, UsageError, ModelError: see `widen`; what is wrong in a
             file begins with its name and line.
     """
     source = read(teacher)
@@ -214,8 +214,8 @@ def plan(
     given = {k: v for k, v in asked.items() if v is not None}
     if provenance.is_student(steps):
         if given:
-            raise ValueError(
-                f"a student is replayed with its own settings; leave out {', '.join(given)}"
+            raise UsageError(
+                "a student is replayed with its own settings", f"leave out {', '.join(given)}"
             )
         return _replayed(source, steps, shapes, calibrate)
     whole = isinstance(steps, str) and steps == "everywhere"
@@ -257,7 +257,8 @@ def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequenc
         if parts and provenance.identity(teacher) != record["teacher"]:
             raise ModelError(
                 f"'{name}' was grown in {len(todo)} runs, and what run {number} began with is not "
-                "what the runs before it give (trained or changed in between?); give that model"
+                "what the runs before it give (trained or changed in between?)",
+                "give that model",
             )
         try:
             recipe = resolved(load(provenance.recipe(record)), data)

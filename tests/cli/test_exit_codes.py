@@ -51,18 +51,18 @@ class TestInternal:
         for wrong in (lambda: int("x"), lambda: json.loads("x"), lambda: np.zeros(3).reshape(2)):
             with pytest.raises(ValueError) as caught:  # noqa: PT011
                 wrong()
-            assert explain(caught.value)[1] == 70
+            assert explain(caught.value).code == 70
 
     def test_our_value_errors_are_usage_errors(self) -> None:
         with pytest.raises(ValueError, match="steps") as caught:
             onnx_net2net.plan(MODELS / "digits_cnn.onnx", "nowhere")
-        assert explain(caught.value)[1] == 2
+        assert explain(caught.value).code == 2
 
     def test_broken_installation(self) -> None:
         message = "No module named 'onnxruntime'"
-        assert explain(ModuleNotFoundError(message, name="onnxruntime"))[1] == 6
+        assert explain(ModuleNotFoundError(message, name="onnxruntime")).code == 6
         ours = ModuleNotFoundError("No module named 'x'", name="onnx_net2net.x")
-        assert explain(ours)[1] == 70
+        assert explain(ours).code == 70
 
 
 def exceptions() -> list[BaseException]:
@@ -108,30 +108,30 @@ class TestExitCodes:
         for error in found:
             if isinstance(error, NotEquivalentError):
                 continue
-            kind, code, message = explain(error)
-            assert code in self.CODES, error
-            assert kind != "not equivalent"
-            assert (code == 0) <= (message == ""), error
+            said = explain(error)
+            assert said.code in self.CODES, error
+            assert said.kind != "not equivalent"
+            assert (said.code == 0) <= (said.message == ""), error
 
     def test_not_equivalent_exits_1(self) -> None:
-        assert explain(NotEquivalentError("no", Verdict(False, ())))[1] == 1
-        assert explain(NotEquivalentError("?", Verdict(None, ())))[1] == 5
+        assert explain(NotEquivalentError("no", Verdict(False, ()))).code == 1
+        assert explain(NotEquivalentError("?", Verdict(None, ()))).code == 5
 
     def test_every_system_error(self) -> None:
         for code, name in errno.errorcode.items():
             found = explain(OSError(code, os.strerror(code), "file"))
-            assert found[1] in (2, 6), name
+            assert found.code in (2, 6), name
 
     @pytest.mark.parametrize("code", [1, 2, 3, "text", 255])
     def test_a_library_that_exits_is_an_internal_error(self, code: Any) -> None:
-        assert explain(SystemExit(code))[1] == 70
+        assert explain(SystemExit(code)).code == 70
         if isinstance(code, int):
-            assert explain(click.exceptions.Exit(code))[1] == 70
+            assert explain(click.exceptions.Exit(code)).code == 70
 
     @pytest.mark.parametrize("reason", Reason)
     def test_refusals(self, reason: Reason) -> None:
         refusal = Refusal(reason, "node", ("t", 1), "detail", "do this")
-        assert explain(RefusalError(refusal, "'x'"))[1] == 4
+        assert explain(RefusalError(refusal, "'x'")).code == 4
 
     def test_whatever_a_command_raises(
         self, work: Workplace, good: str, monkeypatch: pytest.MonkeyPatch

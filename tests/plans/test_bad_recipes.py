@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.yaml_text import parse
 from onnx_net2net.plans.recipe import load
 from support.command_line import Workplace, call, work
@@ -137,7 +138,7 @@ def test_any_text_is_a_recipe_or_a_value_error(text: str) -> None:
             load(f"{start}{text}\n")
         except ValueError as error:
             said = error
-            assert (type(said), str(said)[:6]) == (ValueError, "recipe")
+            assert (type(said), str(said)[:6]) == (UsageError, "recipe")
 
 
 def test_values_are_plain_and_their_lines_known() -> None:

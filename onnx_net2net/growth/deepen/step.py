@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from onnx_net2net.errors import Refusal, RefusalError
+from onnx_net2net.errors import Refusal, RefusalError, UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth.deepen.block_copy import Block, copy_block, neighbour
 from onnx_net2net.growth.deepen.blocks import BLOCKS, Plan
@@ -100,20 +100,20 @@ def deepen(
     Raises:
         RefusalError: no exact way at that point.
         AmbiguousError: a name fits nothing or several things.
-        ValueError: arguments that do not go together.
+        UsageError: arguments that do not go together.
     """
     if not 1 <= count <= MOST:
-        raise ValueError(f"count is {count}; give a number from 1 to {MOST}")
+        raise UsageError(f"count is {count}", f"give a number from 1 to {MOST}")
     point = place(analysis, after, before, only_into)
     choice = choose(analysis, point, kind, activation)
     if init not in ("identity", "random"):
-        raise ValueError("init is 'identity' or 'random'")
+        raise UsageError("init is 'identity' or 'random'")
     if (inner is not None and inner < 1) or (kernel is not None and kernel < 1):
-        raise ValueError("inner and kernel are at least 1")
+        raise UsageError("inner and kernel are at least 1")
     if init == "random" and choice.kind in ("pair", "shift"):
-        raise ValueError(f"kind {choice.kind} has no random baseline; use identity or residual")
+        raise UsageError(f"kind {choice.kind} has no random baseline", "use identity or residual")
     if inner is not None and choice.kind != "residual":
-        raise ValueError(f"inner is the hidden width of kind residual, not of {choice.kind}")
+        raise UsageError(f"inner is the hidden width of kind residual, not of {choice.kind}")
     plain = (kernel, activation, inner, init) == (None, None, None, "identity")
     block = None
     if choice.kind == "residual" and plain and not batchnorm and groups == 1 and not depthwise:
@@ -132,7 +132,7 @@ def deepen(
     if calibrate is not None:
         if not batchnorm or point.scope:
             what = "needs batchnorm" if not batchnorm else "does not reach into subgraphs"
-            raise ValueError(f"calibration {what}")
+            raise UsageError(f"calibration {what}")
         statistics = measure(analysis.source, analysis.model, patch, graft.normalised, calibrate)
         plan = replace(plan, statistics=statistics)
         graft, patch = _built(analysis, point, choice, plan, count)
@@ -153,11 +153,11 @@ def _plan(
 ) -> Plan:  # fmt: skip
     n = point.size
     if groups > 1 and choice.kind == "pair":
-        raise ValueError("kind pair mixes each channel with its negative; leave groups out")
+        raise UsageError("kind pair mixes each channel with its negative", "leave groups out")
     width = inner or min(n, max(1, _MOST_HIDDEN // n))
     width = -(-width // groups) * groups
     if n % groups:
-        raise ValueError(f"{groups} groups do not divide {n} channels")
+        raise UsageError(f"{groups} groups do not divide {n} channels")
     window = kernel or _window(point, choice)
     form = form_of(point, window, groups, False)
     if isinstance(form, Refusal):
@@ -165,9 +165,9 @@ def _plan(
     outputs = {"residual": width, "pair": 2 * n}.get(choice.kind, n)
     weights = outputs * (n // groups) * window**form.spatial
     if weights > _MOST_WEIGHTS:
-        raise ValueError(
-            f"a layer over {n} channels would have {weights:,} weights; give groups, a smaller "
-            "kernel, or kind residual with inner"
+        raise UsageError(
+            f"a layer over {n} channels would have {weights:,} weights",
+            "give groups, a smaller kernel, or kind residual with inner",
         )
     return Plan(form, n, choice.activation, window, groups, inner=width, shift=choice.shift)
 

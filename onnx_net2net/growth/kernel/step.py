@@ -14,7 +14,7 @@ import onnx
 from onnx import NodeProto, ValueInfoProto
 
 from onnx_net2net.coupling.lookup import find
-from onnx_net2net.errors import Reason
+from onnx_net2net.errors import Reason, UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.graph.editor import tensor_like
 from onnx_net2net.graph.function_edits import settled
@@ -65,7 +65,7 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     Raises:
         RefusalError: no convolution, weights that are computed, automatic padding that
             cannot follow.
-        ValueError: a size that does not fit or is not larger.
+        UsageError: a size that does not fit or is not larger.
     """
     node = find(analysis, node_name)
     if node.op not in _CONVOLUTIONS:
@@ -116,9 +116,9 @@ def _window(node: Node, leaf: Leaf, size: int | Sequence[int]) -> Window:
     old = leaf.shape[2:]
     new = (size,) * len(old) if isinstance(size, int) else tuple(size)
     if len(new) != len(old):
-        raise ValueError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
+        raise UsageError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
     if new == old or any(n < o for n, o in zip(new, old, strict=True)):
-        raise ValueError(f"'{node.name}' has a kernel of {list(old)}; give a larger size")
+        raise UsageError(f"'{node.name}' has a kernel of {list(old)}", "give a larger size")
     ones = [1] * len(old)
     before = tuple((n - o) // 2 for n, o in zip(new, old, strict=True))
     return Window(

@@ -12,7 +12,14 @@ import numpy as np
 from onnx_net2net.coupling.catalogue import layer_space, layer_spaces, space_name, spaces
 from onnx_net2net.coupling.lookup import find, nearest
 from onnx_net2net.coupling.space import Axis, Space
-from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
+from onnx_net2net.errors import (
+    AmbiguousError,
+    Reason,
+    Refusal,
+    RefusalError,
+    TooLargeError,
+    UsageError,
+)
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth.widen.changes import Edits, Growth, nominal
 from onnx_net2net.growth.widen.interface import (
@@ -103,17 +110,17 @@ def widen_step(
         allow_interface: also what is the model's own input or output.
 
     Raises:
-        RefusalError: no function-preserving way. AmbiguousError, ValueError: the arguments.
+        RefusalError: no function-preserving way. AmbiguousError, UsageError: the arguments.
 
     Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1 and algorithm 1.
     """
     if (node is None) == (space is None):
-        raise ValueError("name either a node or a space to widen")
+        raise UsageError("name either a node or a space to widen")
     if isinstance(mapping, str) and mapping not in ("random", "balanced"):
-        raise ValueError(f"unknown mapping '{mapping}'; choose random, balanced or give a list")
+        raise UsageError(f"unknown mapping '{mapping}'", "choose random, balanced or give a list")
     scheme = Scheme(split, seed, init, noise)
     if init != "replicate" and not (isinstance(mapping, str) and mapping == "random"):
-        raise ValueError(f"init '{init}' makes no copies; leave the mapping out")
+        raise UsageError(f"init '{init}' makes no copies", "leave the mapping out")
     asked = node if node is not None else str(space)
     analysis = analysis.opened() if allow_interface else analysis
     found, axis = _space(analysis, node, space)
@@ -123,7 +130,9 @@ def widen_step(
         found = with_tables(analysis, found)
     if "input" in outside:
         if init not in ("replicate", "fresh") or noise:
-            raise ValueError("zero weights read what is new of an input; leave init and noise out")
+            raise UsageError(
+                "zero weights read what is new of an input", "leave init and noise out"
+            )
         rows = Row.FREE
     widths = Widths.of(found, axis if node is not None else None, rows)
     whole = widths
@@ -177,8 +186,8 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
             raise RefusalError(b.refusal, f"'{space}'")
     names = [space_name(found, nodes[0]) for found, _, nodes in known]
     like = nearest(str(space), names)
-    hint = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists the spaces"
-    raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
+    hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists the spaces"
+    raise AmbiguousError(f"no space is named '{space}'", hint, like or names)
 
 
 def _part(analysis: Analysis, space: str) -> tuple[Space, Axis] | None:
@@ -218,9 +227,10 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
     )
     free = _free_memory()
     if need > free:
-        raise MemoryError(
+        raise TooLargeError(
             f"the changed weights would need {need / 2**30:,.4g} GiB, "
-            f"{free / 2**30:,.1f} GiB are free; choose a smaller width"
+            f"{free / 2**30:,.1f} GiB are free",
+            "choose a smaller width",
         )
 
 
