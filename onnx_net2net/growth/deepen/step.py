@@ -183,7 +183,7 @@ def _built(
     analysis: Analysis, point: Point, choice: Choice, plan: Plan, count: int
 ) -> tuple[Graft, list[Splice | Insert]]:
     graft = Graft(analysis, point)
-    source = graft.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
+    source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
     last = source
     for _ in range(count):
         last = BLOCKS[choice.kind](graft, plan, last)
@@ -194,7 +194,7 @@ def _copied(
     analysis: Analysis, point: Point, block: Block, choice: Choice, count: int
 ) -> Deepening:
     graft = Graft(analysis, point)
-    source = graft.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
+    source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
     last = source
     for _ in range(count):
         last = copy_block(graft, block, last)
@@ -213,7 +213,7 @@ def _deepening(
         point.keeps_name, point.axis, point.size,
     )  # fmt: skip
     nodes = tuple(n.name for n in graft.nodes)
-    parameters = tuple(t.name for t in graft.tensors)
+    parameters = tuple(t.name for t in graft.editor.added)
     return Deepening(
         patch, preserving, choice.kind, choice.why, placed, nodes, parameters, tuple(warnings)
     )
@@ -237,7 +237,7 @@ def _warnings(
         found.append("the weights undo the activation's scale, so it is exact up to rounding")
     if plan.form.kind == "conv" and point.dtype == np.float64:
         found.append("onnxruntime's CPU provider has no convolution for doubles")
-    new = sum(int(np.prod(t.dims)) for t in graft.tensors)
+    new = sum(int(np.prod(t.dims)) for t in graft.editor.added)
     old = sum(int(np.prod(f.shape)) for f in analysis.model.leaves.values())
     if new > max(old, 1 << 20):
         found.append(f"{new:,} new parameters, more than the model's {old:,}")
