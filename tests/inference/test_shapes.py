@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 
-from graph_builder import Net
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files.reader import read
 from onnx_net2net.inference import onnx_inference
@@ -15,6 +14,7 @@ from onnx_net2net.inference.onnx_inference import shape_of, tensor_type
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.verification.sides import Side
 from support.same_function import MODELS, NAMES, session
+from tools.samples.graph_builder import Net
 
 
 def analysed(name: str) -> Analysis:

@@ -9,7 +9,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from coverage_models import cases, fill, skeleton
 from onnx_net2net import keyed_random
 from onnx_net2net.coupling import closure
 from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
@@ -21,6 +20,7 @@ from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.units import Units
 from onnx_net2net.inference.analysis import Analysis
 from support.inserted_layers import array, deepened, run, same, written
+from tools.coverage.models import cases, fill, skeleton
 
 SHARED = Path(__file__).parents[4] / "shared"
 

@@ -11,7 +11,6 @@ import pytest
 from onnx import numpy_helper
 
 import onnx_net2net as n2n
-from graph_builder import Net
 from onnx_net2net.errors import Reason, RefusalError
 from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
@@ -23,6 +22,7 @@ from onnx_net2net.plans.plan import plan
 from support.command_line import Workplace, call, work
 from support.new_units import DIGITS, EXACT, all_spaces, arrays, names, student
 from support.same_function import MODELS, NAMES, Teacher, teacher
+from tools.samples.graph_builder import Net
 
 __all__ = ["work"]  # a fixture
 

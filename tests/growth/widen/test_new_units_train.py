@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 
-from graph_builder import Net
 from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.step import widen_step
@@ -18,6 +17,7 @@ from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.plan import plan
 from onnx_net2net.typing import Array
 from support.new_units import EXACT, arrays, names, student
+from tools.samples.graph_builder import Net
 
 
 @cache
