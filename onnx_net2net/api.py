@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.plans.execution import Shapes
+from onnx_net2net.growth.result import Shapes
 from onnx_net2net.plans.plan import plan
 
 

@@ -19,7 +19,7 @@ from onnx_net2net.checkpoint.names import base, copies
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
-from onnx_net2net.growth.record import Replay, Step, load, steps_of, structure
+from onnx_net2net.growth.record import Replay, StepRecord, load, steps_of, structure
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
@@ -32,7 +32,7 @@ Taken = Callable[[Replay, Array], Array]
 class Follower:
     """The steps and the links of a checkpoint: what takes any network of its names along."""
 
-    steps: Sequence[Step]
+    steps: Sequence[StepRecord]
     links: Sequence[Link]
 
     def follow(
@@ -237,7 +237,7 @@ def _tied(links: Sequence[Link], tied: Mapping[str, str]) -> Iterable[Link]:
                 yield Link(link.leaf, link.use, link.op, link.view, (name,), link.part)
 
 
-def _wanted(steps: Sequence[Step], matcher: Matcher) -> dict[str, set[tuple[str, int]]]:
+def _wanted(steps: Sequence[StepRecord], matcher: Matcher) -> dict[str, set[tuple[str, int]]]:
     """The teacher's constants that some step changes, and for which uses."""
     origin: dict[str, str] = {}
     found: dict[str, set[tuple[str, int]]] = {}

@@ -14,8 +14,8 @@ from onnx_net2net.files.patch import Insert, Pieces, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import deepen
 from onnx_net2net.growth.kernel.step import grow_kernel
+from onnx_net2net.growth.result import Result, Shapes
 from onnx_net2net.growth.widen.batch import Wish, next_round, refused, widen_alone, widen_chosen
-from onnx_net2net.growth.widen.interface import student_sizes
 from onnx_net2net.growth.widen.step import widen_step
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis, parameters
@@ -23,7 +23,6 @@ from onnx_net2net.plans.budget import SMALLEST, bisect, expecting, parameter_bud
 from onnx_net2net.plans.recipe import HEADER, Step
 from onnx_net2net.plans.selectors import layers, places, spread
 
-Shapes = Mapping[str, "tuple[int, ...]"]
 PRESERVING = "onnx_net2net.preserving"
 _LEAVE_OUT = "or leave out what cannot grow with where_possible: true"
 
@@ -35,9 +34,9 @@ class Student:
     analysis: Analysis
     pieces: Pieces
     shapes: Shapes | None = None
-    results: list[Any] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
-    def take(self, result: Any) -> None:
+    def take(self, result: Result) -> None:
         """Make a result's changes."""
         patch = list(result.patch)
         marks = self.analysis.model.proto.metadata_props
@@ -45,7 +44,7 @@ class Student:
             mark = onnx.StringStringEntryProto(key=PRESERVING, value="false")
             patch.append(Insert(("metadata_props", len(marks)), (mark,)))
         self.pieces = apply(self.analysis.source, patch)
-        self.shapes = student_sizes(self.shapes, getattr(result, "interface", ()))
+        self.shapes = result.sizes(self.shapes)
         self.analysis = Analysis(read(self.pieces), self.shapes)
         self.results.append(result)
 
@@ -68,7 +67,7 @@ class Taken:
     left_out: dict[str, str]
     note: str
     parameters: tuple[int, int]
-    results: tuple[Any, ...]
+    results: tuple[Result, ...]
 
 
 @dataclass

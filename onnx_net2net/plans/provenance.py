@@ -1,6 +1,6 @@
 """Where a student comes from: its teacher, the steps and the seed, kept in its metadata.
 
-A JSON list of records, oldest first: `teacher` (size and hash, see `links.identity`, of the
+A JSON list of records, oldest first: `teacher` (size and hash, see `teacher_link.identity`, of the
 model in one file), `version`, `seed` and `split`, other settings where given, `steps` as they
 were asked for, `preserving`. A student of a student has one record more.
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point, place
 from onnx_net2net.growth.deepen.kinds import Choice, choose
 from onnx_net2net.growth.deepen.layer_forms import form_of
+from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.typing import Array
@@ -58,7 +60,16 @@ class Deepening:
     placed: Placed
     nodes: tuple[str, ...]
     parameters: tuple[str, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    def sizes(self, shapes: Shapes | None) -> Shapes | None:
+        """As they were."""
+        return shapes
+
+    def record(self) -> dict[str, Any]:
+        """See `Result.record`; besides, where the new layers stand."""
+        found = dict.fromkeys(("tensors", "attributes", "literals"), ())
+        return {"verb": "deepen", **found, "placed": asdict(self.placed)}
 
 
 def deepen(

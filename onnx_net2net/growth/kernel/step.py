@@ -7,7 +7,8 @@ that the ring sees what a larger kernel of the same model would see.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from onnx_net2net.growth.kernel.window_padding import (
     padded,
     refused,
 )
+from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.typing import Array
 
@@ -36,7 +38,7 @@ class KernelGrowth:
     """A patch that grows one kernel; `kernel` is (before, after), `pads` the node's new ones.
 
     `parameters`: the weights that change or are added, made of `teacher` with a `ring` of
-    zeros, rows before and behind on each axis.
+    zeros, rows before and behind on each axis; `shape`: the teacher's.
     """
 
     patch: list[Splice | Insert]
@@ -46,8 +48,33 @@ class KernelGrowth:
     parameters: tuple[str, ...]
     teacher: str
     ring: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
     preserving: bool = True
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    def sizes(self, shapes: Shapes | None) -> Shapes | None:
+        """As they were."""
+        return shapes
+
+    def record(self) -> dict[str, Any]:
+        """See `Result.record`."""
+        grown = {
+            "teacher": self.teacher,
+            "student": self.parameters[0],
+            "before": list(self.shape),
+            "after": [n + a + b for n, (a, b) in zip(self.shape, self.ring, strict=True)],
+            "uses": [[self.node, 1]],
+            "ring": [*map(list, self.ring)],
+        }
+        old, new = map(list, self.kernel)
+        attributes = [
+            {"node": self.node, "attribute": "kernel_shape", "before": old, "after": new},
+            {"node": self.node, "attribute": "pads", "before": None,
+             "after": list(self.pads or [])},
+        ]  # fmt: skip
+        return {
+            "verb": "grow-kernel", "tensors": [grown], "attributes": attributes, "literals": [],
+        }  # fmt: skip
 
 
 def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -> KernelGrowth:
@@ -79,7 +106,7 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
     ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
     return KernelGrowth(
-        editor.patch(), node.name, (window.old, window.new), pads, (name,), leaf.name, ring,
+        editor.patch(), node.name, (window.old, window.new), pads, (name,), leaf.name, ring, leaf.shape,
         warnings=(why,) if why else (),
     )  # fmt: skip
 

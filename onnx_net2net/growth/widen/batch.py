@@ -14,8 +14,9 @@ from onnx_net2net.errors import Refusal, UsageError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow
+from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.step import Widened, widen_step, widened
+from onnx_net2net.growth.widen.step import widen_step, widened
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis

@@ -24,10 +24,11 @@ from onnx_net2net.typing import Array
 
 @dataclass(frozen=True)
 class Grown:
-    """A student's constant: the teacher's that it was made of, and how."""
+    """A student's constant: the teacher's that it was made of, its shape `before`, and how."""
 
     name: str
     source: str
+    before: tuple[int, ...]
     change: Change
 
 
@@ -91,11 +92,11 @@ class _Draft(Editor):
                 if name not in self.growth.parted:
                     self.replace(leaf, array)
                     done.add(name)
-                    self.grown.append(Grown(name, name, change))
+                    self.grown.append(Grown(name, name, leaf.shape, change))
                     continue
                 new = self.constant(array, f"{name}_grown")
                 shared.append((name, change, new))
-                self.grown.append(Grown(new, name, change))
+                self.grown.append(Grown(new, name, leaf.shape, change))
             renamed.setdefault(use, {})[name] = new
         for use, names in renamed.items():
             reader, slot = self.model.nodes[use[0]], use[1]
