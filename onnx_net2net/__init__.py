@@ -2,7 +2,7 @@
 
 >>> import onnx_net2net as n2n
 >>> sorted(n2n.__all__)[:3]
-['AmbiguousError', 'ModelError', 'NotEquivalentError']
+['AmbiguousError', 'ModelError', 'Net2NetError']
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 _PUBLIC = {
     "AmbiguousError": "errors",
     "ModelError": "errors",
+    "Net2NetError": "errors",
     "NotEquivalentError": "errors",
     "RefusalError": "errors",
+    "ResourceError": "errors",
+    "UsageError": "errors",
     "apply": "api",
     "deepen": "api",
     "grow_kernel": "api",

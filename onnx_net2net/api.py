@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.plans.execution import Shapes
+from onnx_net2net.growth.result import Shapes
 from onnx_net2net.plans.plan import plan
 
 
@@ -70,7 +70,7 @@ def widen(
     Raises:
         RefusalError: no function-preserving way (.node .axis .reason .hint).
         NotEquivalentError: the student did not pass verification; nothing is written.
-        AmbiguousError, ValueError: the arguments. ModelError: the teacher.
+        AmbiguousError, UsageError: the arguments. ModelError: the teacher.
 
     Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1.
 

@@ -22,6 +22,7 @@ from onnx_net2net.checkpoint import Grown, UnmatchedError, grow
 from onnx_net2net.checkpoint.edits import Edit
 from onnx_net2net.checkpoint.moments import POWERS, grow_moments
 from onnx_net2net.checkpoint.names import copies
+from onnx_net2net.errors import UsageError
 from onnx_net2net.typing import Array
 
 try:
@@ -88,11 +89,11 @@ class GrownState:
         What `forward` itself says (`code`) stays as it is, so compare with the student.
 
         Raises:
-            ValueError: there are layers to insert, or a module holds its sizes in ways
+            UsageError: there are layers to insert, or a module holds its sizes in ways
                 that only its constructor knows.
         """
         if self.new_modules:
-            raise ValueError(f"insert these into the module's code first: {self.new_modules[0]}")
+            raise UsageError(f"insert these into the module's code first: {self.new_modules[0]}")
         wider = copy.deepcopy(module)
         for edit in self._grown.edits:
             _edit(wider, edit)
@@ -123,7 +124,7 @@ def _edit(module: torch.nn.Module, edit: Edit) -> None:
         return
     held = module.get_submodule(edit.module)
     if isinstance(held, torch.nn.MultiheadAttention) or not hasattr(held, edit.argument):
-        raise ValueError(f"rebuild '{edit.module}' ({type(held).__name__}) by hand: {edit}")
+        raise UsageError(f"rebuild '{edit.module}' ({type(held).__name__}) by hand: {edit}")
     value = edit.after
     if isinstance(getattr(held, edit.argument), tuple) and not isinstance(value, tuple):
         value = (value,)
@@ -146,7 +147,7 @@ def grow_state_dict(
 
     Raises:
         UnmatchedError: the parameters of some tensors cannot be told (`.names`).
-        ValueError: the mapping belongs to another model.
+        UsageError: the mapping belongs to another model.
     """
     state = _opened(state_dict)
     owners = {n: _memory(t) for n, t in state.items()}
@@ -174,36 +175,37 @@ def grow_optimizer(
         A state for `load_state_dict` of an optimiser over the grown module.
 
     Raises:
-        ValueError: state that cannot be derived (the split is not `even` or `one-hot`), an
+        UsageError: state that cannot be derived (the split is not `even` or `one-hot`), an
             optimiser of another kind, or names that do not fit.
     """
     if reset not in (None, "producers"):
-        raise ValueError(f"unknown reset '{reset}'; choose producers or leave it out")
+        raise UsageError(f"unknown reset '{reset}'", "choose producers or leave it out")
     if not all(r.scheme.preserving for s in grown._grown.follower.steps for r in s.tensors):
-        raise ValueError(
-            "the student does not compute the teacher's function, so no state can be derived; "
-            "start the optimiser anew"
+        raise UsageError(
+            "the student does not compute the teacher's function, so no state can be derived",
+            "start the optimiser anew",
         )
     groups = optimizer_state["param_groups"]
     order = [k for g in groups for k in g["params"]]
     if len(order) != len(names):
-        raise ValueError(f"{len(names)} names for {len(order)} parameters of the optimiser")
+        raise UsageError(f"{len(names)} names for {len(order)} parameters of the optimiser")
     of = dict(zip(names, order, strict=True))
     state = {n: dict(optimizer_state["state"].get(k, {})) for n, k in of.items()}
     unknown = _grow_state(state, grown)
     if unknown and reset is None:
-        raise ValueError(
+        raise UsageError(
             f"the state of {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''} cannot be "
-            "derived, as their gradients depend on how the copies divide entry by entry; give "
-            "reset='producers', or grow with --split even"
+            "derived, as their gradients depend on how the copies divide entry by entry",
+            "give reset='producers', or grow with --split even",
         )
     for name in unknown:
         state[name] = {}
     final = list(new_names or names)
     if set(names) - set(final) or (new_names is None and grown.new_parameters):
-        raise ValueError(
+        raise UsageError(
             "give new_names, the names of the grown module's parameters in order, which hold all "
-            f"of the old ones; new: {', '.join(grown.new_parameters[:5])}"
+            "of the old ones",
+            f"new: {', '.join(grown.new_parameters[:5])}",
         )
     result = {
         **optimizer_state,
@@ -219,8 +221,8 @@ def _grow_state(state: dict[str, dict[str, Any]], grown: GrownState) -> list[str
     kinds = dict.fromkeys(k for s in state.values() for k, v in s.items() if _is_moment(k, v))
     for kind in kinds:
         if kind not in POWERS:
-            raise ValueError(
-                f"'{kind}' is no state of SGD or Adam(W); start the optimiser anew instead"
+            raise UsageError(
+                f"'{kind}' is no state of SGD or Adam(W)", "start the optimiser anew instead"
             )
         held = {n: s[kind] for n, s in state.items() if s.get(kind) is not None}
         for network in copies(held):

@@ -1,7 +1,7 @@
 """Random valid graphs, random growth steps and random damage, judged by onnxruntime.
 
-    python tools/fuzz.py --seed 0 --seconds 300 [--out DIR]
-    python tools/fuzz.py --program 1234           one graph again, with everything it says
+    python -m tools.fuzz --seed 0 --seconds 300 [--out DIR]
+    python -m tools.fuzz --program 1234           one graph again, with everything it says
 
 Each graph is grown in a few ways without verification: onnxruntime judges the student (engine)
 and the certificate is asked about the same pair and about a damaged student (proof). A failure
@@ -21,10 +21,10 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-import fuzzing.composites
-import fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
-from fuzzing.judging import Finding, examined
-from fuzzing.programs import Program, draw
+import tools.fuzzing.composites
+import tools.fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
+from tools.fuzzing.judging import Finding, examined
+from tools.fuzzing.programs import Program, draw
 
 
 def failures(program: Program) -> list[Finding]:

@@ -1,7 +1,7 @@
 """Seeded faults in real models: does the verifier see them, and does it never prove one?
 
-    python tools/mutate.py FOLDER... [--models 60] [--faults 50] [--seconds 600] [--markdown OUT.md]
-    python tools/mutate.py --list                 the kinds of faults
+    python -m tools.mutate FOLDER... [--models 60] [--faults 50] [--seconds 600] [--markdown OUT.md]
+    python -m tools.mutate --list                 the kinds of faults
 
 For every model and kind the truth is decided here, by runs at several inputs and sizes: a fault
 differs where the outputs move by more than 8 times the noise floor; where they do not, the same
@@ -26,13 +26,13 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-import fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
 import onnx_net2net as n2n
-from coverage_models import Case, chosen, fill, guessed_feeds, known_feeds, skeleton
-from coverage_probe import _first_that_runs, _learn_unseen
-from coverage_runtime import Teacher
-from fuzzing.faults import FAULTS, seeded
-from fuzzing.judging import HungError, within
+import tools.fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
+from tools.coverage.models import Case, chosen, fill, guessed_feeds, known_feeds, skeleton
+from tools.coverage.probe import _first_that_runs, _learn_unseen
+from tools.coverage.runtime import Teacher
+from tools.fuzzing.faults import FAULTS, seeded
+from tools.fuzzing.judging import HungError, within
 
 LARGER = 1000.0
 

@@ -1,7 +1,7 @@
 """Write docs/operators.md: what every row of the operator table lets pass, in words.
 
-    python tools/operator_table.py            writes docs/operators.md
-    python tools/operator_table.py --print    prints it
+    python -m tools.operator_table            writes docs/operators.md
+    python -m tools.operator_table --print    prints it
 
 Rows whose notation depends on attributes are asked at the cases of the oracle, so that the
 page shows what is tested.
@@ -52,7 +52,7 @@ New units are copies wherever an axis can grow. *Zero* says where units of zeros
 
 def cases() -> dict[str, list[Any]]:
     """The oracle's cases by operator."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path.insert(0, str(ROOT / "tests"))
     for name in ("attention", "fused", "quantized", "recurrent"):
         importlib.import_module(f"support.{name}_cases")
     found: dict[str, list[Any]] = dict(importlib.import_module("support.operator_cases").CASES)

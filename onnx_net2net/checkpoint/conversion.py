@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import torch
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.typing import Array
@@ -45,7 +46,7 @@ def from_onnx(
         tolerance: largest difference, in terms of the largest number of each output.
 
     Raises:
-        ValueError: no converter makes a module that computes the same; it says why.
+        UsageError: no converter makes a module that computes the same; it says why.
     """
     proto = apply(read(model), []).to_proto()
     wanted = _outputs(proto, inputs)
@@ -66,9 +67,10 @@ def from_onnx(
         if len(got) == len(wanted) and away <= tolerance:
             return module
         why.append(f"{name}: its outputs are {away:.2g} away from onnxruntime's")
-    raise ValueError(
-        "no converter makes this module; write it by hand and load `export-weights` of the "
-        "model, or pip install 'onnx-net2net[convert]':\n  " + "\n  ".join(why)
+    raise UsageError(
+        "no converter makes this module",
+        "write it by hand and load `export-weights` of the "
+        "model, or pip install 'onnx-net2net[convert]':\n  " + "\n  ".join(why),
     )
 
 

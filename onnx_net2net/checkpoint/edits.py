@@ -10,7 +10,7 @@ from onnx_net2net.checkpoint.links import Link
 from onnx_net2net.checkpoint.names import module
 from onnx_net2net.checkpoint.views import GATES
 from onnx_net2net.graph.model import Model
-from onnx_net2net.growth.record import Step
+from onnx_net2net.growth.record import StepRecord
 
 Shape = tuple[int, ...]
 
@@ -29,7 +29,7 @@ class Edit:
 
 
 def edits(
-    model: Model, links: Sequence[Link], steps: Sequence[Step], before: Mapping[str, Shape],
+    model: Model, links: Sequence[Link], steps: Sequence[StepRecord], before: Mapping[str, Shape],
     after: Mapping[str, Shape],
 ) -> list[Edit]:  # fmt: skip
     """The arguments to edit, in the graph's order."""
@@ -55,7 +55,7 @@ def edits(
 
 
 def _arguments(
-    model: Model, link: Link, name: str, old: Shape, new: Shape, steps: Sequence[Step]
+    model: Model, link: Link, name: str, old: Shape, new: Shape, steps: Sequence[StepRecord]
 ) -> dict[str, tuple[Any, Any]]:
     """The arguments of the module that holds a parameter, before and after."""
     role, op = name.rpartition(".")[2], link.op
@@ -97,7 +97,7 @@ def _arguments(
     return {one: (old[-1], new[-1])} if one and len(old) == 1 else {}
 
 
-def _attribute(steps: Iterable[Step], node: str, name: str, start: Any) -> tuple[Any, Any]:
+def _attribute(steps: Iterable[StepRecord], node: str, name: str, start: Any) -> tuple[Any, Any]:
     now = start
     for step in steps:
         for a in step.attributes:
@@ -106,7 +106,7 @@ def _attribute(steps: Iterable[Step], node: str, name: str, start: Any) -> tuple
     return start, now
 
 
-def literals(steps: Iterable[Step]) -> list[str]:
+def literals(steps: Iterable[StepRecord]) -> list[str]:
     """Numbers that the graph holds outside of weights: sizes of views, heads, splits, scales."""
     found = []
     for step in steps:
@@ -114,15 +114,14 @@ def literals(steps: Iterable[Step]) -> list[str]:
             was = "computed" if entry["before"] is None else entry["before"]
             where = f"{entry['op']} '{entry['node']}'"
             found.append(f"{where}: {was} -> {entry['after']}")
-        if step.verb == "widen":
+        if not step.placed:
             for node in step.nodes:
                 values = [t for t in node["inputs"] if t in step.inserted]
                 if node["op"] == "Mul" and values:
                     found.append(f"multiply by '{values[0]}' at '{node['name']}', which is new")
-        also = "pads" if step.verb == "grow-kernel" else "epsilon"
         found += [
             f"'{a['node']}': {a['attribute']} {a['before']} -> {a['after']}"
             for a in step.attributes
-            if a["attribute"] == also
+            if a["attribute"] in ("pads", "epsilon")
         ]
     return list(dict.fromkeys(found))

@@ -16,9 +16,10 @@ from onnx_net2net.checkpoint.edits import Edit, edits, literals
 from onnx_net2net.checkpoint.insertions import NewModule, insertions
 from onnx_net2net.checkpoint.links import Link, Matcher, UnmatchedError
 from onnx_net2net.checkpoint.names import base, copies
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
-from onnx_net2net.growth.record import Replay, Step, load, steps_of, structure
+from onnx_net2net.growth.record import Replay, StepRecord, load, steps_of, structure
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
@@ -31,7 +32,7 @@ Taken = Callable[[Replay, Array], Array]
 class Follower:
     """The steps and the links of a checkpoint: what takes any network of its names along."""
 
-    steps: Sequence[Step]
+    steps: Sequence[StepRecord]
     links: Sequence[Link]
 
     def follow(
@@ -111,7 +112,8 @@ def _whole(name: str, old: Array, made: list[_Piece]) -> Array:
         if len(whole) != len(made) or not all(np.array_equal(whole[0], w) for w in whole[1:]):
             raise UnmatchedError(
                 f"'{name}' is read in several places that grow differently, so the student has "
-                "several tensors for it; untie it in the module and save the checkpoint again",
+                "several tensors for it",
+                "untie it in the module and save the checkpoint again",
                 [name],
             )
         return np.ascontiguousarray(whole[0])
@@ -142,7 +144,7 @@ def _beside(name: str, rest: Array, axis: int, piece: _Piece) -> Array:
                 continue
             if replay.ring or d in replay.change.split or set(replay.kinds) != {Row.COPY}:
                 raise UnmatchedError(
-                    f"only a part of '{name}' is in the file, and it grows by more than copies; "
+                    f"only a part of '{name}' is in the file, and it grows by more than copies",
                     "split it in the module",
                     [name],
                 )
@@ -197,13 +199,13 @@ def grow(
         owners: name -> what tells shared memory (tied parameters).
 
     Raises:
-        UnmatchedError: the parameters of some tensors cannot be told. ValueError: the
+        UnmatchedError: the parameters of some tensors cannot be told. UsageError: the
             mapping belongs to another model.
     """
     known, source = load(mapping), read(teacher)
     if known["teacher"]["structure"] != structure(source.proto):
-        raise ValueError(
-            "the mapping was made from another model; give the teacher it was made from"
+        raise UsageError(
+            "the mapping was made from another model", "give the teacher it was made from"
         )
     steps = steps_of(known)
     networks = copies(parameters)
@@ -235,7 +237,7 @@ def _tied(links: Sequence[Link], tied: Mapping[str, str]) -> Iterable[Link]:
                 yield Link(link.leaf, link.use, link.op, link.view, (name,), link.part)
 
 
-def _wanted(steps: Sequence[Step], matcher: Matcher) -> dict[str, set[tuple[str, int]]]:
+def _wanted(steps: Sequence[StepRecord], matcher: Matcher) -> dict[str, set[tuple[str, int]]]:
     """The teacher's constants that some step changes, and for which uses."""
     origin: dict[str, str] = {}
     found: dict[str, set[tuple[str, int]]] = {}
@@ -282,7 +284,7 @@ def _grown(
         missing = {p for k in follower.links for p in k.parameters} - of.keys()
         if missing:
             raise UnmatchedError(
-                f"the checkpoint lacks {', '.join(sorted(missing)[:5])}; "
+                f"the checkpoint lacks {', '.join(sorted(missing)[:5])}",
                 "give one of the same module",
                 sorted(missing),
             )

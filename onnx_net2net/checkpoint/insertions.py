@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_net2net.checkpoint.names import module, module_of_node
-from onnx_net2net.growth.record import Step
+from onnx_net2net.growth.record import StepRecord
 from onnx_net2net.typing import Array
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
@@ -30,12 +30,12 @@ class NewModule:
         return f"{self.name} = {self.code}  # after {self.after}"
 
 
-def insertions(steps: Sequence[Step]) -> list[NewModule]:
+def insertions(steps: Sequence[StepRecord]) -> list[NewModule]:
     """The inserted layers that hold parameters, in running order, at their final size."""
     found = []
     for k, step in enumerate(steps):
         sizes = {n: a.shape for n, a in step.inserted.items() if a.dtype.kind not in "iub"}
-        if step.verb != "deepen":
+        if not step.placed:
             continue
         final = {n: _final(n, s, steps[k + 1 :]) for n, s in sizes.items()}
         after = step.placed.get("producer") or step.placed.get("tensor", "")
@@ -49,7 +49,7 @@ def insertions(steps: Sequence[Step]) -> list[NewModule]:
     return found
 
 
-def _final(name: str, shape: tuple[int, ...], steps: Sequence[Step]) -> tuple[int, ...]:
+def _final(name: str, shape: tuple[int, ...], steps: Sequence[StepRecord]) -> tuple[int, ...]:
     """An inserted constant's shape after later steps."""
     for step in steps:
         for replay in step.tensors:

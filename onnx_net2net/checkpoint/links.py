@@ -12,6 +12,7 @@ from onnx_net2net.checkpoint.folding import Norm, explains, factor, norms
 from onnx_net2net.checkpoint.names import closeness, module, module_of_node
 from onnx_net2net.checkpoint.views import GATES, View, equal, view_of
 from onnx_net2net.coupling.lookup import nearest
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Leaf, Model, Node
 from onnx_net2net.growth.record import Use
@@ -39,12 +40,13 @@ class Link:
     channels: int = 0
 
 
-class UnmatchedError(ValueError):
+class UnmatchedError(UsageError):
     """Constants whose parameters cannot be told; `.names` lists them."""
 
-    def __init__(self, message: str, names: Sequence[str]) -> None:
+    def __init__(self, reason: str, hint: str, names: Sequence[str]) -> None:
+        super().__init__(reason, hint)
+        self.args = reason, hint, names
         self.names = tuple(names)
-        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -360,7 +362,8 @@ class Matcher:
         lines = [said for _, said in self.problems]
         raise UnmatchedError(
             f"{len(names)} of the file's tensors have no parameter of that name and value in the "
-            "checkpoint; give the checkpoint that was exported:\n  " + "\n  ".join(lines),
+            "checkpoint",
+            "give the checkpoint that was exported:\n  " + "\n  ".join(lines),
             list(names),
         )
 

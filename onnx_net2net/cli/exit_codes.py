@@ -5,27 +5,56 @@ from __future__ import annotations
 import errno
 import io
 import json
-import opcode
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import click
+
+from onnx_net2net.errors import (
+    AmbiguousError,
+    Net2NetError,
+    NotEquivalentError,
+    ResourceError,
+    TooLargeError,
+    UsageError,
+)
 
 DONE, NOT_EQUIVALENT, USAGE, BAD_INPUT, REFUSED, INCONCLUSIVE, ENVIRONMENT = range(7)
 INTERNAL, INTERRUPTED = 70, 130
 
 # What the user named is not there, is there already, or cannot be a file's name.
 _NAMING = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
-# Modules that are never handed a user's words: a ValueError of theirs is our mistake.
-_INNER = (
-    "onnx_net2net.files.patch",
-    "onnx_net2net.coupling.closure",
-    "onnx_net2net.operators",
-)
+_CODES = {
+    "done": DONE,
+    "not equivalent": NOT_EQUIVALENT,
+    "usage": USAGE,
+    "bad input": BAD_INPUT,
+    "refused": REFUSED,
+    "inconclusive": INCONCLUSIVE,
+    "environment": ENVIRONMENT,
+    "internal error": INTERNAL,
+    "interrupted": INTERRUPTED,
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a command failed of: its kind, what went wrong, what to do, the whole message."""
+
+    kind: str
+    reason: str = ""
+    hint: str = ""
+    message: str = ""
+
+    @property
+    def code(self) -> int:
+        """The exit code of this kind."""
+        return _CODES[self.kind]
 
 
 def run(cli: click.Command, arguments: Sequence[str], name: str) -> int:
@@ -36,133 +65,110 @@ def run(cli: click.Command, arguments: Sequence[str], name: str) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    code: int | None = DONE
     try:
         with cli.make_context(name, list(arguments)) as context:
             code = cli.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as error:
-        kind, code, message = explain(error)
-        if message:
-            _tell(failure(kind, error, message), "--json" in arguments)
+        failure = explain(error)
+        code = failure.code
+        if failure.message:
+            _tell(failure, to_json(failure, error) if "--json" in arguments else None)
         if code == INTERNAL and "--debug" in arguments:
             traceback.print_exception(error)
         _silence_stdout_if_broken()
     return code or DONE
 
 
-def explain(error: BaseException) -> tuple[str, int, str]:
-    """(kind, exit code, message) of whatever a command raised.
+def explain(error: BaseException) -> Failure:
+    """What whatever a command raised means to a user: the type decides.
 
-    >>> explain(FileExistsError("'a.onnx' exists"))[1]
+    >>> explain(FileExistsError("'a.onnx' exists")).code
     2
     """
     try:
-        kind, code, message = _explained(error)
-        return kind, code, str(message)
+        found = _foreign(error) or error
+        if isinstance(found, Net2NetError):
+            return Failure(found.kind, found.reason, found.hint, str(found))
+        return _ended(error) or _internal(type(error).__name__, str(error))
     except Exception:  # an exception that cannot even say what it is
-        return "internal error", INTERNAL, _report(type(error).__name__)
+        return _internal(type(error).__name__)
 
 
-def _explained(error: BaseException) -> tuple[str, int, str]:
-    if isinstance(error, click.exceptions.Exit) and not error.exit_code:
-        return "done", DONE, ""
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return "interrupted", INTERRUPTED, "interrupted; nothing was written"
-    if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        more = f"\n  {context.command_path} --help says more" if context else ""
-        return "usage", USAGE, f"{error.format_message()}{more}"
-    from onnx_net2net.errors import ModelError, NotEquivalentError, RefusalError
-
-    if isinstance(error, RefusalError):
-        return "refused", REFUSED, str(error)
-    if isinstance(error, NotEquivalentError):
-        if error.verdict.equivalent is False:
-            return "not equivalent", NOT_EQUIVALENT, str(error)
-        return "inconclusive", INCONCLUSIVE, str(error)
-    if isinstance(error, ModelError):
-        return "bad input", BAD_INPUT, str(error)
-    if isinstance(error, OSError):
-        return _explain_os(error)
+def _foreign(error: BaseException) -> Net2NetError | None:
+    """Errors of Python and the system that are not our mistake, as ours."""
+    if isinstance(error, Net2NetError):
+        return error
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        return on_path(error)
     if isinstance(error, MemoryError):
-        return "environment", ENVIRONMENT, str(error) or "too little memory"
+        return TooLargeError(str(error) or "too little memory")
     if isinstance(error, ImportError) and not (error.name or "").startswith("onnx_net2net"):
-        return "environment", ENVIRONMENT, f"{error}; install onnx-net2net again"
-    if isinstance(error, ValueError) and _deliberate(error):
-        return "usage", USAGE, str(error)
-    first = (str(error).strip().splitlines() or [""])[0]
-    name = type(error).__name__
-    return "internal error", INTERNAL, _report(f"{name}: {first}" if first else name)
+        return ResourceError(str(error), "install onnx-net2net again")
+    return None
 
 
-def _report(what: str) -> str:
-    return f"internal error: {what}\n  please report it with the command and what --debug prints"
-
-
-def _explain_os(error: OSError) -> tuple[str, int, str]:
-    message = str(error)
+def on_path(error: OSError, hint: str = "") -> Net2NetError:
+    """What the system says of a file: the user named it wrongly, or the machine is in the way."""
+    said = str(error) or type(error).__name__
     if error.strerror:
-        message = f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, BrokenPipeError):
-        return "environment", ENVIRONMENT, ""  # whoever read our output has seen enough
-    if error.errno in _NAMING or isinstance(error, (FileExistsError, FileNotFoundError)):
-        return "usage", USAGE, message
-    return "environment", ENVIRONMENT, message or type(error).__name__
+        said = f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
+    named = error.errno in _NAMING or isinstance(error, (FileExistsError, FileNotFoundError))
+    return (UsageError if named else ResourceError)(said, hint)
 
 
-def _deliberate(error: ValueError) -> bool:
-    """Whether a `raise` of ours raised it, rather than something that we called."""
-    tb = error.__traceback__
-    if tb is None:
-        return True
-    while tb.tb_next is not None:
-        tb = tb.tb_next
-    module = str(tb.tb_frame.f_globals.get("__name__", ""))
-    if not f"{module}.".startswith("onnx_net2net.") or module.startswith(_INNER):
-        return False
-    return tb.tb_frame.f_code.co_code[tb.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
+def _ended(error: BaseException) -> Failure | None:
+    """What click raises, and ends that are no errors of a command."""
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+        return Failure("environment")
+    if isinstance(error, click.exceptions.Exit) and not error.exit_code:
+        return Failure("done")
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        said = "interrupted; nothing was written"
+        return Failure("interrupted", said, "", said)
+    if isinstance(error, click.ClickException):
+        said, context = error.format_message(), getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help says more" if context else ""
+        return Failure("usage", said, hint, f"{said}\n  {hint}" if hint else said)
+    return None
 
 
-def failure(kind: str, error: BaseException, message: str) -> dict[str, Any]:
-    """The JSON object of a failed command.
+def _internal(*said: str) -> Failure:
+    lines = [part.strip().splitlines()[0] for part in ("internal error", *said) if part.strip()]
+    reason, hint = ": ".join(lines), "please report it with the command and what --debug prints"
+    return Failure("internal error", reason, hint, f"{reason}\n  {hint}")
 
-    Our messages say what is wrong and, after the last semicolon or on a second line, what to
-    do about it.
-    """
-    from onnx_net2net.errors import AmbiguousError, NotEquivalentError, RefusalError
 
-    first, *more = message.splitlines() or [""]
-    reason, _, hint = first.rpartition("; ")
-    if not reason:
-        reason, hint = first, " ".join(line.strip() for line in more)
+def to_json(failure: Failure, error: BaseException) -> dict[str, Any]:
+    """The JSON object of a failed command."""
     found: dict[str, Any] = {
-        "kind": kind,
-        "message": message,
+        "kind": failure.kind,
+        "message": failure.message,
         "node": None,
         "axis": None,
-        "reason": reason,
-        "hint": hint or None,
+        "reason": failure.reason,
+        "hint": failure.hint or None,
     }
-    if isinstance(error, RefusalError):
+    if isinstance(error, Net2NetError):
         found["node"] = error.node or None
         found["axis"] = list(error.axis) if error.axis else None
-        found["reason"], found["hint"] = error.reason, error.hint or None
-    elif isinstance(error, AmbiguousError):
+    if isinstance(error, AmbiguousError):
         found["candidates"] = list(error.candidates)
-    elif isinstance(error, NotEquivalentError):
+    if isinstance(error, NotEquivalentError):
         found["verdict"] = error.verdict.to_json()
     return {"schema": "onnx-net2net/error/1", "error": found}
 
 
-def _tell(found: dict[str, Any], as_json: bool) -> None:
+def _tell(failure: Failure, found: dict[str, Any] | None) -> None:
     """The message to stderr, the object to stdout; a stream that is gone is no new failure."""
     from onnx_net2net.report.terminal import fitted
 
     with suppress(OSError):
-        click.echo(fitted(f"error: {found['error']['message']}", sys.stderr), err=True)
+        click.echo(fitted(f"error: {failure.message}", sys.stderr), err=True)
     with suppress(OSError):
-        if as_json:
+        if found is not None:
             click.echo(json.dumps(found))
 
 

@@ -6,7 +6,6 @@ import gc
 import os
 import re
 import sys
-from errno import EACCES, EEXIST, ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from onnx_net2net import __version__
-from onnx_net2net.cli.exit_codes import DONE, INCONCLUSIVE, NOT_EQUIVALENT, run
+from onnx_net2net.cli.exit_codes import DONE, INCONCLUSIVE, NOT_EQUIVALENT, on_path, run
 from onnx_net2net.cli.options import inserting, replicating, shaping, speaking, writing
+from onnx_net2net.errors import ResourceError, UsageError
 
 NAME = "onnx-net2net"
 PATH = click.Path(readable=False)  # what cannot be read is bad input, not bad usage
@@ -235,15 +235,13 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
     try:
         check_target(teacher, target, force=True)
     except OSError as why:
-        raise OSError(why.errno, f"{why.strerror}; choose another with -o", why.filename) from None
+        raise on_path(why, "choose another with -o") from None
     if os.path.lexists(target) and not options["force"]:
-        raise FileExistsError(
-            EEXIST, "already there; choose another with -o or give --force", str(target)
-        )
+        raise UsageError(f"'{target}': already there", "choose another with -o or give --force")
     if options["link_teacher"]:
         check_folder(teacher, target)
     if not os.access(target.parent, os.W_OK):
-        raise PermissionError(EACCES, "not writable; choose another folder", str(target.parent))
+        raise ResourceError(f"'{target.parent}': not writable", "choose another folder")
     return target
 
 
@@ -258,10 +256,9 @@ def _mapping_fits(teacher: Any, path: Path, student: Path, force: bool) -> None:
     try:
         check_target(teacher, path, force=True)
     except OSError as why:
-        hint = "choose another with --save-mapping"
-        raise OSError(why.errno, f"{why.strerror}; {hint}", why.filename) from None
+        raise on_path(why, "choose another with --save-mapping") from None
     if not os.access(path.parent, os.W_OK):
-        raise PermissionError(EACCES, "not writable; choose another folder", str(path.parent))
+        raise ResourceError(f"'{path.parent}': not writable", "choose another folder")
 
 
 def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any]) -> None:
@@ -341,9 +338,9 @@ def _free(path: str | None) -> None:
     if path is None:
         return
     if os.path.lexists(path):
-        raise FileExistsError(EEXIST, "is already there; choose another name", path)
+        raise UsageError(f"'{path}': is already there", "choose another name")
     if not Path(path).parent.is_dir():
-        raise FileNotFoundError(ENOENT, "no such folder; create it first", str(Path(path).parent))
+        raise UsageError(f"'{Path(path).parent}': no such folder", "create it first")
 
 
 @cli.command("export-weights", short_help="Write the weights as a safetensors file.")

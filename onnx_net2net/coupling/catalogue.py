@@ -66,8 +66,8 @@ def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
         names = [space_name(space, nodes[0]) for space, _, nodes in listed if node in nodes]
         names = names or [space_name(p, node) for p in parts]
         raise AmbiguousError(
-            f"'{node.name}' has several widths; choose one with --space (space=): "
-            + ", ".join(names),
+            f"'{node.name}' has several widths",
+            "choose one with --space (space=): " + ", ".join(names),
             names,
         )
     return parts[0], axis

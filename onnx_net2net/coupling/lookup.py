@@ -75,7 +75,8 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
     if len(exact) > 1:
         outputs = [n.outputs[0] for n in exact]
         raise AmbiguousError(
-            f"{len(exact)} nodes are named '{name}'; name one by its output: {', '.join(outputs)}",
+            f"{len(exact)} nodes are named '{name}'",
+            f"name one by its output: {', '.join(outputs)}",
             outputs,
         )
     inside = _called(analysis, name)
@@ -108,8 +109,8 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
         return others[0]
     names = [n.name for n in pool]
     like = nearest(name, names + [n.outputs[0] for n in pool] + _parts(pool))
-    known = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists what is there"
-    raise AmbiguousError(f"no node, tensor or parameter is named '{name}'{known}", like or names)
+    hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists what is there"
+    raise AmbiguousError(f"no node, tensor or parameter is named '{name}'", hint, like or names)
 
 
 def _parts(nodes: Sequence[Node]) -> list[str]:
@@ -123,7 +124,9 @@ def _paths(analysis: Analysis, node: Node) -> list[tuple[str, ...]]:
 
 def _several(name: str, names: list[str]) -> AmbiguousError:
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    return AmbiguousError(f"'{name}' fits {len(names)} layers: {shown}; give a longer name", names)
+    return AmbiguousError(
+        f"'{name}' fits {len(names)} layers: {shown}", "give a longer name", names
+    )
 
 
 def select(analysis: Analysis, pattern: str) -> list[str]:
@@ -145,6 +148,6 @@ def select(analysis: Analysis, pattern: str) -> list[str]:
     ]
     if not found:
         near = nearest(pattern, [n.name for n in nodes] + [n.op for n in nodes])
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise AmbiguousError(f"no node or operator fits '{pattern}'{hint}", near)
+        hint = f"did you mean {', '.join(near)}?" if near else "`inspect` lists what is there"
+        raise AmbiguousError(f"no node or operator fits '{pattern}'", hint, near)
     return [n.name for n in found]

@@ -6,6 +6,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.typing import Array
 
 
@@ -13,13 +14,13 @@ def archive(path: str) -> dict[str, Array]:
     """Arrays by input name from an .npz file.
 
     Raises:
-        ValueError: unreadable or something else.
+        UsageError: unreadable or something else.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, AttributeError, BadZipFile) as why:
-        raise ValueError(f"'{path}' cannot be read as data.npz: {why}") from None
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as why:
+        raise UsageError(f"'{path}' cannot be read as data.npz: {why}") from None
 
 
 __all__ = ["archive"]

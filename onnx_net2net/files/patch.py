@@ -86,7 +86,7 @@ class Pieces:
         """The model with everything inside; raises ModelError over 2 GiB."""
         whole = self._whole()
         if whole.size > LIMIT:
-            raise ModelError("the model is over 2 GiB, more than a ModelProto holds; use output=")
+            raise ModelError("the model is over 2 GiB, more than a ModelProto holds", "use output=")
         return ModelProto.FromString(whole.read(0, whole.size))
 
     def write(
@@ -113,7 +113,7 @@ class Pieces:
             FileExistsError: the file is there (without `force`) or belongs to the source.
             OSError: no room, or not writable.
             ModelError: external data is missing, or over 2 GiB with `external=False`.
-            ValueError: `linked` is in memory or in another folder.
+            UsageError: `linked` is in memory or in another folder.
         """
         target = FilePath(path)
         check_target(self.source, target, force=force)
@@ -128,7 +128,7 @@ class Pieces:
                 writer.write(whole, target, progress)
                 return
             if external is False:
-                raise ModelError(f"'{path}' would be over 2 GiB; external data is needed")
+                raise ModelError(f"'{path}' would be over 2 GiB", "external data is needed")
         alone = teacher_link.stamped(self.rope, None)
         writer.write_external(
             lambda location: external_data.externalised(alone, self.directory, location),
@@ -143,7 +143,9 @@ class Pieces:
 
 def _limited(rope: Rope) -> Rope:
     if rope.size > LIMIT:
-        raise ModelError("what changed is over 2 GiB, too much for a linked model; write all of it")
+        raise ModelError(
+            "what changed is over 2 GiB, too much for a linked model", "write all of it"
+        )
     return rope
 
 

@@ -77,9 +77,9 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
 def _whole(path: Path) -> Range:
     try:
         if not path.exists():
-            raise ModelError(f"'{path}' does not exist; give the path of an ONNX model")
+            raise ModelError(f"'{path}' does not exist", "give the path of an ONNX model")
         if not path.is_file():
-            raise ModelError(f"'{path}' is not a file; give the path of an ONNX model")
+            raise ModelError(f"'{path}' is not a file", "give the path of an ONNX model")
         file = File.at(path)
         file.open().close()
     except OSError as error:
@@ -92,7 +92,7 @@ def _serialized(model: ModelProto) -> bytes:
         return model.SerializeToString()
     except (ValueError, EncodeError) as error:
         raise ModelError(
-            "the ModelProto is over 2 GiB; save it with external data and give the path"
+            "the ModelProto is over 2 GiB", "save it with external data and give the path"
         ) from error
 
 
@@ -105,7 +105,7 @@ def _is_graphsurgeon(source: object) -> bool:
 def _skeleton(rope: Rope, name: str) -> tuple[ModelProto, tuple[tuple[int, int], ...]]:
     """The model in `rope` with large payloads cut out, and these; raises ModelError."""
     if not rope.size:
-        raise ModelError(f"{name} is empty; expected an ONNX model")
+        raise ModelError(f"{name} is empty", "expected an ONNX model")
     cuts: list[tuple[int, int]] = []
 
     def wanted(start: int, end: int) -> bool:
@@ -127,9 +127,9 @@ def _skeleton(rope: Rope, name: str) -> tuple[ModelProto, tuple[tuple[int, int],
     except (ModelError, DecodeError) as error:
         raise ModelError(f"cannot read {name}: {_reason(rope, error)}") from None
     if not model.HasField("graph") and not model.functions:
-        raise ModelError(f"{name} holds no graph; {_reason(rope, 'expected an ONNX model')}")
+        raise ModelError(f"{name} holds no graph", _reason(rope, "expected an ONNX model"))
     if data.count(tensor_data.MARKER.encode()) != len(cuts):
-        raise ModelError(f"{name} uses the reserved name '{tensor_data.MARKER}'; rename it there")
+        raise ModelError(f"{name} uses the reserved name '{tensor_data.MARKER}'", "rename it there")
     return model, tuple(cuts)
 
 

@@ -45,7 +45,7 @@ class File:
             if (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev) != (
                 self.size, self.modified_ns, self.place[1], self.place[0]
             ):  # fmt: skip
-                raise ModelError(f"'{self.path}' changed while it was in use; read it again")
+                raise ModelError(f"'{self.path}' changed while it was in use", "read it again")
             return io.FileIO(self.path)
         except OSError as error:
             raise ModelError(f"cannot read '{self.path}': {error.strerror}") from error

@@ -15,7 +15,7 @@ from typing import Any
 
 from onnx import StringStringEntryProto
 
-from onnx_net2net.errors import ModelError
+from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.files import external_data, tensor_data
 from onnx_net2net.files.protobuf import length_delimited, rewrite
 from onnx_net2net.files.rope import Range, Rope, memory
@@ -28,18 +28,18 @@ _BLOCK = 1 << 20
 
 
 def check_folder(teacher: Source, target: Path) -> None:
-    """Raise ValueError if a student at `target` cannot refer to the teacher's bytes."""
+    """Raise UsageError if a student at `target` cannot refer to the teacher's bytes."""
     if teacher.path is None:
-        raise ValueError("a teacher in memory has no file to refer to; give its path")
+        raise UsageError("a teacher in memory has no file to refer to", "give its path")
     if teacher.path.is_symlink():
-        raise ValueError(
-            f"'{teacher.path}' is a symbolic link, which onnxruntime does not follow; "
-            "give the path of the file itself"
+        raise UsageError(
+            f"'{teacher.path}' is a symbolic link, which onnxruntime does not follow",
+            "give the path of the file itself",
         )
     if teacher.path.parent.resolve() != target.parent.resolve():
-        raise ValueError(
-            "a student that refers to its teacher's bytes must lie in the same folder; "
-            f"write it to '{teacher.path.parent}'"
+        raise UsageError(
+            "a student that refers to its teacher's bytes must lie in the same folder",
+            f"write it to '{teacher.path.parent}'",
         )
 
 
@@ -110,10 +110,10 @@ def check(student: Source, read: Callable[[Path], Source]) -> None:
     told = f"'{student.path or 'the model'}' keeps weights in its teacher's file '{name}', which"
     path = student.directory / name
     if not path.is_file():
-        raise ModelError(f"{told} is missing; put it back beside the model")
+        raise ModelError(f"{told} is missing", "put it back beside the model")
     if path.stat().st_size != size or identity(read(path)) != {"size": size, "sha256": digest}:
         raise ModelError(
-            f"{told} has changed since; put the old one back or grow the student again"
+            f"{told} has changed since", "put the old one back or grow the student again"
         )
 
 

@@ -170,7 +170,7 @@ def external(tensor: TensorProto, directory: Path | None) -> Stored:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if directory is None:
-        raise ModelError(f"{name} is in '{location}', and no folder is known; give the path")
+        raise ModelError(f"{name} is in '{location}', and no folder is known", "give the path")
     try:
         offset = int(entries.get("offset", "0"))
         length = int(entries.get("length", "-1"))

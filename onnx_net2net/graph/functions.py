@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 from onnx import AttributeProto, FunctionProto, NodeProto
 
+from onnx_net2net.graph.subgraphs import bodies
+
 CALLED = "called"
 """The step of a path from a node that calls a function to the nodes of the function's body."""
 
@@ -35,24 +37,17 @@ def instantiated(f: FunctionProto, call: NodeProto) -> list[NodeProto]:
 def _resolved(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:
     made = NodeProto()
     made.CopyFrom(node)
-    kept: list[AttributeProto] = []
-    for a in made.attribute:
-        if a.ref_attr_name:
-            if a.ref_attr_name not in given:
-                continue  # an optional attribute that the call does not give
-            value = AttributeProto()
-            value.CopyFrom(given[a.ref_attr_name])
-            value.name = a.name
-            kept.append(value)
-            continue
-        for graph in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
-            inner = [_resolved(n, given) for n in graph.node]
-            del graph.node[:]
-            graph.node.extend(inner)
-        kept.append(a)
-    copies = [AttributeProto.FromString(a.SerializeToString()) for a in kept]
     del made.attribute[:]
-    made.attribute.extend(copies)
+    for a in node.attribute:
+        if not a.ref_attr_name:
+            made.attribute.append(a)
+        elif a.ref_attr_name in given:  # else an optional attribute that the call does not give
+            made.attribute.append(given[a.ref_attr_name])
+            made.attribute[-1].name = a.name
+    for graph in bodies(made):
+        inner = [_resolved(n, given) for n in graph.node]
+        del graph.node[:]
+        graph.node.extend(inner)
     return made
 
 

@@ -128,8 +128,8 @@ class Model:
                 return ""
             if name not in here:
                 raise ModelError(
-                    f"tensor '{name}' is read but nothing defines it; "
-                    "export the model again or run onnx.checker on it"
+                    f"tensor '{name}' is read but nothing defines it",
+                    "export the model again or run onnx.checker on it",
                 )
             if name not in defined:
                 captured.add(here[name])
@@ -150,7 +150,7 @@ class Model:
         for n in graph.node:
             for o in n.output:
                 if o in made:
-                    raise ModelError(f"tensor '{o}' is made twice; export the model again")
+                    raise ModelError(f"tensor '{o}' is made twice", "export the model again")
                 if o:
                     made.add(o)
                     if o not in alias:
@@ -237,8 +237,8 @@ class Model:
         def find(name: str) -> str:
             if name and name not in inside:
                 raise ModelError(
-                    f"tensor '{name}' is read in function '{f.name}' but nothing defines it; "
-                    "export the model again or run onnx.checker on it"
+                    f"tensor '{name}' is read in function '{f.name}' but nothing defines it",
+                    "export the model again or run onnx.checker on it",
                 )
             return inside[name] if name else ""
 

@@ -167,7 +167,7 @@ def running_order(raw: Sequence[Node]) -> list[Node]:
                 seen = state.get(id(m), 0)
                 if seen == 1:
                     raise ModelError(
-                        f"the graph has a cycle through node '{m.name}'; export it again"
+                        f"the graph has a cycle through node '{m.name}'", "export it again"
                     )
                 if seen == 0:
                     state[id(m)] = 1

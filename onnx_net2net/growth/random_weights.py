@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.keyed_random import below, words
 from onnx_net2net.typing import Array
 
@@ -43,7 +44,7 @@ def jittered(w: Array, like: Array, size: float, *key: Any) -> Array:
     """Weights with noise of `size` times the standard deviation of `like`.
 
     Raises:
-        ValueError: they would leave the type's range.
+        UsageError: they would leave the type's range.
     """
     step = _bell(w.shape, *key) * spread(like) * size
     if w.dtype.kind in "iu":
@@ -52,7 +53,7 @@ def jittered(w: Array, like: Array, size: float, *key: Any) -> Array:
     with np.errstate(over="ignore"):
         found = (w.astype(np.float64) + step).astype(w.dtype)
     if (np.isfinite(w.astype(np.float64)) & ~np.isfinite(found.astype(np.float64))).any():
-        raise ValueError(f"noise {size:g} does not fit the weights' type {w.dtype}; give less")
+        raise UsageError(f"noise {size:g} does not fit the weights' type {w.dtype}", "give less")
     return found
 
 

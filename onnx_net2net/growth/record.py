@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from onnx_net2net import __version__
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import Insert
 from onnx_net2net.files.source import Source
+from onnx_net2net.growth.result import Result
 from onnx_net2net.growth.widen.arrays import grown_array
-from onnx_net2net.growth.widen.changes import Change, nominal
-from onnx_net2net.growth.widen.rewrite import Grown
+from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
 
 SCHEMA = "onnx-net2net/mapping/1"
@@ -38,6 +39,7 @@ Use = tuple[str, int]
 class Replay:
     """One constant that a step changes: `teacher` is its name before, `student` after.
 
+    `before`: its shape in the teacher.
     `ring`: instead of a change, rows of zeros around each axis (kernel growth).
     `gradients`: how the gradient of a unit divides among its copies, "" where that depends
     on more than the unit (see `checkpoint.moments`).
@@ -45,6 +47,7 @@ class Replay:
 
     teacher: str
     student: str
+    before: tuple[int, ...]
     uses: frozenset[Use]
     change: Change
     kinds: tuple[Row, ...]
@@ -64,7 +67,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """What one step changes: constants, new nodes with their constants, numbers in the graph."""
 
     verb: str
@@ -76,45 +79,19 @@ class Step:
     literals: tuple[Mapping[str, Any], ...] = ()
 
 
-def axes(change: Change, kinds: tuple[Row, ...], scheme: Scheme, name: str) -> list[dict[str, Any]]:
-    """Each grown axis of a constant: where its positions come from and how copies divide."""
-    found = []
-    for dim, source in sorted(change.source.items()):
-        unit = change.unit[dim]
-        new = {int(p): kinds[unit[p]].value for p in np.flatnonzero(unit >= 0)}
-        one: dict[str, Any] = {
-            "axis": dim, "source": source.tolist(), "unit": unit.tolist(), "new": new,
-            "shares": None,
-        }  # fmt: skip
-        if dim in change.split:
-            one["shares"] = {
-                "split": scheme.division,
-                "nominal": nominal(change, dim, kinds, scheme.division),
-                "key": [scheme.seed, "split", name, dim],
-            }
-        if dim in change.grouped:
-            sources, units = change.grouped[dim]
-            one["grouped"] = {
-                "source": np.asarray(sources).tolist(),
-                "unit": np.asarray(units).tolist(),
-            }
-        found.append(one)
-    return found
-
-
-def described(source: Source, student: Source, steps: Iterable[Any]) -> dict[str, Any]:
+def described(source: Source, student: Source, results: Iterable[Result]) -> dict[str, Any]:
     """A plan as a JSON object.
 
     Args:
         source, student: the models before and after.
-        steps: the results of the growth operators, in order.
+        results: of the verbs, in order.
     """
     return {
         "schema": SCHEMA,
         "tool": f"onnx-net2net {__version__}",
         "teacher": identity(source),
         "student": identity(student),
-        "steps": [_step(s) for s in steps],
+        "steps": [_recorded(r) for r in results],
     }
 
 
@@ -134,70 +111,18 @@ def structure(proto: ModelProto) -> str:
     return digest.hexdigest()
 
 
-def _step(step: Any) -> dict[str, Any]:
-    nodes, tensors = _inserts(step.patch)
-    found: dict[str, Any] = {"verb": "widen", "tensors": [], "attributes": [], "literals": []}
-    made = set()
-    if hasattr(step, "grown"):
-        found["scheme"] = asdict(step.scheme)
-        units: Units = step.units
-        found["uniform"] = step.uniform
-        found["units"] = {"source": units.source.tolist(), "kind": [k.value for k in units.kind]}
-        for g, uses in zip(step.grown, step.edits.uses, strict=True):
-            found["tensors"].append(_tensor(g, uses, step))
-        made = {g.name for g in step.grown}
-        found["attributes"] = [dict(a) for a in step.edits.attributes]
-        found["literals"] = [dict(v) for v in step.edits.literals]
-    elif hasattr(step, "ring"):
-        found["verb"] = "grow-kernel"
-        (name,) = step.parameters
-        uses = [[step.node, 1]]
-        entry = {
-            "teacher": step.teacher,
-            "student": name,
-            "uses": uses,
-            "ring": [*map(list, step.ring)],
-        }
-        found["tensors"].append(entry)
-        made = {name}
-        found["attributes"] = [
-            {"node": step.node, "attribute": "kernel_shape", "before": list(step.kernel[0]),
-             "after": list(step.kernel[1])},
-            {"node": step.node, "attribute": "pads", "before": None,
-             "after": list(step.pads or [])},
-        ]  # fmt: skip
-    else:
-        found["verb"] = "deepen"
-        found["placed"] = asdict(step.placed)
+def _recorded(result: Result) -> dict[str, Any]:
+    found = result.record()
+    nodes, tensors = _inserts(result.patch)
+    made = {t["student"] for t in found["tensors"]}
     found["inserted"] = [_values(t) for t in tensors if t.name not in made]
-    found["nodes"] = [_node(n) for n in nodes]
-    return found
+    return {**found, "nodes": [_node(n) for n in nodes]}
 
 
 def _inserts(patch: Iterable[Any]) -> tuple[list[NodeProto], list[TensorProto]]:
     messages = [m for edit in patch if isinstance(edit, Insert) for m in edit.messages]
     nodes = [m for m in messages if isinstance(m, NodeProto)]
     return nodes, [m for m in messages if isinstance(m, TensorProto)]
-
-
-def _tensor(grown: Grown, uses: Iterable[Use], step: Any) -> dict[str, Any]:
-    change: Change = grown.change
-    before, after = step.tensors[grown.source]
-    return {
-        "teacher": grown.source,
-        "student": grown.name,
-        "before": list(before),
-        "after": list(after),
-        "uses": [list(u) for u in uses],
-        "axes": axes(change, step.units.kind, step.scheme, grown.source),
-        "flags": {
-            "offset": change.offset,
-            "weight": change.weight,
-            "keeps": change.keeps,
-            "pads": [[d, fill.value] for d, fill in sorted(change.pads.items())],
-            "scale": change.scale,
-        },
-    }
 
 
 def _node(node: NodeProto) -> dict[str, Any]:
@@ -262,7 +187,7 @@ def load(mapping: Any) -> dict[str, Any]:
     """A mapping from a file, a plan, or what a file holds.
 
     Raises:
-        ValueError: something else. FileNotFoundError: no such file.
+        UsageError: something else. FileNotFoundError: no such file.
     """
     if hasattr(mapping, "described"):
         return dict(mapping.described())
@@ -272,24 +197,24 @@ def load(mapping: Any) -> dict[str, Any]:
         try:
             found = json.loads(Path(mapping).read_text(encoding="utf-8"))
         except ValueError as why:
-            raise ValueError(
-                f"'{mapping}' is no mapping file: {why}; --save-mapping writes one"
+            raise UsageError(
+                f"'{mapping}' is no mapping file: {why}", "--save-mapping writes one"
             ) from None
     if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
         said = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
-        raise ValueError(f"expected a mapping with schema '{SCHEMA}', not {said!r}")
+        raise UsageError(f"expected a mapping with schema '{SCHEMA}', not {said!r}")
     return dict(found)
 
 
-def steps_of(mapping: Mapping[str, Any]) -> list[Step]:
+def steps_of(mapping: Mapping[str, Any]) -> list[StepRecord]:
     """The steps of a mapping, ready to be replayed."""
     return [_read_step(s) for s in mapping["steps"]]
 
 
-def _read_step(entry: Mapping[str, Any]) -> Step:
+def _read_step(entry: Mapping[str, Any]) -> StepRecord:
     scheme = Scheme(**entry["scheme"]) if "scheme" in entry else Scheme()
     kinds = tuple(Row(k) for k in entry["units"]["kind"]) if "units" in entry else ()
-    return Step(
+    return StepRecord(
         entry["verb"],
         tuple(_read_tensor(t, kinds, scheme, _gradients(entry, scheme)) for t in entry["tensors"]),
         {t["name"]: _restored(t) for t in entry["inserted"]},
@@ -317,10 +242,10 @@ def _read_tensor(
     entry: Mapping[str, Any], kinds: tuple[Row, ...], scheme: Scheme, gradients: str
 ) -> Replay:
     uses = frozenset((str(n), int(s)) for n, s in entry["uses"])
-    names = entry["teacher"], entry["student"]
+    of = entry["teacher"], entry["student"], tuple(entry.get("before", ())), uses
     if "ring" in entry:
         ring = tuple((int(a), int(b)) for a, b in entry["ring"])
-        return Replay(*names, uses, Change({}, {}), kinds, scheme, ring)
+        return Replay(*of, Change({}, {}), kinds, scheme, ring)
     found = {a["axis"]: a for a in entry["axes"]}
     flags = entry["flags"]
     change = Change(
@@ -334,7 +259,26 @@ def _read_tensor(
         },
         **{**flags, "pads": {d: Row(fill) for d, fill in flags.get("pads", [])}},
     )
-    return Replay(*names, uses, change, kinds, scheme, (), gradients)
+    return Replay(*of, change, kinds, scheme, (), gradients)
+
+
+def new_rows(steps: Iterable[StepRecord]) -> dict[str, dict[int, list[int]]]:
+    """Constant -> {axis: positions that are new}, in the numbering after the last step."""
+    found: dict[str, dict[int, Array]] = {}
+    for replay in (r for step in steps for r in step.tensors):
+        before = found.get(replay.teacher, {})
+        after = found[replay.student] = dict(before)
+        for axis, source in replay.change.source.items():
+            old = before.get(axis, np.zeros(int(source.max(initial=0)) + 1, bool))
+            after[axis] = (replay.change.unit[axis] >= 0) | old[source]
+        for axis, (front, behind) in enumerate(replay.ring):
+            if front or behind:
+                old = before.get(axis, np.zeros(replay.before[axis], bool))
+                after[axis] = np.pad(old, (front, behind), constant_values=True)
+    return {
+        name: {axis: np.flatnonzero(new).tolist() for axis, new in sorted(axes.items())}
+        for name, axes in found.items()
+    }
 
 
 def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -346,4 +290,4 @@ def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: boo
     saving.write(Rope([memory(json.dumps(mapping).encode())]), Path(path))
 
 
-__all__ = ["Replay", "Step", "axes", "described", "load", "save", "steps_of"]
+__all__ = ["Replay", "StepRecord", "described", "load", "new_rows", "save", "steps_of"]

@@ -20,6 +20,7 @@ from onnx_net2net.operators.factors import Factor, dropped, factors
 from onnx_net2net.operators.families.control import live_ends
 from onnx_net2net.operators.families.sequence import SEQUENCES
 from onnx_net2net.operators.notation import Entry
+from onnx_net2net.operators.spec import RowError
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
@@ -105,13 +106,11 @@ class Analysis:
             return Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
         try:
             return factors(self.first.site(node))
-        except LookupError as why:
-            if "shape" in str(why):
-                hint = self._shape_hint(node)
-                return Refusal(Reason.UNKNOWN_SHAPE, node.name, None, str(why), hint)
-            runtime = "run time" in str(why)
-            reason = Reason.RUNTIME if runtime else Reason.ACROSS
-            return Refusal(reason, node.name, None, str(why), _ELSEWHERE)
+        except LookupError as why:  # a row may also ask for what a node lacks
+            reason = why.reason if isinstance(why, RowError) else Reason.ACROSS
+            unknown = reason is Reason.UNKNOWN_SHAPE
+            hint = self._shape_hint(node) if unknown else _ELSEWHERE
+            return Refusal(reason, node.name, None, str(why), hint)
 
     def _shape_hint(self, node: Node) -> str:
         """What would make a shape known: an operator's row that is missing, or input sizes."""

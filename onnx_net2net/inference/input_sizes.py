@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx import TypeProto
 
-from onnx_net2net.errors import ModelError
+from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Model
 from onnx_net2net.inference.onnx_inference import tensor_type
@@ -116,7 +116,7 @@ def _attempts(
     unknown = [n for n, s in declared.items() if s is None and _is_tensor(model, n)]
     if unknown:
         raise ModelError(
-            f"input '{unknown[0]}' has no shape; give one with --shape {unknown[0]}=1x3x224x224"
+            f"input '{unknown[0]}' has no shape", f"give one with --shape {unknown[0]}=1x3x224x224"
         )
     fixed = all(isinstance(d, int) for s in declared.values() for d in s or ())
     for sizes in _LADDERS[ladder][: 1 if fixed else None]:
@@ -128,16 +128,16 @@ def _attempts(
 def _checked(
     name: str, shape: tuple[int, ...], declared: Mapping[str, tuple[int | str | None, ...] | None]
 ) -> tuple[int, ...]:
-    """The sizes that the user gives for an input; raises ValueError if it cannot take them."""
+    """The sizes that the user gives for an input; raises UsageError if it cannot take them."""
     if name not in declared:
-        raise ValueError(f"no input '{name}'; the inputs are {', '.join(declared)}")
+        raise UsageError(f"no input '{name}'", f"the inputs are {', '.join(declared)}")
     said = declared[name]
     if said is not None and (
         len(said) != len(shape)
         or any(isinstance(d, int) and d != n for d, n in zip(said, shape, strict=True))
     ):
         takes = "x".join("?" if d is None else str(d) for d in said)
-        raise ValueError(f"input '{name}' is {takes}, not {'x'.join(map(str, shape))}")
+        raise UsageError(f"input '{name}' is {takes}, not {'x'.join(map(str, shape))}")
     return shape
 
 

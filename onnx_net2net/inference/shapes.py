@@ -40,13 +40,13 @@ _NO_RULE = Rule()
 
 @dataclass
 class Facts:
-    """What holds at one set of input sizes. `failed`: nodes that onnx's inference rejects;
-    `elements`: of sequences of which every element is known."""
+    """What holds at one set of input sizes. `failed`: index of a node that onnx's inference
+    rejects -> why; `elements`: of sequences of which every element is known."""
 
     types: dict[str, TypeProto] = field(default_factory=dict)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
     elements: dict[str, list[TypeProto]] = field(default_factory=dict)
 
     def put(self, tensor: str, kind: TypeProto) -> None:
@@ -129,9 +129,8 @@ class Inference:
                 return
             for name, t in changed.items():
                 facts.types[name], facts.shapes[name] = t, shape_of(t)
-            names = {n.name for n in inside}
-            facts.failed = [f for f in facts.failed if f.split(": ", 1)[0] not in names]
             for n in inside:
+                facts.failed.pop(n.index, None)
                 for o in n.outputs:
                     facts.values.pop(o, None)
                     facts.elements.pop(o, None)
@@ -202,7 +201,7 @@ class Inference:
             operands = [o and (tensor_type(floats, shape_of(o[0])), o[1]) for o in operands]
             found = self._asked(schema, proto, operands, signature)
         if isinstance(found, str):
-            facts.failed.append(f"{node.name}: {found}")
+            facts.failed[node.index] = found
             return {}
         if row.like:
             kept = facts.dtype(node.inputs[0])

@@ -39,9 +39,9 @@ def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> Non
         if t.WhichOneof("value") is None or (
             t.HasField("tensor_type") and not t.tensor_type.elem_type
         ):
-            raise ModelError(f"input '{name}' has no type; {_HINT}")
+            raise ModelError(f"input '{name}' has no type", _HINT)
     if "" not in model.opsets and any("." not in node.op for node in model.nodes):
-        raise ModelError(f"the model does not say which opset it is written in; {_HINT}")
+        raise ModelError("the model does not say which opset it is written in", _HINT)
     context = onnx.checker.C.CheckerContext()
     context.ir_version = model.proto.ir_version
     context.opset_imports = model.opsets
@@ -63,20 +63,19 @@ def _check_node(model: Model, node: Node, context: Any) -> None:
         onnx.checker.check_node(node.proto, context)
     except onnx.checker.ValidationError as why:
         first = str(why).splitlines()[0]
-        raise ModelError(f"node '{node.name}' is not valid: {first}; {_HINT}") from None
+        raise ModelError(f"node '{node.name}' is not valid: {first}", _HINT) from None
 
 
 def _check_failed(model: Model, inference: Inference) -> None:
     """Nodes that fit no size: those that onnx rejects with all symbols open as well."""
     facts = inference.run({name: model.infos[name].type for name in model.inputs})
-    why = dict(line.split(": ", 1) for line in facts.failed)
     for node in model.nodes:
         known = all(not t or facts.dtype(t) for t in node.inputs)
         row = TABLE.get(node.op)
         ours = row is not None and row.like  # onnx was asked about another operator
-        if node.name in why and known and not node.scope and not ours:
-            reason = why[node.name].splitlines()[0]
-            raise ModelError(f"node '{node.name}' is not valid: {reason}; {_HINT}")
+        if node.index in facts.failed and known and not node.scope and not ours:
+            reason = facts.failed[node.index].splitlines()[0]
+            raise ModelError(f"node '{node.name}' is not valid: {reason}", _HINT)
 
 
 def _check_sizes(node: Node, facts: tuple[Facts, Facts]) -> None:
@@ -89,4 +88,4 @@ def _check_sizes(node: Node, facts: tuple[Facts, Facts]) -> None:
             return
     except LookupError:  # a shape that is not known
         return
-    raise ModelError(f"the operands of node '{node.name}' do not fit: {found}; {_HINT}")
+    raise ModelError(f"the operands of node '{node.name}' do not fit: {found}", _HINT)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.typing import Array
 
 Interval = tuple[float, float]
@@ -275,14 +276,16 @@ def named(name: str) -> Activation:
     """The activation that a user names: an operator, or `silu`, `relu6`, `quick_gelu`, ...
 
     Raises:
-        ValueError: not in the table.
+        UsageError: not in the table.
 
     >>> named("leaky_relu").name, named("relu6").values["max"]
     ('LeakyRelu', 6.0)
     """
     found = _ALIASES.get(plain(name))
     if found is None:
-        raise ValueError(f"activation '{name}' is not known; known are {', '.join(sorted(TABLE))}")
+        raise UsageError(
+            f"activation '{name}' is not known", f"known are {', '.join(sorted(TABLE))}"
+        )
     return found
 
 

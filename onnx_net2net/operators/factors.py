@@ -13,8 +13,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.operators.notation import Entry, _aligned, _length, _names, _solve, _terms, parse
-from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, Rule, Site
+from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, RowError, Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
 
@@ -62,7 +63,10 @@ def _notated(row: Rule, site: Site) -> list[Factor]:
     for slot in here:
         shape = site.shapes[slot] if slot >= 0 else site.outs[-1 - slot]
         if shape is None:
-            raise LookupError(f"the shape of operand {slot} of '{site.node.name}' is unknown")
+            raise RowError(
+                f"the shape of operand {slot} of '{site.node.name}' is unknown",
+                Reason.UNKNOWN_SHAPE,
+            )
         shapes.append((slot, shape))
     sizes = row.sizes(site) if row.sizes else {}
     return [*_shared(text, tuple(row.roles.items()), tuple(sizes.items()), tuple(shapes))]

@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from onnx_net2net.operators.spec import Site
+from onnx_net2net.errors import UsageError
+from onnx_net2net.operators.spec import RowError, Site
 
 Word = tuple[str, ...]
 """One axis: the names of which it is the product, or one of `...`, `*`, `~`, `1`."""
@@ -50,32 +51,32 @@ def declared(
     sizes: Mapping[str, str],
     zero: bool,
 ) -> Declared:
-    """The declaration, checked; raises ValueError that says what was expected."""
+    """The declaration, checked; raises UsageError that says what was expected."""
     for what, text in (("domain", domain), ("operator", name), ("notation", notation)):
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"the {what} is {text!r}; give a text, e.g. {_SAID[what]}")
+            raise UsageError(f"the {what} is {text!r}", f"give a text, e.g. {_SAID[what]}")
     if domain == "ai.onnx":
-        raise ValueError("domain 'ai.onnx' is ONNX's own; only custom domains can be registered")
+        raise UsageError("domain 'ai.onnx' is ONNX's own", "only custom domains can be registered")
     if not re.fullmatch(r"[^\s.]+", name) or not re.fullmatch(r"\S+", domain):
-        raise ValueError(
-            f"'{domain}' and '{name}' name no operator; give the domain and the operator apart, "
-            "e.g. 'my.domain' and 'Op'"
+        raise UsageError(
+            f"'{domain}' and '{name}' name no operator",
+            "give the domain and the operator apart, e.g. 'my.domain' and 'Op'",
         )
     for what, given in (("roles", roles), ("sizes", sizes)):
         if not isinstance(given, Mapping) or not all(isinstance(n, str) for n in given):
-            raise ValueError(f"{what} is {given!r}; give a mapping from names of the notation")
+            raise UsageError(f"{what} is {given!r}", "give a mapping from names of the notation")
     operands, results = _parsed(notation)
     known = {n for axes in operands for word in axes for n in word}
     for n in dict.fromkeys(n for axes in results for word in axes for n in word):
         if n not in known and n not in ("1", "*"):
-            raise ValueError(
-                f"notation '{notation}': '{n}' is in the output alone, so its size is open; "
-                "name an axis of an input"
+            raise UsageError(
+                f"notation '{notation}': '{n}' is in the output alone, so its size is open",
+                "name an axis of an input",
             )
     _check_roles(notation, roles, known, {n for axes in results for w in axes for n in w})
     _check_sizes(notation, sizes, (*operands, *results))
     if not isinstance(zero, bool):
-        raise ValueError(f"zero is {zero!r}; give true or false")
+        raise UsageError(f"zero is {zero!r}", "give true or false")
     return Declared(f"{domain}.{name}", notation, operands, results, roles, sizes, zero)
 
 
@@ -90,21 +91,22 @@ def _parsed(notation: str) -> tuple[tuple[Axes, ...], tuple[Axes, ...]]:
     while at < len(text):
         token = _TOKEN.match(text, at)
         if token is None:
-            raise ValueError(
-                f"notation '{notation}': unexpected '{text[at:].strip()[0]}'; expected names of "
-                f"letters, '...', '*', '~', '1', parentheses, ',' and '->', e.g. {_EXAMPLE}"
+            raise UsageError(
+                f"notation '{notation}': unexpected '{text[at:].strip()[0]}'",
+                "expected names of "
+                f"letters, '...', '*', '~', '1', parentheses, ',' and '->', e.g. {_EXAMPLE}",
             )
         at, word = token.end(), token[1]
         if open_ is not None and word == ")":
             if len(open_) < 2:
-                raise ValueError(f"notation '{notation}': '()' needs two names, e.g. '(g c)'")
+                raise UsageError(f"notation '{notation}': '()' needs two names, e.g. '(g c)'")
             sides[-1][-1].append(tuple(open_))
             open_ = None
         elif open_ is not None and re.fullmatch("[A-Za-z_]+", word):
             open_.append(word)
         elif open_ is not None or word == ")":
-            raise ValueError(
-                f"notation '{notation}': unexpected '{word}'; expected '(', names, ')'"
+            raise UsageError(
+                f"notation '{notation}': unexpected '{word}'", "expected '(', names, ')'"
             )
         elif word == "(":
             open_ = []
@@ -115,11 +117,11 @@ def _parsed(notation: str) -> tuple[tuple[Axes, ...], tuple[Axes, ...]]:
         else:
             sides[-1][-1].append((word,))
     if open_ is not None:
-        raise ValueError(f"notation '{notation}': '(' is not closed; expected ')'")
+        raise UsageError(f"notation '{notation}': '(' is not closed", "expected ')'")
     if len(sides) != 2:
-        raise ValueError(
-            f"notation '{notation}' has {len(sides) - 1} '->'; expected one between the inputs "
-            f"and the outputs, e.g. {_EXAMPLE}"
+        raise UsageError(
+            f"notation '{notation}' has {len(sides) - 1} '->'",
+            f"expected one between the inputs and the outputs, e.g. {_EXAMPLE}",
         )
     operands, results = (tuple(tuple(axes) for axes in side) for side in sides)
     for axes in (*operands, *results):
@@ -129,15 +131,16 @@ def _parsed(notation: str) -> tuple[tuple[Axes, ...], tuple[Axes, ...]]:
 
 def _check_operand(notation: str, axes: Axes) -> None:
     if sum(word in _STRETCHES for word in axes) > 1:
-        raise ValueError(
+        raise UsageError(
             f"notation '{notation}': one operand has several of '...', '*' and '~', so which "
-            "axes they are is open; give one at most"
+            "axes they are is open",
+            "give one at most",
         )
     names = Counter(n for word in axes for n in word if n != "1")
     twice = next((n for n, k in names.items() if k > 1), None)
     if twice is not None:
-        raise ValueError(
-            f"notation '{notation}': one operand has '{twice}' twice; give each axis its own name"
+        raise UsageError(
+            f"notation '{notation}': one operand has '{twice}' twice", "give each axis its own name"
         )
 
 
@@ -145,13 +148,13 @@ def _check_roles(notation: str, roles: Mapping[str, str], known: set[str], out: 
     names = known - {"...", "~", "1", "*"} | ({"."} if "..." in known else set())
     for n, role in roles.items():
         if n not in names:
-            raise ValueError(
-                f"roles: '{n}' is no name of '{notation}'; expected {_listed(sorted(names))}"
+            raise UsageError(
+                f"roles: '{n}' is no name of '{notation}'", f"expected {_listed(sorted(names))}"
             )
         if role not in ROLES:
-            raise ValueError(f"roles: '{n}' is {role!r}; expected {_listed(ROLES)}")
+            raise UsageError(f"roles: '{n}' is {role!r}", f"expected {_listed(ROLES)}")
         if role == "sum" and ("..." if n == "." else n) in out:
-            raise ValueError(f"roles: '{n}' is summed, but in the output too; expected 'across'")
+            raise UsageError(f"roles: '{n}' is summed, but in the output too", "expected 'across'")
 
 
 def _check_sizes(notation: str, sizes: Mapping[str, str], sides: Iterable[Axes]) -> None:
@@ -159,19 +162,19 @@ def _check_sizes(notation: str, sizes: Mapping[str, str], sides: Iterable[Axes])
     names = {n for word in words for n in word} - {"...", "~", "1", "*"}
     for n, attribute in sizes.items():
         if n not in names:
-            raise ValueError(
-                f"sizes: '{n}' is no name of '{notation}'; expected {_listed(sorted(names))}"
+            raise UsageError(
+                f"sizes: '{n}' is no name of '{notation}'", f"expected {_listed(sorted(names))}"
             )
         if not isinstance(attribute, str) or not attribute:
-            raise ValueError(f"sizes: '{n}' is {attribute!r}; give the attribute's name")
+            raise UsageError(f"sizes: '{n}' is {attribute!r}", "give the attribute's name")
     alone = {word[0] for word in words if len(word) == 1} | set(sizes)
     for word in words:
         left = [n for n in word if n not in alone]
         if len(word) > 1 and len(left) > 1:
-            raise ValueError(
+            raise UsageError(
                 f"notation '{notation}': the sizes of {' and '.join(left)} in "
-                f"'({' '.join(word)})' are open; give the attribute that holds one, "
-                f'e.g. sizes {{"{left[0]}": "groups"}}'
+                f"'({' '.join(word)})' are open",
+                f'give the attribute that holds one, e.g. sizes {{"{left[0]}": "groups"}}',
             )
 
 
@@ -192,11 +195,11 @@ def aligned(axes: Axes, rank: int) -> list[str]:
     stretch = next((w for w in words if (w,) in _STRETCHES), None)
     if stretch is None:
         if rank > len(words):
-            raise LookupError(f"rank {rank} where at most {len(words)} is expected")
+            raise RowError(f"rank {rank} where at most {len(words)} is expected")
         return words[len(words) - rank :]
     k, count = words.index(stretch), rank - len(words) + 1
     if count < 0:
-        raise LookupError(f"rank {rank} is too small")
+        raise RowError(f"rank {rank} is too small")
     names = range(count - 1, -1, -1) if stretch == "..." else range(count)
     return [*words[:k], *(f"{stretch}{j}" for j in names), *words[k + 1 :]]
 
@@ -242,12 +245,12 @@ def _size(names: Sequence[str], sizes: Mapping[str, int]) -> int | None:
 
 
 def attribute_sizes(names: Mapping[str, str], site: Site) -> dict[str, int]:
-    """Sizes that attributes hold; raises LookupError where one does not."""
+    """Sizes that attributes hold; raises RowError where one does not."""
     found = {}
     for name, attribute in names.items():
         value = site.attr(attribute)
         if not isinstance(value, int) or value < 1:
-            raise LookupError(f"attribute '{attribute}' of '{site.node.name}' is {value!r}")
+            raise RowError(f"attribute '{attribute}' of '{site.node.name}' is {value!r}")
         found[name] = value
     return found
 
@@ -312,14 +315,14 @@ def _aligned(axes: tuple[str, ...], rank: int) -> list[str]:
             k = axes.index(stretch)
             count = rank - (len(axes) - 1)
             if count < 0:
-                raise LookupError(f"rank {rank} is too small")
+                raise RowError(f"rank {rank} is too small")
             if stretch == "...":
                 middle = [f".{count - 1 - j}" for j in range(count)]
             else:
                 middle = [f"{stretch}{j}" for j in range(count)]
             return [*axes[:k], *middle, *axes[k + 1 :]]
     if rank > len(axes):
-        raise LookupError(f"rank {rank} where at most {len(axes)} is expected")
+        raise RowError(f"rank {rank} where at most {len(axes)} is expected")
     return list(axes[len(axes) - rank :])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.operators.notation import REGISTERED, attribute_sizes, declared
 from onnx_net2net.operators.spec import ALL, Rule
 from onnx_net2net.operators.table import TABLE
@@ -39,14 +40,16 @@ def register_operator(
         zero: where all operands are zero the output is, too.
 
     Raises:
-        ValueError: it contradicts itself, or the operator has a row of our own.
+        UsageError: it contradicts itself, or the operator has a row of our own.
 
     >>> register_operator("my.domain", "Scale", "n c *, c -> n c *")
     >>> forget("my.domain.Scale")
     """
     found = declared(domain, name, notation, roles or {}, sizes or {}, zero)
     if found.name in TABLE and found.name not in REGISTERED:
-        raise ValueError(f"operator {found.name} has a row already; only others can be registered")
+        raise UsageError(
+            f"operator {found.name} has a row already", "only others can be registered"
+        )
     REGISTERED[found.name] = found
     attributes = {attribute: n for n, attribute in found.sizes.items()}
     TABLE[found.name] = Rule(

@@ -25,8 +25,17 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
 from onnx_net2net.typing import Array, Shape
+
+
+class RowError(LookupError):
+    """A row cannot tell what a node does with its axes; `reason` is that of the refusal."""
+
+    def __init__(self, detail: str, reason: Reason = Reason.ACROSS) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -52,17 +61,21 @@ class Site:
         return len(s) if s is not None else 0
 
     def dims(self, slot: int = 0) -> Shape:
-        """Shape of an input; raises LookupError where it is unknown."""
+        """Shape of an input; raises RowError where it is unknown."""
         s = self.shapes[slot] if slot < len(self.shapes) else None
         if s is None:
-            raise LookupError(f"shape of input {slot} of '{self.node.name}' is unknown")
+            raise RowError(
+                f"shape of input {slot} of '{self.node.name}' is unknown", Reason.UNKNOWN_SHAPE
+            )
         return s
 
     def out_dims(self, slot: int = 0) -> Shape:
-        """Shape of an output; raises LookupError where it is unknown."""
+        """Shape of an output; raises RowError where it is unknown."""
         s = self.outs[slot] if slot < len(self.outs) else None
         if s is None:
-            raise LookupError(f"shape of output {slot} of '{self.node.name}' is unknown")
+            raise RowError(
+                f"shape of output {slot} of '{self.node.name}' is unknown", Reason.UNKNOWN_SHAPE
+            )
         return s
 
     def axis(self, entry: tuple[int, int]) -> int | None:
@@ -83,12 +96,14 @@ class Site:
     def ints(self, slot: int, attribute: str = "") -> list[int] | None:
         """Integers given by input `slot` or, in old opsets, by `attribute`.
 
-        None: absent. Raises LookupError: computed at run time.
+        None: absent. Raises RowError: computed at run time.
         """
         if self.has(slot):
             v = self.values[slot]
             if v is None:
-                raise LookupError(f"input {slot} of '{self.node.name}' is computed at run time")
+                raise RowError(
+                    f"input {slot} of '{self.node.name}' is computed at run time", Reason.RUNTIME
+                )
             return [int(x) for x in np.atleast_1d(v)]
         v = self.attr(attribute) if attribute else None
         return None if v is None else [int(x) for x in np.atleast_1d(v)]
@@ -321,6 +336,6 @@ def blocked(why: str) -> Callable[[Site], str]:
     """A notation that applies to no axis at all, and says why."""
 
     def notation(site: Site) -> str:
-        raise LookupError(f"{site.node.op.rpartition('.')[2]} {why}")
+        raise RowError(f"{site.node.op.rpartition('.')[2]} {why}")
 
     return notation

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.widen.batch import Chosen, Wish, candidates
 from onnx_net2net.growth.widen.widths import draw
 from onnx_net2net.inference.analysis import Analysis, parameters
@@ -59,7 +60,7 @@ def _expected(analysis: Analysis, found: list[Chosen], wish: Wish, ratio: float)
         space, widths = one.space, one.widths
         try:
             wanted = Wish(None, ratio, wish.multiple_of).target(widths, one.layer)
-        except ValueError:
+        except UsageError:
             continue
         units = draw(widths, wanted, wish.mapping, 0, one.layer, wish.rows)
         copies: Array = np.bincount(units.source, minlength=space.size)

@@ -9,13 +9,13 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.errors import AmbiguousError, ModelError, RefusalError
+from onnx_net2net.errors import AmbiguousError, RefusalError, UsageError
 from onnx_net2net.files.patch import Insert, Pieces, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import deepen
 from onnx_net2net.growth.kernel.step import grow_kernel
+from onnx_net2net.growth.result import Result, Shapes
 from onnx_net2net.growth.widen.batch import Wish, next_round, refused, widen_alone, widen_chosen
-from onnx_net2net.growth.widen.interface import student_sizes
 from onnx_net2net.growth.widen.step import widen_step
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis, parameters
@@ -23,7 +23,6 @@ from onnx_net2net.plans.budget import SMALLEST, bisect, expecting, parameter_bud
 from onnx_net2net.plans.recipe import HEADER, Step
 from onnx_net2net.plans.selectors import layers, places, spread
 
-Shapes = Mapping[str, "tuple[int, ...]"]
 PRESERVING = "onnx_net2net.preserving"
 _LEAVE_OUT = "or leave out what cannot grow with where_possible: true"
 
@@ -35,9 +34,9 @@ class Student:
     analysis: Analysis
     pieces: Pieces
     shapes: Shapes | None = None
-    results: list[Any] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
-    def take(self, result: Any) -> None:
+    def take(self, result: Result) -> None:
         """Make a result's changes."""
         patch = list(result.patch)
         marks = self.analysis.model.proto.metadata_props
@@ -45,7 +44,7 @@ class Student:
             mark = onnx.StringStringEntryProto(key=PRESERVING, value="false")
             patch.append(Insert(("metadata_props", len(marks)), (mark,)))
         self.pieces = apply(self.analysis.source, patch)
-        self.shapes = student_sizes(self.shapes, getattr(result, "interface", ()))
+        self.shapes = result.sizes(self.shapes)
         self.analysis = Analysis(read(self.pieces), self.shapes)
         self.results.append(result)
 
@@ -68,7 +67,7 @@ class Taken:
     left_out: dict[str, str]
     note: str
     parameters: tuple[int, int]
-    results: tuple[Any, ...]
+    results: tuple[Result, ...]
 
 
 @dataclass
@@ -95,8 +94,8 @@ class _Task:
         """Leave out what cannot be, where the step allows that."""
         try:
             yield
-        except (RefusalError, ValueError) as error:
-            if not self.lenient or isinstance(error, (ModelError, AmbiguousError)):
+        except (RefusalError, UsageError) as error:
+            if not self.lenient or isinstance(error, AmbiguousError):
                 raise
             self.left_out[name] = error
 
@@ -112,7 +111,7 @@ def do(
         some: something must grow.
 
     Raises:
-        RefusalError, AmbiguousError, ValueError: see the verbs; the message begins with where
+        RefusalError, AmbiguousError, UsageError: see the verbs; the message begins with where
             the step was written.
     """
     before, count = parameters(student.analysis), len(student.results)
@@ -121,9 +120,9 @@ def do(
         matched, note = _DO[step.verb](student, task)
         if some and len(student.results) == count and task.left_out:
             raise next(iter(task.left_out.values()))
-    except (RefusalError, ValueError) as error:
+    except (RefusalError, UsageError) as error:
         if step.where:
-            error.args = (f"{step.where}: {error}",)
+            error.prefix(step.where)
         raise
     left_out = {
         name: str(error.refusal if isinstance(error, RefusalError) else error)
@@ -148,9 +147,11 @@ def _widen(student: Student, task: _Task) -> Done:
             student.take(widen_step(student.analysis, **{**how, step.selector: name}))
         return [name], ""
     if isinstance(how.get("mapping"), list):
-        raise ValueError("a mapping as a list fits one layer; name one, or say random or balanced")
+        raise UsageError(
+            "a mapping as a list fits one layer", "name one, or say random or balanced"
+        )
     if how.get("init", "replicate") != "replicate" and "mapping" in how:
-        raise ValueError(f"init '{how['init']}' makes no copies; leave the mapping out")
+        raise UsageError(f"init '{how['init']}' makes no copies", "leave the mapping out")
     found = layers(student.analysis, step)
     cannot = refused(student.analysis, found)
     for name, refusal in cannot.items():
@@ -185,9 +186,9 @@ def _within(student: Student, task: _Task, todo: set[str], wish: Wish) -> str:
         ratio = bisect(fits, ratio or 2.0)
     if ratio is None:
         least = min((t[2] for t in tried.values()), default=expected(SMALLEST))
-        raise ValueError(
-            f"the smallest growth gives {least:,} parameters and the budget is {budget:,}; "
-            "give a larger one, or name fewer layers"
+        raise UsageError(
+            f"the smallest growth gives {least:,} parameters and the budget is {budget:,}",
+            "give a larger one, or name fewer layers",
         )
     trial, trying, reached = tried[ratio]
     student.analysis, student.pieces, student.results = trial.analysis, trial.pieces, trial.results
@@ -235,7 +236,7 @@ def _deepen(student: Student, task: _Task) -> Done:
             insert(where)
         return matched, ""
     if not 1 < ratio <= 100:
-        raise ValueError(f"ratio {ratio} does not deepen; give a number above 1, e.g. 1.5")
+        raise UsageError(f"ratio {ratio} does not deepen", "give a number above 1, e.g. 1.5")
     before = len(student.analysis.layers())
     wanted = before + max(round(len(found) * (ratio - 1)), 1)
     last = -1

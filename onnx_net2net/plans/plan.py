@@ -10,19 +10,18 @@ from typing import Any
 
 import onnx
 
-from onnx_net2net.errors import ModelError, NotEquivalentError
+from onnx_net2net.errors import ModelError, NotEquivalentError, UsageError
 from onnx_net2net.files.external_data import inlined
 from onnx_net2net.files.patch import Pieces, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
 from onnx_net2net.files.transfer import Progress
-from onnx_net2net.growth.newness import new_rows
-from onnx_net2net.growth.widen.step import Widened
+from onnx_net2net.growth.result import Result, Shapes
 from onnx_net2net.inference import validity
 from onnx_net2net.inference.analysis import Analysis, parameters
 from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.plans import provenance
-from onnx_net2net.plans.execution import Shapes, Student, Taken, do
+from onnx_net2net.plans.execution import Student, Taken, do
 from onnx_net2net.plans.recipe import Recipe, load
 from onnx_net2net.plans.recipe_data import Data, resolved
 
@@ -39,7 +38,7 @@ class Plan:
 
     source: Source
     pieces: Pieces
-    steps: list[Any]
+    steps: list[Result]
     parameters: tuple[int, int]
     preserving: bool = True
     shapes: Shapes | None = None
@@ -50,9 +49,9 @@ class Plan:
     def changes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         """Constant -> its shape in the teacher and in the student."""
         found: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        for step in self.steps:
-            for name, (before, after) in getattr(step, "tensors", {}).items():
-                found[name] = (found[name][0] if name in found else before, after)
+        for tensor in (t for step in self.steps for t in step.record()["tensors"]):
+            name, before = tensor["teacher"], tuple(tensor["before"])
+            found[name] = (found[name][0] if name in found else before, tuple(tensor["after"]))
         return found
 
     @property
@@ -68,9 +67,13 @@ class Plan:
     def mapping(self) -> dict[str, list[dict[str, object]]]:
         """Constant -> how each of its axes grew, step by step: axis, source, split, shares."""
         found: dict[str, list[dict[str, object]]] = {}
-        for step in self.steps:
-            for name, axes in getattr(step, "mapping", {}).items():
-                found.setdefault(name, []).extend(axes)
+        for tensor in (t for step in self.steps for t in step.record()["tensors"]):
+            for axis in tensor.get("axes", ()):
+                shares = axis["shares"] or {"split": None, "nominal": None}
+                said = {"axis": axis["axis"], "source": axis["source"], "split": shares["split"]}
+                found.setdefault(tensor["teacher"], []).append(
+                    {**said, "shares": shares["nominal"]}
+                )
         return found
 
     @property
@@ -80,7 +83,7 @@ class Plan:
         What is new inside the teacher's own constants is in `new_rows`.
         """
         known = {t.name for t in self.source.proto.graph.initializer}
-        found = [n for step in self.steps for n in getattr(step, "parameters", ())]
+        found = [n for step in self.steps for n in step.parameters]
         student = read(self.pieces).proto.graph.initializer
         found += [t.name for t in student if t.data_type in FLOATS]
         return tuple(n for n in dict.fromkeys(found) if n not in known)
@@ -91,7 +94,9 @@ class Plan:
 
         Everything else of the constant is the teacher's, but for the division among copies.
         """
-        return new_rows(self.steps)
+        from onnx_net2net.growth.record import new_rows, steps_of
+
+        return new_rows(steps_of(self.described()))
 
     def described(self) -> dict[str, Any]:
         """The mapping in full, as `save_mapping` writes it; see docs/checkpoints.md."""
@@ -124,7 +129,7 @@ class Plan:
         verdict = compare(self.source, read(self.pieces), shapes=self.shapes, layers=verify)
         if not verdict:
             state = "is not equivalent" if verdict.equivalent is False else "may not be equivalent"
-            raise NotEquivalentError(f"the student {state} to the teacher:\n{verdict}", verdict)
+            raise NotEquivalentError(f"the student {state} to the teacher", verdict)
         return verdict
 
     def apply(
@@ -169,7 +174,7 @@ class Plan:
 
         Raises:
             FileExistsError: `output` exists (without `force`) or is the teacher.
-            ValueError: the teacher lies in another folder, or in memory.
+            UsageError: the teacher lies in another folder, or in memory.
         """
         self.pieces.write(
             output,
@@ -206,7 +211,7 @@ def plan(
         calibrate: data that a provenance names by its hash, each input name -> array.
 
     Raises:
-        RefusalError, AmbiguousError, ValueError, ModelError: see `widen`; what is wrong in a
+        RefusalError, AmbiguousError, UsageError, ModelError: see `widen`; what is wrong in a
             file begins with its name and line.
     """
     source = read(teacher)
@@ -214,8 +219,8 @@ def plan(
     given = {k: v for k, v in asked.items() if v is not None}
     if provenance.is_student(steps):
         if given:
-            raise ValueError(
-                f"a student is replayed with its own settings; leave out {', '.join(given)}"
+            raise UsageError(
+                "a student is replayed with its own settings", f"leave out {', '.join(given)}"
             )
         return _replayed(source, steps, shapes, calibrate)
     whole = isinstance(steps, str) and steps == "everywhere"
@@ -257,7 +262,8 @@ def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequenc
         if parts and provenance.identity(teacher) != record["teacher"]:
             raise ModelError(
                 f"'{name}' was grown in {len(todo)} runs, and what run {number} began with is not "
-                "what the runs before it give (trained or changed in between?); give that model"
+                "what the runs before it give (trained or changed in between?)",
+                "give that model",
             )
         try:
             recipe = resolved(load(provenance.recipe(record)), data)
@@ -276,18 +282,7 @@ def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequenc
     )  # fmt: skip
 
 
-def _warnings(step: Any) -> list[str]:
-    found = list(getattr(step, "warnings", ()))
-    if not step.preserving and not found:
-        found.append("the student does not compute the teacher's function, as was asked for")
-    if not isinstance(step, Widened):
-        return found
-    if step.parted:
-        names = ", ".join(step.parted[:3]) + (", ..." if len(step.parted) > 3 else "")
-        many = len(step.parted) > 1
-        found.append(
-            (f"{len(step.parted)} shared constants get copies of their own" if many else
-             "1 shared constant gets a copy of its own")
-            + f", because not all that read {'them' if many else 'it'} grow: {names}"
-        )  # fmt: skip
-    return found
+def _warnings(result: Result) -> list[str]:
+    if result.preserving or result.warnings:
+        return list(result.warnings)
+    return ["the student does not compute the teacher's function, as was asked for"]

@@ -1,6 +1,6 @@
 """Where a student comes from: its teacher, the steps and the seed, kept in its metadata.
 
-A JSON list of records, oldest first: `teacher` (size and hash, see `links.identity`, of the
+A JSON list of records, oldest first: `teacher` (size and hash, see `teacher_link.identity`, of the
 model in one file), `version`, `seed` and `split`, other settings where given, `steps` as they
 were asked for, `preserving`. A student of a student has one record more.
 """
@@ -114,8 +114,8 @@ def remaining(found: Sequence[Record], teacher: Source, name: str) -> list[Recor
     """
     if not found:
         raise ModelError(
-            f"'{name}' carries no provenance to replay; give a recipe, or a student as "
-            "onnx-net2net wrote it"
+            f"'{name}' carries no provenance to replay",
+            "give a recipe, or a student as onnx-net2net wrote it",
         )
     this = identity(teacher)
     for k, one in enumerate(found):
@@ -123,8 +123,8 @@ def remaining(found: Sequence[Record], teacher: Source, name: str) -> list[Recor
             return list(found[k:])
     wanted = found[0]["teacher"]
     raise ModelError(
-        f"'{name}' was grown from another teacher: {_told(wanted)}, this one: {_told(this)}; "
-        "give that one, or write the steps (inspect --json shows them) as a recipe"
+        f"'{name}' was grown from another teacher: {_told(wanted)}, this one: {_told(this)}",
+        "give that one, or write the steps (inspect --json shows them) as a recipe",
     )
 
 

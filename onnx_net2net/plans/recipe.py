@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_net2net.coupling.lookup import nearest
-from onnx_net2net.plans import yaml_text
+from onnx_net2net.errors import UsageError
+from onnx_net2net.files.yaml_text import parse, parse_file
 
 SELECTORS = {
     "widen": ("node", "space", "every", "stage", "everywhere"),
@@ -84,7 +85,7 @@ def load(recipe: Any) -> Recipe:
     """A recipe from a path, YAML text (of several lines), a mapping, or a list of steps.
 
     Raises:
-        ValueError: where and what is wrong; OSError: the file cannot be read.
+        UsageError: where and what is wrong; OSError: the file cannot be read.
 
     >>> load([{"node": "conv1", "ratio": 1.5}]).steps[0].verb
     'widen'
@@ -92,21 +93,17 @@ def load(recipe: Any) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, str) and "\n" in recipe:
-        return _checked(*yaml_text.parse(recipe, "recipe"), "recipe", Path())
+        return _checked(*parse(recipe, "recipe"), "recipe", Path())
     if isinstance(recipe, (str, os.PathLike)):
         path = Path(recipe)
         if not path.exists():
-            raise ValueError(
-                f"no recipe '{recipe}'; give the path of a YAML file, a list of steps "
-                "or 'everywhere'"
+            raise UsageError(
+                f"no recipe '{recipe}'",
+                "give the path of a YAML file, a list of steps or 'everywhere'",
             )
         if path.is_dir():
-            raise ValueError(f"'{recipe}' is a directory; give the path of a YAML file")
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValueError(f"'{recipe}' is no recipe: it is not text; write YAML") from None
-        return _checked(*yaml_text.parse(text, str(recipe)), str(recipe), path.parent)
+            raise UsageError(f"'{recipe}' is a directory", "give the path of a YAML file")
+        return _checked(*parse_file(path), str(recipe), path.parent)
     return _checked(recipe, None, "recipe", Path())
 
 
@@ -119,19 +116,19 @@ def _checked(data: Any, lines: Mapping[Any, int] | None, name: str, folder: Path
     if not isinstance(data, Mapping):
         data = {"steps": data}
         if lines is not None:
-            raise ValueError(f"{at()}a recipe is a mapping; write 'steps:' and a list under it")
+            raise UsageError(f"{at()}a recipe is a mapping", "write 'steps:' and a list under it")
     known = [*HEADER, "steps"]
     for key, value in data.items():
         if key not in known or (key != "steps" and key not in ("seed", *parameters("widen"))):
-            raise ValueError(f"{at(key)}unknown key '{key}'{_like(key, known)}")
+            raise UsageError(f"{at(key)}unknown key '{key}'", _like(key, known))
         if key != "steps":
             _check_value(key, value, at(key))
     steps = data.get("steps")
     if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
-        raise ValueError(f"{at('steps')}steps must be a list, each beginning with '- verb: ...'")
+        raise UsageError(f"{at('steps')}steps must be a list, each beginning with '- verb: ...'")
     done = [_step(step, k, at) for k, step in enumerate(steps)]
     if not done and lines is not None:
-        raise ValueError(f"{at('steps')}no steps; write at least one, '- verb: ...'")
+        raise UsageError(f"{at('steps')}no steps", "write at least one, '- verb: ...'")
     common = {k: plain(v) for k, v in data.items() if k != "steps"}
     if lines is None:
         return Recipe(tuple(done), common, folder)
@@ -142,19 +139,19 @@ def _checked(data: Any, lines: Mapping[Any, int] | None, name: str, folder: Path
 def _step(step: Any, number: int, at: Callable[..., str]) -> Step:
     here = ("steps", number)
     if not isinstance(step, Mapping):
-        raise ValueError(f"{at(*here)}a step is a mapping with a verb, not {step!r:.40}")
+        raise UsageError(f"{at(*here)}a step is a mapping with a verb, not {step!r:.40}")
     verb = step.get("verb", "widen")
     if not isinstance(verb, str) or verb not in SELECTORS:
         choices = ", ".join(SELECTORS)
-        raise ValueError(f"{at(*here, 'verb')}unknown verb {verb!r}; choose one of {choices}")
+        raise UsageError(f"{at(*here, 'verb')}unknown verb {verb!r}", f"choose one of {choices}")
     own = parameters(verb)
     known = [*SELECTORS[verb], *own, *_MORE[verb], "where_possible", "verb"]
     given: dict[str, Any] = {}
     for key, value in step.items():
         if key not in known:
             others = [v for v in SELECTORS if key in (*SELECTORS[v], *parameters(v), *_MORE[v])]
-            hint = f"; that belongs to {others[0]}" if others else _like(key, known)
-            raise ValueError(f"{at(*here, key)}unknown key '{key}' in a {verb} step{hint}")
+            hint = f"that belongs to {others[0]}" if others else _like(key, known)
+            raise UsageError(f"{at(*here, key)}unknown key '{key}' in a {verb} step", hint)
         if value is None or key == "verb":
             continue
         _check_value(key, value, at(*here, key))
@@ -165,21 +162,21 @@ def _step(step: Any, number: int, at: Callable[..., str]) -> Step:
     where = [s for s in SELECTORS[verb] if s in given]
     if len(where) != 1:
         said = f"not {' and '.join(where)}" if where else "this one says nothing"
-        raise ValueError(
-            f"{at(*here)}say where to {verb}: one of {', '.join(SELECTORS[verb])}; {said}"
+        raise UsageError(
+            f"{at(*here)}say where to {verb}: one of {', '.join(SELECTORS[verb])}", said
         )
     sizes = [s for s in SIZES.get(verb, ()) if s in given]
     if verb in SIZES and len(sizes) != 1:
         said = f"not {' and '.join(sizes)}" if sizes else "this one says nothing"
-        raise ValueError(f"{at(*here)}say how far: one of {', '.join(SIZES[verb])}; {said}")
+        raise UsageError(f"{at(*here)}say how far: one of {', '.join(SIZES[verb])}", said)
     if "space" in given and "parameters" in given:
-        raise ValueError(f"{at(*here)}parameters goes with the other ways to say where")
+        raise UsageError(f"{at(*here)}parameters goes with the other ways to say where")
     return Step(verb, given)
 
 
 def _like(key: object, known: Sequence[str]) -> str:
     near = nearest(str(key), known, 1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
 
 
 def plain(value: Any) -> Any:
@@ -240,8 +237,8 @@ _TESTS: dict[str, Test] = {
 
 
 def _check_value(key: str, value: Any, at: str) -> None:
-    """Raise ValueError where a value cannot be what the key asks for."""
+    """Raise UsageError where a value cannot be what the key asks for."""
     value = plain(value)
     if key not in _TESTS or _TESTS[key][0](value):
         return
-    raise ValueError(f"{at}'{key}' must be {_TESTS[key][1]}; this is {value!r:.60}")
+    raise UsageError(f"{at}'{key}' must be {_TESTS[key][1]}", f"this is {value!r:.60}")

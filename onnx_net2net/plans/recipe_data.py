@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.archive import archive
 from onnx_net2net.plans.recipe import Recipe
 from onnx_net2net.typing import Array
@@ -25,7 +26,7 @@ def resolved(recipe: Recipe, data: Sequence[Data] = ()) -> Recipe:
         data: what `calibrate` entries that only hold a hash stand for.
 
     Raises:
-        ValueError: a file is not there or holds something else.
+        UsageError: a file is not there or holds something else.
     """
     common = _with_mapping(recipe.common, recipe.folder)
     steps = []
@@ -34,8 +35,10 @@ def resolved(recipe: Recipe, data: Sequence[Data] = ()) -> Recipe:
             given = _with_mapping(step.given, recipe.folder)
             if "calibrate" in given:
                 given["calibrate"] = _arrays(given["calibrate"], recipe.folder, data)
-        except ValueError as why:
-            raise ValueError(f"{step.where}: {why}" if step.where else str(why)) from None
+        except UsageError as why:
+            if step.where:
+                why.prefix(step.where)
+            raise
         steps.append(replace(step, given=given))
     return replace(recipe, steps=tuple(steps), common=common)
 
@@ -70,9 +73,10 @@ def _arrays(value: Any, folder: Path, data: Sequence[Data]) -> Data:
         if digest(arrays)["sha256"] == value["sha256"]:
             return arrays
     inputs = ", ".join(map(str, value.get("inputs", ())))
-    raise ValueError(
+    raise UsageError(
         f"the data to calibrate with is not recorded, only its hash {value['sha256'][:12]} "
-        f"(inputs {inputs}); give the same data with --calibrate"
+        f"(inputs {inputs})",
+        "give the same data with --calibrate",
     )
 
 
@@ -80,15 +84,15 @@ def read_mapping(path: str) -> list[int]:
     """A mapping from a JSON file: a list, or an object with a list `mapping`.
 
     Raises:
-        ValueError: unreadable or something else.
+        UsageError: unreadable or something else.
     """
     if not Path(path).is_file():
-        raise ValueError(f"mapping '{path}' does not exist; give random, balanced or a JSON file")
+        raise UsageError(f"mapping '{path}' does not exist", "give random, balanced or a JSON file")
     try:
         data = json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
-        raise ValueError(f"mapping '{path}' cannot be read as JSON: {why}") from None
+        raise UsageError(f"mapping '{path}' cannot be read as JSON: {why}") from None
     data = data.get("mapping") if isinstance(data, dict) else data
     if not isinstance(data, list) or not all(type(g) is int for g in data):
-        raise ValueError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
+        raise UsageError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
     return data

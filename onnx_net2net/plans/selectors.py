@@ -110,7 +110,7 @@ def _names(analysis: Analysis, node: Node) -> list[str]:
 def _nothing(message: str, asked: str, pool: Sequence[str]) -> AmbiguousError:
     like = nearest(asked, pool)
     hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists the layers"
-    return AmbiguousError(f"{message}; {hint}", like)
+    return AmbiguousError(message, hint, like)
 
 
 def _kernel(analysis: Analysis, node: Node) -> tuple[int, int, int]:

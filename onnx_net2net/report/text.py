@@ -229,7 +229,7 @@ def _enlarged(s: Any) -> list[str]:
 
 
 _SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}
-_UNSAID = {"patch", "tensors", "mapping", "grown", "units", "edits", "ring", "teacher"}
+_UNSAID = {"patch", "grown", "units", "edits", "ring", "teacher", "shape"}
 
 
 def _grown_text(plan: Plan, verb: str, output: Path | None, verdict: Any) -> str:

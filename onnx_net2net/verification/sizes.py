@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.graph.model import Model
 from onnx_net2net.inference.input_sizes import symbols
 
@@ -61,7 +62,7 @@ def parsed(text: str | Iterable[str] | None, model: Model) -> dict[str, Interval
         model: whose inputs declare the symbols.
 
     Raises:
-        ValueError: what is no such relation, an unknown symbol, or no size at all.
+        UsageError: what is no such relation, an unknown symbol, or no size at all.
     """
     if text is None:
         return {}
@@ -72,14 +73,14 @@ def parsed(text: str | Iterable[str] | None, model: Model) -> dict[str, Interval
     ]:
         match = _TERM.fullmatch(term)
         if match is None:
-            raise ValueError(f"sizes '{term.strip()}' cannot be read; write {_FORM}")
+            raise UsageError(f"sizes '{term.strip()}' cannot be read", f"write {_FORM}")
         name = match["name"]
         if name not in known:
             names = ", ".join(known) or "none: every size is fixed"
-            raise ValueError(f"sizes name '{name}', which is no open size; these are: {names}")
+            raise UsageError(f"sizes name '{name}', which is no open size", f"these are: {names}")
         found[name] = found.get(name, Interval()) & _interval(match["relation"], int(match["size"]))
         if found[name].empty:
-            raise ValueError(f"sizes leave nothing for '{name}'; give some that it can take")
+            raise UsageError(f"sizes leave nothing for '{name}'", "give some that it can take")
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_net2net.errors import ModelError
+from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.inference import validity
 from onnx_net2net.inference.input_sizes import inference_of, symbols
 from onnx_net2net.inference.shapes import Facts
@@ -70,7 +70,7 @@ def verify(
     Raises:
         ModelError: one of them is not a usable model.
         ProviderError: the provider is not usable on this machine.
-        ValueError: an argument, or inputs or sizes that the teacher does not take.
+        UsageError: an argument, or inputs or sizes that the teacher does not take.
 
     >>> from onnx import TensorProto, helper
     >>> x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
@@ -80,11 +80,11 @@ def verify(
     True
     """
     if layers not in LAYERS:
-        raise ValueError(f"no layers '{layers}'; choose from {', '.join(LAYERS)}")
+        raise UsageError(f"no layers '{layers}'", f"choose from {', '.join(LAYERS)}")
     if seeds < 1:
-        raise ValueError("seeds must be at least 1")
+        raise UsageError("seeds must be at least 1")
     if require not in (None, "proved"):
-        raise ValueError(f"'{require}' cannot be required; only 'proved' can")
+        raise UsageError(f"'{require}' cannot be required", "only 'proved' can")
     with _blaming("teacher"):
         first = Side.of(teacher)
     with _blaming("student"):
@@ -132,7 +132,8 @@ def _blaming(which: str) -> Iterator[None]:
     try:
         yield
     except ModelError as why:
-        raise ModelError(f"{which}: {why}") from None
+        why.prefix(which)
+        raise
 
 
 def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]]) -> list[Facts]:

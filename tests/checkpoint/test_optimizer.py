@@ -8,10 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_torch import IMAGE, TOKENS, everywhere
 
 import onnx_net2net as n2n
-from support.torch_models import Cnn, Recurrent, Transformer, exported, torch, trained
+from support.torch_models import (
+    IMAGE,
+    TOKENS,
+    Cnn,
+    Recurrent,
+    Transformer,
+    everywhere,
+    exported,
+    torch,
+    trained,
+)
 
 TARGET = torch.tensor([1, 2])
 

@@ -12,10 +12,13 @@ import pytest
 import onnx_net2net as n2n
 from support.torch_models import (
     EXPORTS,
+    IMAGE,
+    TOKENS,
     Cnn,
     Recurrent,
     Transformer,
     away,
+    everywhere,
     exported,
     run,
     torch,
@@ -23,15 +26,6 @@ from support.torch_models import (
 )
 
 CLOSE = 2e-6
-IMAGE = torch.randn(2, 1, 7, 7, generator=torch.Generator().manual_seed(1))
-TOKENS = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(2))
-
-
-def everywhere(model: onnx.ModelProto, ratio: float = 1.5) -> list[dict[str, Any]]:
-    """A widening of every space."""
-    return [
-        {"space": s.name, "ratio": 2.0 if s.uniform else ratio} for s in n2n.inspect(model).spaces
-    ]
 
 
 @pytest.mark.parametrize("how", EXPORTS)

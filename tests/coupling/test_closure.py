@@ -5,7 +5,6 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from graph_builder import Net
 from onnx_net2net.coupling.catalogue import layer_space
 from onnx_net2net.coupling.closure import close
 from onnx_net2net.coupling.lookup import find
@@ -14,6 +13,7 @@ from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
 from support.same_function import MODELS
+from tools.samples.graph_builder import Net
 
 
 def analysed(model: onnx.ModelProto | str) -> Analysis:

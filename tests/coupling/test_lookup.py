@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from graph_builder import Net
 from onnx_net2net.coupling.lookup import find, nearest, words
 from onnx_net2net.errors import AmbiguousError
 from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
 from support.same_function import MODELS
+from tools.samples.graph_builder import Net
 
 
 def analysed(name: str) -> Analysis:

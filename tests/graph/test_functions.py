@@ -7,13 +7,13 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from test_control_flow import EQUAL, RATIO, deviation, random, sizes, widened, written
 
 import onnx_net2net as n2n
 from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Model
 from onnx_net2net.inference.analysis import Analysis
 from support.same_function import MODELS, teacher
+from support.text_models import EQUAL, RATIO, deviation, random, sizes, widened, written
 
 OPSETS = '<domain: "l", opset_import: ["" : 17, "l" : 1]>'
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from test_control_flow import EQUAL, RATIO, random, sizes, widened, written
 
 import onnx_net2net as n2n
 from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
 from support.same_function import MODELS, teacher
+from support.text_models import EQUAL, RATIO, random, sizes, widened, written
 
 SPLIT = """g (float[N,4] x) => (float[N,3] y) {{
     h = MatMul (x, a)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import operator_table
 from onnx_net2net.operators.table import TABLE
+from tools import operator_table
 
 BODIES = {"Constant", "If", "Loop", "Scan", "SequenceMap"}
 
@@ -14,7 +14,7 @@ def test_the_page_is_up_to_date() -> None:
     text = operator_table.PAGE.read_text(encoding="utf-8")
     if operator_table.installed() not in text:
         pytest.skip("written with other versions of onnx and onnxruntime")
-    assert text == operator_table.page(), "run tools/operator_table.py"
+    assert text == operator_table.page(), "run python -m tools.operator_table"
 
 
 def test_no_operator_lacks_a_row() -> None:

@@ -310,18 +310,18 @@ def test_registering_again_replaces() -> None:
 
 WRONG = {
     "a list": ("- my.domain.Op\n", "ops.yaml:1: expected operators"),
-    "empty": ("", "ops.yaml: expected operators"),
+    "empty": ("", "ops.yaml:1: expected operators"),
     "no notation": ("\nmy.domain.Op:\n  zero: true\n", "ops.yaml:2: 'my.domain.Op' has no"),
     "bad notation": ("# one\nmy.domain.Op: n c\n", "ops.yaml:2: notation 'n c' has 0 '->'"),
     "no domain": ("Op: n -> n\n", "ops.yaml:1: the domain is ''"),
     "unknown key": ("a.Op:\n  notation: n -> n\n  x: 1\n", "ops.yaml:3: unknown key 'x'"),
-    "twice": ("a.Op: n -> n\na.Op: n -> n\n", "ops.yaml:2: 'a.Op' stands here a second time"),
-    "key twice": ("a.Op:\n  zero: true\n  zero: true\n", "ops.yaml:3: 'zero' stands here"),
-    "alias": ("a.Op: * -> *\n", "ops.yaml:1: no YAML"),
-    "zero": ("a.Op: {notation: n -> n, zero: maybe}\n", "zero is 'maybe'; expected true or"),
-    "roles": ("a.Op:\n  notation: n -> n\n  roles: [n]\n", "ops.yaml:3: a sequence stands"),
-    "a list of names": ("a.Op: [n, n]\n", "ops.yaml:1: a sequence stands here"),
-    "a tab": ("a.Op:\n\tnotation: n -> n\n", "ops.yaml:2: no YAML"),
+    "twice": ("a.Op: n -> n\na.Op: n -> n\n", "ops.yaml:2: 'a.Op' is given twice"),
+    "key twice": ("a.Op:\n  zero: true\n  zero: true\n", "ops.yaml:3: 'zero' is given twice"),
+    "alias": ("a.Op: * -> *\n", "ops.yaml:1: not YAML"),
+    "zero": ("a.Op: {notation: n -> n, zero: maybe}\n", "'maybe' stands here; expected true or"),
+    "roles": ("a.Op:\n  notation: n -> n\n  roles: [n]\n", "ops.yaml:3: ['n'] stands"),
+    "a list of names": ("a.Op: [n, n]\n", "ops.yaml:1: ['n', 'n'] stands here"),
+    "a tab": ("a.Op:\n\tnotation: n -> n\n", "ops.yaml:2: not YAML"),
 }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import benchmark_models
 from onnx_net2net.report.progress import copying
+from tools.benchmark import models as benchmark_models
 
 LONG = 1 << 25
 

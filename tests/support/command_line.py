@@ -18,6 +18,7 @@ from onnx_net2net.cli.main import NAME, cli
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+WIDEN = ("widen", "digits_cnn.onnx", "--node", "conv1")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,22 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     return Workplace(tmp_path)
 
 
+@pytest.fixture
+def digits(work: Workplace) -> str:
+    """The trained sample, in the folder."""
+    return work.bring("digits_cnn")
+
+
 def compare(name: str, got: str) -> None:
     """Compare with tests/golden/NAME, or write that file if REFRESH_GOLDEN is set."""
     path = GOLDEN / name
     if os.environ.get("REFRESH_GOLDEN"):
         path.write_text(got, encoding="utf-8")
     assert got == path.read_text(encoding="utf-8")
+
+
+def ok(*arguments: str) -> Outcome:
+    """Run a command that must do its job without a word on stderr."""
+    found = call(*arguments)
+    assert (found.code, found.err) == (0, ""), found.err
+    return found

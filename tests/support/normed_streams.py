@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graph_builder import Net
 from onnx_net2net.typing import Array
+from tools.samples.graph_builder import Net
 
 WIDTH = 12
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graph_builder import Net
+from tools.samples.graph_builder import Net
 
 Pick = Callable[[Sequence[Any]], Any]
 

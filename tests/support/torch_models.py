@@ -11,11 +11,14 @@ import numpy as np
 import onnx
 import pytest
 
+import onnx_net2net as n2n
 from support.same_function import session
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, the extra [torch]")
 pytest.importorskip("safetensors", reason="needs safetensors, the extra [torch]")
 nn = torch.nn
+IMAGE = torch.randn(2, 1, 7, 7, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(2))
 EXPORTS = ("folded", "unfused", "dynamo")
 
 
@@ -141,3 +144,10 @@ def away(one: Any, other: Any) -> float:
     """Largest difference, in terms of the largest number."""
     one, other = one.detach().numpy(), other.detach().numpy()
     return float(np.abs(one - other).max() / np.abs(one).max())
+
+
+def everywhere(model: onnx.ModelProto, ratio: float = 1.5) -> list[dict[str, Any]]:
+    """A widening of every space."""
+    return [
+        {"space": s.name, "ratio": 2.0 if s.uniform else ratio} for s in n2n.inspect(model).spaces
+    ]

@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import coverage_probe
-from coverage_models import Case, cases, guessed_feeds, unseen_feeds
-from coverage_probe import Settings, probe
-from coverage_runtime import Teacher
-from coverage_summary import figures
-from onnx_reading import Constants, without_functions
-from weight_nodes import weight_nodes
+from tools.coverage import probe as coverage_probe
+from tools.coverage.models import Case, cases, guessed_feeds, unseen_feeds
+from tools.coverage.onnx_reading import Constants, without_functions
+from tools.coverage.probe import Settings, probe
+from tools.coverage.runtime import Teacher
+from tools.coverage.summary import figures
+from tools.coverage.weight_nodes import weight_nodes
 
 FOLDER = Path(__file__).resolve().parents[2] / "models"
 

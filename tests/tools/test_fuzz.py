@@ -9,12 +9,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import fuzz
-import fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
-import mutate
-from fuzzing.faults import FAULTS, seeded
-from fuzzing.judging import Runs, judged, judged_damaged
-from fuzzing.programs import build, draw
+import tools.fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
+from tools import fuzz, mutate
+from tools.fuzzing.faults import FAULTS, seeded
+from tools.fuzzing.judging import Runs, judged, judged_damaged
+from tools.fuzzing.programs import build, draw
 
 
 def test_the_same_graph_for_a_seed() -> None:
@@ -62,7 +61,7 @@ class TestJudging:
 
     def test_a_proof_of_damage_is_bad(self, monkeypatch: pytest.MonkeyPatch) -> None:
         runs, model = self.pair()
-        monkeypatch.setattr("fuzzing.judging._certified", lambda *_: True)
+        monkeypatch.setattr("tools.fuzzing.judging._certified", lambda *_: True)
         found = judged_damaged(runs, self.damaged(model), "weights", 30)
         assert found is not None
         assert found.bad
@@ -70,7 +69,7 @@ class TestJudging:
 
     def test_a_false_alarm_is_bad(self, monkeypatch: pytest.MonkeyPatch) -> None:
         runs, model = self.pair()
-        monkeypatch.setattr("fuzzing.judging._certified", lambda *_: False)
+        monkeypatch.setattr("tools.fuzzing.judging._certified", lambda *_: False)
         assert judged(runs, model, "x", 30).word == "false alarm"
 
     def damaged(self, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from graph_builder import Net
-from interface_walk import InterfaceWalk
-from onnx_reading import Constants, shapes_of
-from weight_nodes import weight_nodes
+from tools.coverage.interface_walk import InterfaceWalk
+from tools.coverage.onnx_reading import Constants, shapes_of
+from tools.coverage.weight_nodes import weight_nodes
+from tools.samples.graph_builder import Net
 
 FOLDER = Path(__file__).resolve().parents[2] / "models"
 

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-import make_models
+from tools.samples import make_models
 
 FOLDER = Path(__file__).resolve().parents[2] / "models"
 FILES = sorted(p.stem for p in FOLDER.glob("*.onnx") if p.suffixes == [".onnx"])  # no students
@@ -122,7 +122,7 @@ def test_digits_accuracy_is_what_the_file_says() -> None:
 
 def test_held_out_digits_are_not_trained_on() -> None:
     pytest.importorskip("sklearn")
-    import digits
+    from tools.samples import digits
 
     images, _, held_out, labels = digits.split()
     with np.load(FOLDER / "digits_test.npz") as stored:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import paper_report
+from tools.experiments import report as paper_report
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-NEEDS = "needs the extra `train`"
+NEEDS = "needs the extra `paper`"
 
 
 def _record(curve: list[float], **other: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_pictures_are_small(suffix: str, most: int) -> None:
 def test_students_start_where_their_teacher_is(setup: str, tmp_path: Path) -> None:
     for extra in ("torch", "onnxscript", "matplotlib", "sklearn"):
         pytest.importorskip(extra, reason=NEEDS)
-    import reproduce_paper
+    from tools.experiments import reproduce as reproduce_paper
 
     arguments = ["--experiment", setup, "--data", "digits", "--seeds", "1", "--jobs", "1"]
     assert reproduce_paper.main([*arguments, "--quick", "--out", str(tmp_path)]) == 0
@@ -72,7 +72,7 @@ def test_a_student_is_read_back_by_names() -> None:
     torch = pytest.importorskip("torch", reason=NEEDS)
     pytest.importorskip("onnxscript", reason=NEEDS)
     import onnx_net2net as n2n
-    import paper_models
+    from tools.experiments import models as paper_models
 
     images = torch.randn(4, 1, 14, 14)
     widths = {"conv1.conv": 4, "conv2.conv": 5, "conv3.conv": 6}
@@ -94,7 +94,7 @@ def test_a_student_is_read_back_by_names() -> None:
 
 
 def test_missing_data_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import paper_data
+    from tools.experiments import data as paper_data
 
     monkeypatch.setattr(paper_data, "FOLDER", Path("/no/such/folder"))
     with pytest.raises(FileNotFoundError, match="apt-get install dataset-fashion-mnist"):

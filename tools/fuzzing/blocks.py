@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from graph_builder import Net
+from tools.samples.graph_builder import Net
 
 if TYPE_CHECKING:
-    from fuzzing.programs import Program
+    from tools.fuzzing.programs import Program
 
 
 @dataclass

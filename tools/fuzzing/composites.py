@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper
 
-from fuzzing.blocks import Draft, block
+from tools.fuzzing.blocks import Draft, block
 
 
 def _features(d: Draft, least: int = 4) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, helper, numpy_helper
 
-from onnx_reading import all_graphs
+from tools.coverage.onnx_reading import all_graphs
 
 Apply = Callable[[onnx.ModelProto, random.Random, float], bool]
 FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}

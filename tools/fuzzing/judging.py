@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 
 import onnx_net2net as n2n
-from coverage_runtime import Teacher
-from fuzzing.faults import FAULTS, seeded
-from fuzzing.programs import Program, build, feeds
+from tools.coverage.runtime import Teacher
+from tools.fuzzing.faults import FAULTS, seeded
+from tools.fuzzing.programs import Program, build, feeds
 
 SIZES = (
     {"N": 2, "S": 5, "H": 6, "W": 6},

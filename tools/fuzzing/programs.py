@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from fuzzing.blocks import BLOCKS, Draft
+from tools.fuzzing.blocks import BLOCKS, Draft
 
 OPSETS = (9, 11, 13, 15, 17, 18, 20, 21, 22)
 _LARGEST = 4096

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from fuzzing.faults import FLOATS, fault, nodes_of, one_of
-from onnx_reading import all_graphs
+from tools.coverage.onnx_reading import all_graphs
+from tools.fuzzing.faults import FLOATS, fault, nodes_of, one_of
 
 # operators and wiring
 

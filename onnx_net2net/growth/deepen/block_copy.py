@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import NodeProto
 
+from onnx_net2net.graph.messages import copied
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import FLOATS, Point
@@ -164,16 +164,15 @@ class _Copy:
         for tensor in node.inputs:
             if tensor in self.analysis.model.constant and tensor not in self.names:
                 self._constant(tensor)
-        proto = NodeProto()
-        proto.CopyFrom(node.proto)
-        proto.name = self.graft.fresh(_deeper(node.proto.name, self.modules))
+        proto = copied(node.proto)
+        proto.name = self.graft.editor.fresh(_deeper(node.proto.name, self.modules))
         for k, tensor in enumerate(node.inputs):
             proto.input[k] = self.names.get(tensor, node.proto.input[k])
         for k, tensor in enumerate(node.outputs):
             if tensor:
-                name = self.graft.fresh(_deeper(node.proto.output[k], self.modules))
+                name = self.graft.editor.fresh(_deeper(node.proto.output[k], self.modules))
                 self.names[tensor] = proto.output[k] = name
-        self.graft.copied(proto)
+        self.graft.nodes.append(proto)
 
     def _constant(self, tensor: str) -> None:
         """Parameters get copies; single numbers and integers are shared."""
@@ -185,7 +184,8 @@ class _Copy:
             array = self.analysis.source.array(leaf.tensor)
             if tensor in self.block.silenced:
                 array = np.zeros_like(array)
-            self.names[tensor] = self.graft.adopted(array, _deeper(tensor, self.parameters))
+            name = _deeper(tensor, self.parameters)
+            self.names[tensor] = self.graft.editor.constant(array, name)
             return
         node = model.producer[tensor]
         leaves = self.analysis.cone((node.index, 0)) & model.leaves.keys()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from onnx import ValueInfoProto
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files import patch as patching
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.files.source import Source
@@ -30,14 +31,14 @@ def measure(
             run in pieces.
 
     Raises:
-        ValueError: an input is missing, or sizes do not fit.
+        UsageError: an input is missing, or sizes do not fit.
     """
     data = {n: v for n, v in data.items() if n in model.inputs or n in model.leaves}
     missing = [n for n in model.inputs if n not in data]
     if missing:
-        raise ValueError(
-            f"calibration data must hold the inputs {', '.join(model.inputs)}; "
-            f"missing: {', '.join(missing)}"
+        raise UsageError(
+            f"calibration data must hold the inputs {', '.join(model.inputs)}",
+            f"missing: {', '.join(missing)}",
         )
     count = len(model.proto.graph.output)
     outputs = Insert(("graph", "output", count), tuple(ValueInfoProto(name=t) for t in tensors))
@@ -68,7 +69,7 @@ def _pieces(model: Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array
             fixed.add((dims[0].dim_value, len(data[name]) if np.ndim(data[name]) else 1))
     pieces = {length // size for size, length in fixed if length % size == 0}
     if any(length % size for size, length in fixed) or len(pieces) > 1:
-        raise ValueError("the data's first axis is no multiple of the model's batch size")
+        raise UsageError("the data's first axis is no multiple of the model's batch size")
     number = pieces.pop() if pieces else 1
     feeds = {name: np.array_split(values, number) for name, values in data.items()}
     for k in range(number):

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from onnx_net2net.coupling.channel_axis import Channels, channels
 from onnx_net2net.coupling.lookup import find
-from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
+from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError, UsageError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.activation_patterns import after as activation_after
 from onnx_net2net.inference.analysis import Analysis
@@ -67,12 +67,12 @@ def place(
         only_into: the one consumer that the new layer feeds; all if None.
 
     Raises:
-        ValueError: neither or both are given.
+        UsageError: neither or both are given.
         AmbiguousError: a name that fits nothing or several things, or no reader.
         RefusalError: no layer can stand there.
     """
     if (after is None) == (before is None):
-        raise ValueError("give one of after and before")
+        raise UsageError("give one of after and before")
     tensor, passed = _after(analysis, after) if after else _before(analysis, str(before))
     _check(analysis, tensor)
     found = channels(analysis, tensor)
@@ -87,7 +87,11 @@ def place(
         readers, returned = tuple(r for r in readers if r[0] is consumer), False
         if not readers:
             names = [n.name for n, _ in analysis.model.readers.get(tensor, ())]
-            raise AmbiguousError(f"'{consumer.name}' does not read '{tensor}'", names)
+            raise AmbiguousError(
+                f"'{consumer.name}' does not read '{tensor}'",
+                f"what does: {', '.join(names)}",
+                names,
+            )
     name = tensor[len(scope) + 1 :] if scope else tensor
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(analysis.first.dtype(tensor)))
     keeps = returned and producer is not None
@@ -173,7 +177,7 @@ def _before(analysis: Analysis, name: str) -> tuple[str, tuple[str, ...]]:
     ]
     if len(read) > 1:
         raise AmbiguousError(
-            f"'{node.name}' reads several tensors: {', '.join(read)}; name one of them", read
+            f"'{node.name}' reads several tensors: {', '.join(read)}", "name one of them", read
         )
     if not read:
         raise RefusalError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal, RefusalError
+from onnx_net2net.errors import Reason, Refusal, RefusalError, UsageError
 from onnx_net2net.growth.deepen.insertion_point import Point
 from onnx_net2net.inference.activation_patterns import recognise
 from onnx_net2net.inference.analysis import Analysis
@@ -45,11 +45,11 @@ def choose(analysis: Analysis, point: Point, kind: str, activation: str | None) 
     """What to insert at a point.
 
     Raises:
-        ValueError: an unknown kind or activation, or both do not go together.
+        UsageError: an unknown kind or activation, or both do not go together.
         RefusalError: it would not be exact, or could never train.
     """
     if kind not in KINDS:
-        raise ValueError(f"kind '{kind}' is not known; choose one of {', '.join(KINDS)}")
+        raise UsageError(f"kind '{kind}' is not known", f"choose one of {', '.join(KINDS)}")
     values = value_range(analysis, point.tensor)
     asked = _asked(point, values, activation)
     produced = _produced(analysis, point.tensor)
@@ -89,7 +89,7 @@ def _linear(
     produced: Activation | None,
 ) -> Choice:  # fmt: skip
     if asked is not None:
-        raise ValueError("kind linear has no activation; leave one of the two out")
+        raise UsageError("kind linear has no activation", "leave one of the two out")
     return Choice("linear", None, "a layer without activation is exact on all values")
 
 
@@ -129,7 +129,7 @@ def _shift(
     produced: Activation | None,
 ) -> Choice:  # fmt: skip
     if asked is not None and asked.name != "Relu":
-        raise ValueError("kind shift is Relu(h + b) - b; leave the activation out")
+        raise UsageError("kind shift is Relu(h + b) - b", "leave the activation out")
     if values.low == -math.inf:
         raise _refused(point, "its values have no lower bound", _works(values))
     lift = max(0.0, -values.low) * (1 + 2.0**-6)  # enough when rounded to bfloat16

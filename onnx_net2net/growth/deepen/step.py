@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Refusal, RefusalError
+from onnx_net2net.errors import Refusal, RefusalError, UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth.deepen.block_copy import Block, copy_block, neighbour
 from onnx_net2net.growth.deepen.blocks import BLOCKS, Plan
@@ -16,6 +17,7 @@ from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point, place
 from onnx_net2net.growth.deepen.kinds import Choice, choose
 from onnx_net2net.growth.deepen.layer_forms import form_of
+from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.typing import Array
@@ -58,7 +60,16 @@ class Deepening:
     placed: Placed
     nodes: tuple[str, ...]
     parameters: tuple[str, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    def sizes(self, shapes: Shapes | None) -> Shapes | None:
+        """As they were."""
+        return shapes
+
+    def record(self) -> dict[str, Any]:
+        """See `Result.record`; besides, where the new layers stand."""
+        found = dict.fromkeys(("tensors", "attributes", "literals"), ())
+        return {"verb": "deepen", **found, "placed": asdict(self.placed)}
 
 
 def deepen(
@@ -100,20 +111,20 @@ def deepen(
     Raises:
         RefusalError: no exact way at that point.
         AmbiguousError: a name fits nothing or several things.
-        ValueError: arguments that do not go together.
+        UsageError: arguments that do not go together.
     """
     if not 1 <= count <= MOST:
-        raise ValueError(f"count is {count}; give a number from 1 to {MOST}")
+        raise UsageError(f"count is {count}", f"give a number from 1 to {MOST}")
     point = place(analysis, after, before, only_into)
     choice = choose(analysis, point, kind, activation)
     if init not in ("identity", "random"):
-        raise ValueError("init is 'identity' or 'random'")
+        raise UsageError("init is 'identity' or 'random'")
     if (inner is not None and inner < 1) or (kernel is not None and kernel < 1):
-        raise ValueError("inner and kernel are at least 1")
+        raise UsageError("inner and kernel are at least 1")
     if init == "random" and choice.kind in ("pair", "shift"):
-        raise ValueError(f"kind {choice.kind} has no random baseline; use identity or residual")
+        raise UsageError(f"kind {choice.kind} has no random baseline", "use identity or residual")
     if inner is not None and choice.kind != "residual":
-        raise ValueError(f"inner is the hidden width of kind residual, not of {choice.kind}")
+        raise UsageError(f"inner is the hidden width of kind residual, not of {choice.kind}")
     plain = (kernel, activation, inner, init) == (None, None, None, "identity")
     block = None
     if choice.kind == "residual" and plain and not batchnorm and groups == 1 and not depthwise:
@@ -132,7 +143,7 @@ def deepen(
     if calibrate is not None:
         if not batchnorm or point.scope:
             what = "needs batchnorm" if not batchnorm else "does not reach into subgraphs"
-            raise ValueError(f"calibration {what}")
+            raise UsageError(f"calibration {what}")
         statistics = measure(analysis.source, analysis.model, patch, graft.normalised, calibrate)
         plan = replace(plan, statistics=statistics)
         graft, patch = _built(analysis, point, choice, plan, count)
@@ -153,11 +164,11 @@ def _plan(
 ) -> Plan:  # fmt: skip
     n = point.size
     if groups > 1 and choice.kind == "pair":
-        raise ValueError("kind pair mixes each channel with its negative; leave groups out")
+        raise UsageError("kind pair mixes each channel with its negative", "leave groups out")
     width = inner or min(n, max(1, _MOST_HIDDEN // n))
     width = -(-width // groups) * groups
     if n % groups:
-        raise ValueError(f"{groups} groups do not divide {n} channels")
+        raise UsageError(f"{groups} groups do not divide {n} channels")
     window = kernel or _window(point, choice)
     form = form_of(point, window, groups, False)
     if isinstance(form, Refusal):
@@ -165,9 +176,9 @@ def _plan(
     outputs = {"residual": width, "pair": 2 * n}.get(choice.kind, n)
     weights = outputs * (n // groups) * window**form.spatial
     if weights > _MOST_WEIGHTS:
-        raise ValueError(
-            f"a layer over {n} channels would have {weights:,} weights; give groups, a smaller "
-            "kernel, or kind residual with inner"
+        raise UsageError(
+            f"a layer over {n} channels would have {weights:,} weights",
+            "give groups, a smaller kernel, or kind residual with inner",
         )
     return Plan(form, n, choice.activation, window, groups, inner=width, shift=choice.shift)
 
@@ -183,7 +194,7 @@ def _built(
     analysis: Analysis, point: Point, choice: Choice, plan: Plan, count: int
 ) -> tuple[Graft, list[Splice | Insert]]:
     graft = Graft(analysis, point)
-    source = graft.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
+    source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
     last = source
     for _ in range(count):
         last = BLOCKS[choice.kind](graft, plan, last)
@@ -194,7 +205,7 @@ def _copied(
     analysis: Analysis, point: Point, block: Block, choice: Choice, count: int
 ) -> Deepening:
     graft = Graft(analysis, point)
-    source = graft.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
+    source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
     last = source
     for _ in range(count):
         last = copy_block(graft, block, last)
@@ -213,7 +224,7 @@ def _deepening(
         point.keeps_name, point.axis, point.size,
     )  # fmt: skip
     nodes = tuple(n.name for n in graft.nodes)
-    parameters = tuple(t.name for t in graft.tensors)
+    parameters = tuple(t.name for t in graft.editor.added)
     return Deepening(
         patch, preserving, choice.kind, choice.why, placed, nodes, parameters, tuple(warnings)
     )
@@ -237,7 +248,7 @@ def _warnings(
         found.append("the weights undo the activation's scale, so it is exact up to rounding")
     if plan.form.kind == "conv" and point.dtype == np.float64:
         found.append("onnxruntime's CPU provider has no convolution for doubles")
-    new = sum(int(np.prod(t.dims)) for t in graft.tensors)
+    new = sum(int(np.prod(t.dims)) for t in graft.editor.added)
     old = sum(int(np.prod(f.shape)) for f in analysis.model.leaves.values())
     if new > max(old, 1 << 20):
         found.append(f"{new:,} new parameters, more than the model's {old:,}")

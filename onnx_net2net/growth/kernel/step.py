@@ -7,28 +7,25 @@ that the ring sees what a larger kernel of the same model would see.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import NodeProto, ValueInfoProto
 
 from onnx_net2net.coupling.lookup import find
-from onnx_net2net.errors import Reason
+from onnx_net2net.errors import Reason, UsageError
 from onnx_net2net.files.patch import Insert, Splice
-from onnx_net2net.graph.editor import tensor_like
-from onnx_net2net.graph.function_edits import settled
+from onnx_net2net.graph.editor import Editor
+from onnx_net2net.graph.messages import copied, set_attribute
 from onnx_net2net.graph.model import Leaf, Node
 from onnx_net2net.growth.kernel.window_padding import (
     Window,
-    added,
-    fresh,
     front,
-    pad_node,
+    grow_pad,
     padded,
-    put,
     refused,
 )
+from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.typing import Array
 
@@ -41,7 +38,7 @@ class KernelGrowth:
     """A patch that grows one kernel; `kernel` is (before, after), `pads` the node's new ones.
 
     `parameters`: the weights that change or are added, made of `teacher` with a `ring` of
-    zeros, rows before and behind on each axis.
+    zeros, rows before and behind on each axis; `shape`: the teacher's.
     """
 
     patch: list[Splice | Insert]
@@ -51,8 +48,33 @@ class KernelGrowth:
     parameters: tuple[str, ...]
     teacher: str
     ring: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
     preserving: bool = True
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    def sizes(self, shapes: Shapes | None) -> Shapes | None:
+        """As they were."""
+        return shapes
+
+    def record(self) -> dict[str, Any]:
+        """See `Result.record`."""
+        grown = {
+            "teacher": self.teacher,
+            "student": self.parameters[0],
+            "before": list(self.shape),
+            "after": [n + a + b for n, (a, b) in zip(self.shape, self.ring, strict=True)],
+            "uses": [[self.node, 1]],
+            "ring": [*map(list, self.ring)],
+        }
+        old, new = map(list, self.kernel)
+        attributes = [
+            {"node": self.node, "attribute": "kernel_shape", "before": old, "after": new},
+            {"node": self.node, "attribute": "pads", "before": None,
+             "after": list(self.pads or [])},
+        ]  # fmt: skip
+        return {
+            "verb": "grow-kernel", "tensors": [grown], "attributes": attributes, "literals": [],
+        }  # fmt: skip
 
 
 def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -> KernelGrowth:
@@ -65,34 +87,27 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     Raises:
         RefusalError: no convolution, weights that are computed, automatic padding that
             cannot follow.
-        ValueError: a size that does not fit or is not larger.
+        UsageError: a size that does not fit or is not larger.
     """
     node = find(analysis, node_name)
     if node.op not in _CONVOLUTIONS:
         raise refused(node, Reason.NO_RULE, f"{node.op} has no kernel", "choose a convolution")
     leaf = _weights(analysis, node)
     window = _window(node, leaf, size)
-    proto = NodeProto()
-    proto.CopyFrom(node.proto)
+    editor = Editor(analysis.model)
+    proto = editor.node(node)
     window = padded(analysis, node, window, proto)
-    put(proto, "kernel_shape", list(window.new))
-    edits: list[Splice | Insert] = []
-    warnings: list[str] = []
+    set_attribute(proto, "kernel_shape", list(window.new))
     pad = front(analysis, node)
-    if pad is not None:
-        moved, why = pad_node(analysis, pad, window)
-        if moved is None:
-            warnings += [why] if why else []
-        else:
-            edits += moved
-            put(proto, "pads", [0] * (2 * len(window.new)))
-    name = _replaced(analysis, node, leaf, window, proto, edits)
-    edits.append(Splice(node.path, (proto,)))
+    why = grow_pad(editor, analysis, pad, window) if pad is not None else ""
+    if pad is not None and not why:
+        set_attribute(proto, "pads", [0] * (2 * len(window.new)))
+    name = _replaced(editor, analysis, node, leaf, window)
     pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
     ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
     return KernelGrowth(
-        settled(analysis.model, edits), node.name, (window.old, window.new), pads, (name,),
-        leaf.name, ring, warnings=tuple(warnings),
+        editor.patch(), node.name, (window.old, window.new), pads, (name,), leaf.name, ring,
+        leaf.shape, warnings=(why,) if why else (),
     )  # fmt: skip
 
 
@@ -116,9 +131,9 @@ def _window(node: Node, leaf: Leaf, size: int | Sequence[int]) -> Window:
     old = leaf.shape[2:]
     new = (size,) * len(old) if isinstance(size, int) else tuple(size)
     if len(new) != len(old):
-        raise ValueError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
+        raise UsageError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
     if new == old or any(n < o for n, o in zip(new, old, strict=True)):
-        raise ValueError(f"'{node.name}' has a kernel of {list(old)}; give a larger size")
+        raise UsageError(f"'{node.name}' has a kernel of {list(old)}", "give a larger size")
     ones = [1] * len(old)
     before = tuple((n - o) // 2 for n, o in zip(new, old, strict=True))
     return Window(
@@ -126,10 +141,7 @@ def _window(node: Node, leaf: Leaf, size: int | Sequence[int]) -> Window:
     )
 
 
-def _replaced(
-    analysis: Analysis, node: Node, leaf: Leaf, window: Window, proto: NodeProto,
-    edits: list[Splice | Insert],
-) -> str:  # fmt: skip
+def _replaced(editor: Editor, analysis: Analysis, node: Node, leaf: Leaf, window: Window) -> str:
     """Write the weights with the ring, in place or beside those that others share."""
     model = analysis.model
     assert leaf.tensor is not None
@@ -143,22 +155,18 @@ def _replaced(
     outputs = {t for s in model.scopes.values() for t in s.outputs}
     alone = all(len(model.readers[t]) == 1 for t in path) and not outputs.intersection(path)
     if alone and leaf.path[-2] == "initializer":
-        edits.append(Splice(leaf.path, (tensor_like(leaf.tensor, array, leaf.tensor.name),)))
-        edits += _declared(analysis, leaf, path, window)
+        editor.replace(leaf, array)
+        for name in path:
+            editor.resize(name, dict(enumerate(window.new, 2)))
         return leaf.name
-    name = fresh(analysis, f"{leaf.name}_grown")
-    edits += added(analysis, onnx.numpy_helper.from_array(array, name))
-    copies: list[NodeProto] = []
+    last = name = editor.constant(array, f"{leaf.name}_grown")
     for step in reversed(chain):
-        copy = NodeProto()
-        copy.CopyFrom(step.proto)
-        copy.name = f"{step.name}_grown"
-        copy.input[0] = copies[-1].output[0] if copies else name
-        copy.output[0] = fresh(analysis, f"{step.outputs[0]}_grown")
-        copies.append(copy)
-    if copies:
-        edits.append(Insert(node.path, tuple(copies)))
-    proto.input[1] = copies[-1].output[0] if copies else name
+        copy = copied(step.proto)
+        copy.name = editor.fresh(f"{step.name}_grown")
+        copy.input[0] = last
+        last = copy.output[0] = editor.fresh(f"{step.outputs[0]}_grown")
+        editor.insert(node.path, copy)
+    editor.node(node).input[1] = last
     return name
 
 
@@ -175,21 +183,3 @@ def _zero(analysis: Analysis, node: Node) -> Array:
             node, Reason.NO_RULE, "its zero points differ", "requantize with symmetric weights"
         )
     return np.asarray(value).reshape(-1)[0]
-
-
-def _declared(
-    analysis: Analysis, leaf: Leaf, path: list[str], window: Window
-) -> list[Splice | Insert]:
-    """Declared shapes of the weights, wherever they are declared."""
-    edits: list[Splice | Insert] = []
-    scope = analysis.model.scopes[leaf.scope]
-    names = {t.rpartition(":")[2] if scope.name else t for t in path}
-    for kind in ("input", "value_info"):
-        for k, info in enumerate(getattr(scope.graph, kind)):
-            if info.name in names and info.type.tensor_type.HasField("shape"):
-                new = ValueInfoProto()
-                new.CopyFrom(info)
-                for dim, size in zip(new.type.tensor_type.shape.dim[2:], window.new, strict=False):
-                    dim.dim_value = size
-                edits.append(Splice((*scope.path, kind, k), (new,)))
-    return edits

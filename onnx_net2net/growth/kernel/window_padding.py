@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from onnx_net2net.errors import Reason, Refusal, RefusalError
-from onnx_net2net.files.patch import Insert, Splice
+from onnx_net2net.graph.editor import Editor
+from onnx_net2net.graph.messages import drop_attribute, set_attribute
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.typing import Array
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,17 @@ def padded(analysis: Analysis, node: Node, window: Window, proto: NodeProto) -> 
     fixed = node.op == "ConvTranspose" and node.attr("output_shape") is not None
     if auto in ("NOTSET", "", "VALID") and not fixed:
         pads = list(node.attr("pads", [0] * 2 * rank)) if auto != "VALID" else [0] * 2 * rank
-        drop(proto, "auto_pad")
-        put(proto, "pads", [p + r for p, r in zip(pads, window.ring, strict=True)])
+        drop_attribute(proto, "auto_pad")
+        set_attribute(proto, "pads", [p + r for p, r in zip(pads, window.ring, strict=True)])
         return window
     if node.op != "ConvTranspose":
         shifted = _same(window, auto)
         if shifted is not None:
             return shifted
     pads = _explicit(analysis, node, window, auto)
-    drop(proto, "auto_pad")
-    drop(proto, "output_shape")
-    put(proto, "pads", [p + r for p, r in zip(pads, window.ring, strict=True)])
+    drop_attribute(proto, "auto_pad")
+    drop_attribute(proto, "output_shape")
+    set_attribute(proto, "pads", [p + r for p, r in zip(pads, window.ring, strict=True)])
     return window
 
 
@@ -80,38 +81,40 @@ def _same(window: Window, auto: str) -> Window | None:
 
 def _explicit(analysis: Analysis, node: Node, window: Window, auto: str) -> list[int]:
     """The padding that automatic padding comes to at the model's fixed size."""
+    totals = [_total(analysis, node, window, axis, auto) for axis in range(len(window.old))]
+    halves = [t // 2 for t in totals]
+    rest = [t - h for t, h in zip(totals, halves, strict=True)]
+    return halves + rest if auto == "SAME_UPPER" else rest + halves
+
+
+def _total(analysis: Analysis, node: Node, window: Window, axis: int, auto: str) -> int:
+    """How many rows automatic padding adds on one axis, before and behind."""
     transposed = node.op == "ConvTranspose"
-    rank = len(window.old)
-    shapes = [f.shapes.get(node.inputs[0]) for f in analysis.facts]
     wanted = node.attr("output_shape")
-    extra = node.attr("output_padding", [0] * rank)
-    begins, ends = [], []
-    for k in range(rank):
-        sizes = {s[k + 2] if s is not None else None for s in shapes}
-        extent = (window.old[k] - 1) * window.dilations[k] + 1
-        stride = window.strides[k]
-        if transposed and wanted is None:  # output = input x stride, whatever the input
-            total = extent - stride + extra[k]
-        elif len(sizes) == 1 and None not in sizes:
-            n = int(sizes.pop() or 0)
-            total = (-(-n // stride) - 1) * stride + extent - n
-            if transposed:
-                total = stride * (n - 1) + extra[k] + extent - int(wanted[-rank:][k])
-        else:
+    extra = node.attr("output_padding", [0] * len(window.old))[axis]
+    extent = (window.old[axis] - 1) * window.dilations[axis] + 1
+    stride = window.strides[axis]
+    if transposed and wanted is None:  # output = input x stride, whatever the input
+        total = extent - stride + extra
+    else:
+        shapes = [f.shapes.get(node.inputs[0]) for f in analysis.facts]
+        sizes = {s[axis + 2] if s is not None else None for s in shapes}
+        if len(sizes) > 1 or None in sizes:
             raise refused(
                 node, Reason.COMPUTED_SIZE, f"{auto or 'output_shape'} padding at open sizes",
                 "grow by an even number of rows, or export with a fixed input size",
             )  # fmt: skip
-        if total < 0 and transposed:
-            raise refused(
-                node, Reason.COMPUTED_SIZE, "its automatic padding is negative",
-                "write explicit pads first",
-            )  # fmt: skip
-        total = max(total, 0)
-        first = total // 2 if auto == "SAME_UPPER" else total - total // 2
-        begins.append(first)
-        ends.append(total - first)
-    return begins + ends
+        n = int(sizes.pop() or 0)
+        total = (-(-n // stride) - 1) * stride + extent - n
+        if transposed:
+            size = int(wanted[axis - len(window.old)])
+            total = stride * (n - 1) + extra + extent - size
+    if total < 0 and transposed:
+        raise refused(
+            node, Reason.COMPUTED_SIZE, "its automatic padding is negative",
+            "write explicit pads first",
+        )  # fmt: skip
+    return max(total, 0)
 
 
 def front(analysis: Analysis, node: Node) -> Node | None:
@@ -130,68 +133,37 @@ def front(analysis: Analysis, node: Node) -> Node | None:
     return None if zeros and value is not None and not np.any(value) else pad
 
 
-def pad_node(
-    analysis: Analysis, pad: Node, window: Window
-) -> tuple[list[Splice | Insert] | None, str]:
-    """The Pad's padding with the ring added; None and why where it cannot grow."""
+def grow_pad(editor: Editor, analysis: Analysis, pad: Node, window: Window) -> str:
+    """Add the ring to a Pad's padding; why where it cannot grow.
+
+    Args:
+        editor: gets the change.
+        pad: what stands in front of the convolution.
+        window: of the convolution.
+    """
     zeros = "the ring sees zeros at the border instead of the padding in front"
     rank = len(window.old) + 2
     ring = [0, 0, *window.ring[: rank - 2], 0, 0, *window.ring[rank - 2 :]]
     named = len(pad.inputs) > 1 and bool(pad.inputs[1])
     old = analysis.first.values.get(pad.inputs[1]) if named else pad.attr("pads")
     if old is None or len(old) != 2 * rank:
-        return None, f"'{pad.name}' pads with sizes that are computed: {zeros}"
+        return f"'{pad.name}' pads with sizes that are computed: {zeros}"
     new = np.asarray(old) + ring
-    shapes = [f.shapes.get(pad.inputs[0]) for f in analysis.facts]
-    if pad.attr("mode", "constant") == "reflect":
-        sides = [(s or (None,) * rank)[k % rank] for s in shapes for k in range(2 * rank)]
-        if any(n is None or p >= n for n, p in zip(sides, [*new, *new], strict=True)):
-            return None, f"'{pad.name}' would reflect more than there is: {zeros}"
-    proto = NodeProto()
-    proto.CopyFrom(pad.proto)
-    if not named:
-        put(proto, "pads", new.tolist())
-        return [Splice(pad.path, (proto,))], ""
-    name = fresh(analysis, f"{pad.inputs[1]}_grown")
-    proto.input[1] = name
-    tensor = onnx.numpy_helper.from_array(new.astype(np.int64), name)
-    return [Splice(pad.path, (proto,)), *added(analysis, tensor)], ""
+    if pad.attr("mode", "constant") == "reflect" and _too_far(analysis, pad, new):
+        return f"'{pad.name}' would reflect more than there is: {zeros}"
+    if named:
+        pads = editor.constant(new.astype(np.int64), f"{pad.inputs[1]}_grown")
+        editor.node(pad).input[1] = pads
+    else:
+        set_attribute(editor.node(pad), "pads", new.tolist())
+    return ""
 
 
-def added(analysis: Analysis, tensor: TensorProto) -> list[Splice | Insert]:
-    """The edits that add an initializer."""
-    graph = analysis.model.proto.graph
-    made: list[Splice | Insert] = [
-        Insert(("graph", "initializer", len(graph.initializer)), (tensor,))
-    ]
-    if analysis.model.proto.ir_version < 4:
-        dims = list(tensor.dims)
-        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, dims)
-        made.append(Insert(("graph", "input", len(graph.input)), (info,)))
-    return made
-
-
-def fresh(analysis: Analysis, base: str) -> str:
-    """A name that nothing in the model has."""
-    model = analysis.model
-    name, k = base, 1
-    while name in model.leaves or name in model.producer or name in model.inputs:
-        k += 1
-        name = f"{base}_{k}"
-    return name
-
-
-def drop(proto: NodeProto, name: str) -> None:
-    """Remove an attribute, if it is there."""
-    for k in reversed(range(len(proto.attribute))):
-        if proto.attribute[k].name == name:
-            del proto.attribute[k]
-
-
-def put(proto: NodeProto, name: str, value: Any) -> None:
-    """Set an attribute."""
-    drop(proto, name)
-    proto.attribute.append(onnx.helper.make_attribute(name, value))
+def _too_far(analysis: Analysis, pad: Node, pads: Array) -> bool:
+    """Whether a side may be shorter than what is to be reflected of it."""
+    rank = len(pads) // 2
+    shapes = [f.shapes.get(pad.inputs[0]) or (None,) * rank for f in analysis.facts]
+    return any(n is None or p >= n for s in shapes for n, p in zip(s * 2, pads, strict=True))
 
 
 def refused(node: Node, reason: Reason, detail: str, hint: str) -> RefusalError:

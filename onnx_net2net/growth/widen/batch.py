@@ -10,12 +10,13 @@ import numpy as np
 
 from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
 from onnx_net2net.coupling.space import Axis, Instance, Space
-from onnx_net2net.errors import Refusal
+from onnx_net2net.errors import Refusal, UsageError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow
+from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.step import Widened, widen_step, widened
+from onnx_net2net.growth.widen.step import widen_step, widened
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
@@ -47,7 +48,7 @@ class Wish:
         return self.how.get("rows") or self.scheme.row
 
     def target(self, widths: Widths, name: str) -> int:
-        """The width; raises ValueError."""
+        """The width; raises UsageError."""
         return target(widths, self.width, self.ratio, self.multiple_of, name)
 
 
@@ -96,7 +97,7 @@ def next_round(analysis: Analysis, todo: Collection[str], wish: Wish, lenient: b
     """What of the layers `todo` can grow at once; overlapping spaces wait for the next round.
 
     Args:
-        lenient: leave out what has no such width, rather than raising ValueError.
+        lenient: leave out what has no such width, rather than raising UsageError.
     """
     round_ = Round()
     taken: dict[Axis, np.ndarray] = {}
@@ -109,7 +110,7 @@ def next_round(analysis: Analysis, todo: Collection[str], wish: Wish, lenient: b
         round_.seen |= layers
         try:
             wanted = wish.target(widths, name)
-        except ValueError as why:
+        except UsageError as why:
             if not lenient:
                 raise
             round_.left_out[name] = why

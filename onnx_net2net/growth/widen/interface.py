@@ -17,7 +17,7 @@ import onnx
 from onnx_net2net.coupling.closure import INSIDE, close
 from onnx_net2net.coupling.lookup import readers_of
 from onnx_net2net.coupling.space import Axis, Space
-from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
+from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError, UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.changes import Growth
@@ -52,7 +52,7 @@ def named(analysis: Analysis, name: str) -> tuple[Space, Axis] | None:
 
     Raises:
         RefusalError: it cannot grow. AmbiguousError: several axes could be meant.
-        ValueError: no such axis.
+        UsageError: no such axis.
     """
     model = analysis.model
     known = {*model.inputs, *model.outputs, *model.leaves}
@@ -61,7 +61,7 @@ def named(analysis: Analysis, name: str) -> tuple[Space, Axis] | None:
         return _only_axis(analysis, name)
     rank = len(analysis.first.shapes.get(tensor) or ())
     if int(dim) >= rank:
-        raise ValueError(f"'{tensor}' has no axis {dim}; its axes are 0 to {rank - 1}")
+        raise UsageError(f"'{tensor}' has no axis {dim}", f"its axes are 0 to {rank - 1}")
     if tensor in model.leaves:
         return _table(analysis, tensor, int(dim))
     space = close(analysis, [(tensor, int(dim))])
@@ -101,22 +101,24 @@ def _only_axis(analysis: Analysis, name: str) -> tuple[Space, Axis] | None:
         refusal = first or Refusal(Reason.NO_AXIS, name, hint="no weight reads or makes its axes")
         raise RefusalError(explained(refusal), f"'{name}'")
     names = [f"{name}:{dim}" for dim in found]
-    raise AmbiguousError(f"'{name}' has several axes that can grow: {', '.join(names)}", names)
+    raise AmbiguousError(
+        f"'{name}' has several axes that can grow", f"name one: {', '.join(names)}", names
+    )
 
 
 def _table(analysis: Analysis, leaf: str, dim: int) -> tuple[Space, Axis]:
     size = analysis.model.leaves[leaf].shape[dim]
     labels = {axis: np.arange(size) for axis in _picked(analysis, leaf, dim)}
     if not labels:
-        raise ValueError(
-            f"no row of '{leaf}' is picked at run time along axis {dim}; "
-            "name the layer that reads it"
+        raise UsageError(
+            f"no row of '{leaf}' is picked at run time along axis {dim}",
+            "name the layer that reads it",
         )
     picking = {analysis.model.nodes[use[0]].name for _, use, _ in labels if use is not None}
     others = [n.name for n in readers_of(analysis, leaf) if n.name not in picking]
     if others:
-        raise ValueError(
-            f"'{leaf}' is tied to {', '.join(others)}; widen '{others[0]}' and it grows along"
+        raise UsageError(
+            f"'{leaf}' is tied to {', '.join(others)}", f"widen '{others[0]}' and it grows along"
         )
     seed = next(iter(labels))
     return Space(seed, size, labels, {}), seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.widen.shares import SPLITS
 from onnx_net2net.growth.widen.units import Row
 
@@ -36,16 +37,16 @@ class Scheme:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"unknown split '{self.split}'; choose one of {', '.join(SPLITS)}")
+            raise UsageError(f"unknown split '{self.split}'", f"choose one of {', '.join(SPLITS)}")
         if self.init not in INITS:
-            raise ValueError(f"unknown init '{self.init}'; choose one of {', '.join(INITS)}")
+            raise UsageError(f"unknown init '{self.init}'", f"choose one of {', '.join(INITS)}")
         number = isinstance(self.noise, (int, float)) and not isinstance(self.noise, bool)
         if not number or not math.isfinite(self.noise) or self.noise < 0:
-            raise ValueError(f"noise {self.noise!r} is no size; give 0 or more, e.g. 0.01")
+            raise UsageError(f"noise {self.noise!r} is no size", "give 0 or more, e.g. 0.01")
         if self.init != "replicate" and self.split != "zero-sum":
-            raise ValueError(f"init '{self.init}' makes no copies; leave the split out")
+            raise UsageError(f"init '{self.init}' makes no copies", "leave the split out")
         if self.init != "replicate" and self.noise:
-            raise ValueError(f"init '{self.init}' makes no copies; leave the noise out")
+            raise UsageError(f"init '{self.init}' makes no copies", "leave the noise out")
 
     @property
     def row(self) -> Row:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_net2net.coupling.catalogue import layer_space, layer_spaces, space_name, spaces
 from onnx_net2net.coupling.lookup import find, nearest
 from onnx_net2net.coupling.space import Axis, Space
-from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
-from onnx_net2net.files.patch import Insert, Splice
-from onnx_net2net.growth.widen.changes import Edits, Growth, nominal
+from onnx_net2net.errors import (
+    AmbiguousError,
+    Reason,
+    Refusal,
+    RefusalError,
+    TooLargeError,
+    UsageError,
+)
+from onnx_net2net.growth.widen.changes import Edits, Growth
 from onnx_net2net.growth.widen.interface import (
-    InterfaceChange,
     changed,
     checked,
     closed,
@@ -28,50 +32,12 @@ from onnx_net2net.growth.widen.interface import (
 )
 from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow, grow_woven
+from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.rewrite import Grown, patch_of
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
-
-
-@dataclass(frozen=True)
-class Widened:
-    """One widening: the patch and what it does.
-
-    `width`: the axis' length before and after; `along`: other layers whose output grows
-    too; `readers`: layers whose input grows; `parted`: shared constants that got a copy of
-    their own; `tensors`: constant -> shape before and after; `mapping`: constant -> list
-    of (axis, source, split, shares); `grown`, `units`, `scheme`: how each new array was
-    made; `edits`: what else changes; `together`: of several spaces that grew at once, each
-    with its width before and after.
-    """
-
-    name: str
-    axis: tuple[str, int]
-    width: tuple[int, int]
-    along: tuple[str, ...]
-    readers: tuple[str, ...]
-    uniform: str | None
-    parted: tuple[str, ...]
-    inserted: int
-    tensors: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    mapping: dict[str, list[dict[str, object]]]
-    patch: list[Splice | Insert]
-    grown: list[Grown]
-    units: Units
-    scheme: Scheme
-    edits: Edits
-    preserving: bool = True
-    interface: tuple[InterfaceChange, ...] = ()
-    together: tuple[tuple[str, int, int], ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a user should know of the new units."""
-        masked = self.inserted and any(c.kind == "input" for c in self.interface)
-        where = "a constant 0 stands where no weight reads the new positions; they cannot train"
-        return (*self.scheme.warnings, *([f"{where} before it is changed"] if masked else []))
 
 
 def widen_step(
@@ -103,17 +69,17 @@ def widen_step(
         allow_interface: also what is the model's own input or output.
 
     Raises:
-        RefusalError: no function-preserving way. AmbiguousError, ValueError: the arguments.
+        RefusalError: no function-preserving way. AmbiguousError, UsageError: the arguments.
 
     Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1 and algorithm 1.
     """
     if (node is None) == (space is None):
-        raise ValueError("name either a node or a space to widen")
+        raise UsageError("name either a node or a space to widen")
     if isinstance(mapping, str) and mapping not in ("random", "balanced"):
-        raise ValueError(f"unknown mapping '{mapping}'; choose random, balanced or give a list")
+        raise UsageError(f"unknown mapping '{mapping}'", "choose random, balanced or give a list")
     scheme = Scheme(split, seed, init, noise)
     if init != "replicate" and not (isinstance(mapping, str) and mapping == "random"):
-        raise ValueError(f"init '{init}' makes no copies; leave the mapping out")
+        raise UsageError(f"init '{init}' makes no copies", "leave the mapping out")
     asked = node if node is not None else str(space)
     analysis = analysis.opened() if allow_interface else analysis
     found, axis = _space(analysis, node, space)
@@ -123,7 +89,9 @@ def widen_step(
         found = with_tables(analysis, found)
     if "input" in outside:
         if init not in ("replicate", "fresh") or noise:
-            raise ValueError("zero weights read what is new of an input; leave init and noise out")
+            raise UsageError(
+                "zero weights read what is new of an input", "leave init and noise out"
+            )
         rows = Row.FREE
     widths = Widths.of(found, axis if node is not None else None, rows)
     whole = widths
@@ -177,8 +145,8 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
             raise RefusalError(b.refusal, f"'{space}'")
     names = [space_name(found, nodes[0]) for found, _, nodes in known]
     like = nearest(str(space), names)
-    hint = f"; did you mean {', '.join(like)}?" if like else "; `inspect` lists the spaces"
-    raise AmbiguousError(f"no space is named '{space}'{hint}", like or names)
+    hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists the spaces"
+    raise AmbiguousError(f"no space is named '{space}'", hint, like or names)
 
 
 def _part(analysis: Analysis, space: str) -> tuple[Space, Axis] | None:
@@ -218,15 +186,15 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
     )
     free = _free_memory()
     if need > free:
-        raise MemoryError(
+        raise TooLargeError(
             f"the changed weights would need {need / 2**30:,.4g} GiB, "
-            f"{free / 2**30:,.1f} GiB are free; choose a smaller width"
+            f"{free / 2**30:,.1f} GiB are free",
+            "choose a smaller width",
         )
 
 
 def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: Scheme) -> Widened:
     """The patch of a growth, with what a person wants to know about it."""
-    model = analysis.model
     outputs, readers = [], []
     for node in analysis.layers():
         made = analysis.output_axis(node)
@@ -239,35 +207,16 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
     interface = changed(analysis, growth)
     if interface:
         patch += declaration(analysis, interface)
-    tensors, how = {}, scheme.division
-    mapping: dict[str, list[dict[str, object]]] = {}
-    for (leaf, _), change in growth.constants.items():
-        before = model.leaves[leaf].shape
-        after = tuple(
-            len(change.source[d]) if d in change.source else n for d, n in enumerate(before)
-        )
-        tensors[leaf] = (before, after)
-        mapping[leaf] = [
-            {
-                "axis": d,
-                "source": s.tolist(),
-                "split": how if d in change.split else None,
-                "shares": nominal(change, d, growth.units.kind, how) if d in change.split else None,
-            }
-            for d, s in sorted(change.source.items())
-        ]
     width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
     return Widened(
         name,
         (axis[0], axis[2]),
         width,
-        tuple(n for n in outputs),
+        tuple(outputs),
         tuple(readers),
         growth.space.uniform if growth.units.padding is None else None,
         tuple(sorted(growth.parted)),
         len(growth.divisions),
-        tensors,
-        mapping,
         patch,
         grown,
         growth.units,

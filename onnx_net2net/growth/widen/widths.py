@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.coupling.space import Axis, Space
+from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.keyed_random import permutation, words
 from onnx_net2net.typing import Array
@@ -76,7 +77,7 @@ class Widths:
         for candidate in range(first, first + multiple_of * (2 * span + 1), multiple_of):
             if self.legal(candidate):
                 return candidate
-        raise ValueError(f"no legal width near {width} is a multiple of {multiple_of}")
+        raise UsageError(f"no legal width near {width} is a multiple of {multiple_of}")
 
     def near(self, width: int) -> list[int]:
         """The nearest legal widths around an illegal one."""
@@ -93,25 +94,27 @@ def target(
     """The width that was asked for, checked.
 
     Raises:
-        ValueError: not larger than today's, or not reachable; the nearest legal ones are named.
+        UsageError: not larger than today's, or not reachable; the nearest legal ones are named.
     """
     if (width is None) == (ratio is None):
-        raise ValueError("give either a width or a ratio")
+        raise UsageError("give either a width or a ratio")
     if ratio is not None:
         if not math.isfinite(ratio) or ratio <= 1:
-            raise ValueError(f"ratio {ratio} does not widen; give a number above 1, e.g. 1.5")
+            raise UsageError(f"ratio {ratio} does not widen", "give a number above 1, e.g. 1.5")
         return widths.at_least(math.ceil(round(ratio * widths.today, 6)), multiple_of)
     assert width is not None
     if multiple_of > 1:
         width = -(-width // multiple_of) * multiple_of
     if width <= widths.today:
-        raise ValueError(f"'{name}' has width {widths.today} today; give a larger one than {width}")
+        raise UsageError(
+            f"'{name}' has width {widths.today} today", f"give a larger one than {width}"
+        )
     if not widths.legal(width):
         near = widths.near(width)
         nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' or '.join(map(str, near))}"
         why = " (twins come in pairs)" if widths.pairs else f" ({widths.why})" * bool(widths.why)
-        raise ValueError(
-            f"'{name}' (width {widths.today}) cannot get width {width}; {nearest}{why}"
+        raise UsageError(
+            f"'{name}' (width {widths.today}) cannot get width {width}", f"{nearest}{why}"
         )
     return width
 
@@ -133,7 +136,7 @@ def draw(
         kind: of the units.
 
     Raises:
-        ValueError: the mapping given does not fit.
+        UsageError: the mapping given does not fit.
     """
     n, extra = len(widths.step), width - widths.today
     if not isinstance(mapping, str):
@@ -173,12 +176,12 @@ def _given(widths: Widths, mapping: list[int], extra: int) -> list[int]:
     new = mapping[n:] if mapping[:n] == list(range(n)) and len(mapping) > n else mapping
     bad = [g for g in new if not (isinstance(g, int) and 0 <= g < n)]
     if bad:
-        raise ValueError(f"the mapping sends a unit to {bad[0]!r}; expected 0 to {n - 1}")
+        raise UsageError(f"the mapping sends a unit to {bad[0]!r}", f"expected 0 to {n - 1}")
     if int(widths.step[new].sum()) != extra:
-        raise ValueError(
-            f"the mapping adds {int(widths.step[new].sum())} channels, the width asks for {extra}; "
-            f"give 0..{n - 1} and then the source of each new unit"
+        raise UsageError(
+            f"the mapping adds {int(widths.step[new].sum())} channels, the width asks for {extra}",
+            f"give 0..{n - 1} and then the source of each new unit",
         )
     if widths.uniform and len(set(np.bincount(new, minlength=n).tolist())) > 1:
-        raise ValueError("the mapping must copy every unit equally often here")
+        raise UsageError("the mapping must copy every unit equally often here")
     return new

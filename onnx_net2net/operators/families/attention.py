@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 
-from onnx_net2net.operators.spec import Site, blocked, rule
+from onnx_net2net.operators.spec import RowError, Site, blocked, rule
 
 # t, u, p: positions of keys; w, x, y, z: what is named so below is worked across
 ACROSS = dict.fromkeys("tupwxyz", "across")
@@ -80,9 +80,9 @@ def _mask(site: Site, slot: int) -> tuple[str, str]:
 
 def _multi_head(site: Site) -> str:
     if 5 in (site.rank(0), site.rank(1)):
-        raise LookupError("queries, keys and values packed in one")
+        raise RowError("queries, keys and values packed in one")
     if site.has(8) or site.has(9):
-        raise LookupError("a cache buffer that is shared")
+        raise RowError("a cache buffer that is shared")
     s, (mask, b) = _positions(site, 99), _mask(site, 4)
     # the bias and the cache pass widths on that the scores contract
     cached = site.rank(1) == 4 or site.has(6)
@@ -119,7 +119,7 @@ rule(
 
 def _grouped(site: Site) -> str:
     if "PER_CHANNEL" in (site.attr("k_quant_type", ""), site.attr("v_quant_type", "")):
-        raise LookupError("a cache quantised by channel")
+        raise RowError("a cache quantised by channel")
     q = "b x (g r y)" if site.has(1) else "b x (g r y + g y + g y)"
     scores, cache = "b (g r) x u", "b g p z"
     rope = "~, ~, b ~"
@@ -190,7 +190,7 @@ rule(
 
 def _decoder(site: Site) -> str:
     if site.has(9) or not site.has(1):
-        raise LookupError("beams, or queries, keys and values packed in one")
+        raise RowError("beams, or queries, keys and values packed in one")
     keys = ("b h t y", "b h t v") if site.rank(1) == 4 else ("b t (h y)", "b t (h v)")
     cache = "b h p y, b h p v"
     bias = "(h y + h y + h v)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.spec import Site, blocked, rule
+from onnx_net2net.operators.spec import RowError, Site, blocked, rule
 
 _ACROSS = dict.fromkeys("wxyz", "across")
 
@@ -19,9 +19,9 @@ def _block(site: Site) -> Mapping[str, int]:
 
 def _n_bits(site: Site) -> str:
     if site.has(4):
-        raise LookupError("columns in an order of their own")
+        raise RowError("columns in an order of their own")
     if site.attr("weight_prepacked", 0):
-        raise LookupError("weights in the layout of one device")
+        raise RowError("weights in the layout of one device")
     zeros = site.dims(3) if site.has(3) else ()
     bits = int(site.attr("bits", 4))
     blocks = site.dims(1)[1]
@@ -47,7 +47,7 @@ def _gathered(site: Site) -> str:
     """Rows are picked from; their width grows by whole blocks."""
     rank = site.rank(0)
     if rank != 2 or site.attr("gather_axis", 0) % 2 or site.attr("quantize_axis", 1) % 2 != 1:
-        raise LookupError("rows that are not quantised along their width")
+        raise RowError("rows that are not quantised along their width")
     index = " ".join(f"i{k}" for k in range(len(site.dims(1))))
     k = "w" if site.has(3) else "k"
     return f"t ({k} z), {index}, t {k}, t ~ -> {index} ({k} y)"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
-from onnx_net2net.operators.spec import ALL, Operands, Site, rule
+from onnx_net2net.operators.spec import ALL, Operands, RowError, Site, rule
 
 _FOLDED: dict[str, Any] = {
     "Abs": np.abs,
@@ -102,7 +103,7 @@ rule(
 
 def _dropout(site: Site) -> str:
     if site.has(2) and (site.values[2] is None or site.values[2].any()):
-        raise LookupError("it draws at run time when training")
+        raise RowError("it draws at run time when training", Reason.RUNTIME)
     return "... -> ..., ..."
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.spec import Site, blocked, rule
+from onnx_net2net.errors import Reason
+from onnx_net2net.operators.spec import RowError, Site, blocked, rule
 
 _ACROSS = dict.fromkeys("wxyz", "across")
 _HALVES = {"q": "across"}
@@ -43,9 +44,9 @@ def _dropout(site: Site) -> str:
     before = {"BitmaskDropout": 1}.get(op, 3)
     flag = before + 1
     if site.has(flag) and (site.values[flag] is None or site.values[flag].any()):  # type: ignore[union-attr]
-        raise LookupError("it draws at run time when training")
+        raise RowError("it draws at run time when training", Reason.RUNTIME)
     if op.startswith("Bitmask") and site.gives(1):
-        raise LookupError("a mask whose bits are packed")
+        raise RowError("a mask whose bits are packed")
     return ", ".join(["..."] * before) + ", ~, ~ -> ..., ..."
 
 
@@ -147,14 +148,14 @@ rule(
 
 def _pre_mix(site: Site) -> str:
     if site.attr("num_branches", 0):
-        raise LookupError("branches that lie end to end")
+        raise RowError("branches that lie end to end")
     gates = "... c h" if site.rank(1) == site.rank(0) else "... c"
     return f"... c h, {gates} -> ... h"
 
 
 def _post_mix(site: Site) -> str:
     if site.attr("num_branches", 0):
-        raise LookupError("branches that lie end to end")
+        raise RowError("branches that lie end to end")
     c = "x" if site.has(3) else "c"
     gates = f"... {c} h" if site.rank(2) == site.rank(0) else f"... {c}"
     return f"... {c} h, ... h, {gates}, ... {c} {c} -> ... {c} h"

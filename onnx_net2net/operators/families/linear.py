@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.spec import Operands, Site, rule
+from onnx_net2net.operators.spec import Operands, RowError, Site, rule
 
 
 def _groups(site: Site) -> Mapping[str, int]:
@@ -48,7 +48,7 @@ def _deformed(site: Site) -> str:
     """Channels in groups that move together: those of the weight, or those of the offsets."""
     group, moved = int(site.attr("group", 1)), int(site.attr("offset_group", 1))
     if group > 1 and moved > 1:
-        raise LookupError("groups of channels and groups of offsets")
+        raise RowError("groups of channels and groups of offsets")
     w = "(g o) i *" if moved == 1 else "(g o) (q i) *"
     x = "n (g i) *" if moved == 1 else "n (q i) *"
     return f"{x}, {w}, n *, (g o), n * -> n (g o) *"
@@ -92,7 +92,7 @@ def _matmul(site: Site) -> str:
 
 def _fused_matmul(site: Site) -> str:
     if site.attr("transBatchA", 0) or site.attr("transBatchB", 0):
-        raise LookupError("transBatchA/transBatchB")
+        raise RowError("transBatchA/transBatchB")
     a = "... k m" if site.attr("transA", 0) else "... m k"
     b = "... n k" if site.attr("transB", 0) else "... k n"
     return f"{a}, {b} -> ... m n"
@@ -114,7 +114,7 @@ def _einsum(site: Site) -> str:
             sorted(c for c in set(letters) if letters.count(c) == 1)
         )
     if any(len(set(t.replace(".", ""))) < len(t.replace(".", "")) for t in [*terms, out]):
-        raise LookupError(f"a repeated index in '{equation}'")
+        raise RowError(f"a repeated index in '{equation}'")
     return (
         ", ".join(" ".join(t.replace("...", ".")).replace(".", "...") for t in terms)
         + " -> "

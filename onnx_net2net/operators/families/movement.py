@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
-from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, Grown, Site, Slot, rule
+from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, Grown, RowError, Site, Slot, rule
 
 _LARGEST_TABLE = 1 << 22
 
 
 def known(d: int | None) -> int:
-    """A dimension; raises LookupError where only the run tells it."""
+    """A dimension; raises RowError where only the run tells it."""
     if d is None:
-        raise LookupError("a dimension is known only at run time")
+        raise RowError("a dimension is known only at run time", Reason.RUNTIME)
     return d
 
 
@@ -96,7 +97,9 @@ def _cut(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], l
                 b, j = b * after[j], j + 1
                 outs.append(j - 1)
             else:
-                raise LookupError(f"{list(before)} does not reshape into {list(after)}")
+                raise RowError(
+                    f"{list(before)} does not reshape into {list(after)}", Reason.UNKNOWN_SHAPE
+                )
         groups.append((ins, outs))
     return groups
 
@@ -108,7 +111,7 @@ def _reshape(site: Site) -> list[Block]:
     for ins, outs in _cut(before, after):
         count = math.prod(before[k] for k in ins)
         if count > _LARGEST_TABLE:
-            raise LookupError(f"a reshape of {count} positions")
+            raise RowError(f"a reshape of {count} positions")
         blocks.append(
             Block(
                 tuple((0, k) for k in ins),
@@ -255,7 +258,7 @@ def _split(site: Site) -> list[Block]:
         blocks.append(Block(((0, axis),), ((k, axis),), np.arange(start, start + n)))
         start += n
     if start != before[axis]:
-        raise LookupError(f"parts of {start} together, of an axis of {before[axis]}")
+        raise RowError(f"parts of {start} together, of an axis of {before[axis]}")
     return blocks
 
 

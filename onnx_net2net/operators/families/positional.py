@@ -4,7 +4,8 @@ the others pass.
 
 from __future__ import annotations
 
-from onnx_net2net.operators.spec import Site, rule
+from onnx_net2net.errors import Reason
+from onnx_net2net.operators.spec import RowError, Site, rule
 
 _ACROSS = {"x": "across", "y": "across"}
 
@@ -40,7 +41,7 @@ def _depth(site: Site) -> int:
     """How many axes of the data an index tuple picks from."""
     last = site.dims(1)[-1]
     if last is None:
-        raise LookupError("the length of the index tuples is known only at run time")
+        raise RowError("the length of the index tuples is known only at run time", Reason.RUNTIME)
     return last
 
 
@@ -79,7 +80,7 @@ rule("ReverseSequence", notation=_reverse, roles=_ACROSS, zero=())
 
 def _compress(site: Site) -> str:
     if site.attr("axis") is None:
-        raise LookupError("it picks from the flattened data at run time")
+        raise RowError("it picks from the flattened data at run time", Reason.RUNTIME)
     before, after = _one_axis(site, int(site.attr("axis")))
     return f"{before}, ~ -> {after}"
 

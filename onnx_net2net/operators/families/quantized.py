@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.spec import Site, rule
+from onnx_net2net.operators.spec import RowError, Site, rule
 
 
 def _vector(site: Site, slot: int, name: str) -> str:
@@ -15,7 +15,7 @@ def _vector(site: Site, slot: int, name: str) -> str:
 
 def _linear(site: Site) -> str:
     if site.attr("block_size", 0):
-        raise LookupError("block-wise scales")
+        raise RowError("block-wise scales")
     rank = len(site.dims(0))
     if _vector(site, 1, "c") == "~":
         return "..., ~, ~ -> ..."
@@ -43,7 +43,7 @@ def _groups(site: Site) -> Mapping[str, int]:
 def _conv(site: Site) -> str:
     scale, zero = _vector(site, 4, "(g o)"), _vector(site, 5, "(g o)")
     if site.attr("channels_last", 0):
-        raise LookupError("channels last")
+        raise RowError("channels last")
     return f"n (g i) *, ~, ~, (g o) i *, {scale}, {zero}, ~, ~, (g o) -> n (g o) *"
 
 
@@ -106,7 +106,7 @@ rule(
 
 def _pool(site: Site) -> str:
     if site.attr("channels_last", 0):
-        raise LookupError("channels last")
+        raise RowError("channels last")
     return "n c *, ~, ~, ~, ~ -> n c *"
 
 

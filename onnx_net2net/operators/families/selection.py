@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
 from onnx_net2net.operators.families.movement import known, same
-from onnx_net2net.operators.spec import MADE, Block, Grown, Operands, Site, Slot, rule
+from onnx_net2net.operators.spec import MADE, Block, Grown, Operands, RowError, Site, Slot, rule
 from onnx_net2net.typing import Array
 
 _INT_MAX = 2**31 - 1
@@ -18,7 +19,7 @@ def _bounds(site: Site) -> list[tuple[int, int, int, int]]:
     """(axis, start, end, step) of a Slice as given, for each axis that it cuts."""
     starts, ends = site.ints(1, "starts"), site.ints(2, "ends")
     if starts is None or ends is None:
-        raise LookupError("a Slice without bounds")
+        raise RowError("a Slice without bounds")
     rank = len(site.dims(0))
     axes = site.ints(3, "axes") or list(range(len(starts)))
     steps = site.ints(4) or [1] * len(starts)
@@ -95,7 +96,7 @@ def _gather_axis(site: Site) -> int:
 def _gather(site: Site) -> list[Block]:
     before, picked = site.dims(0), site.values[1]
     if picked is None:
-        raise LookupError("indices computed at run time")
+        raise RowError("indices computed at run time", Reason.RUNTIME)
     axis, extra = _gather_axis(site), picked.ndim - 1
     n = known(before[axis])
     blocks = same(

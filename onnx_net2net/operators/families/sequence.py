@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from onnx import TypeProto
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
 from onnx_net2net.operators.families.movement import _concat as concatenated
 from onnx_net2net.operators.families.movement import known
-from onnx_net2net.operators.spec import Block, Grown, Site, Slot, rule
+from onnx_net2net.operators.spec import Block, Grown, RowError, Site, Slot, rule
 from onnx_net2net.typing import Array
 
 Types = Sequence[TypeProto]
@@ -62,7 +63,7 @@ def _split(site: Site) -> list[Block]:
         return blocks
     sizes = [known(site.out_dims(k)[axis]) for k in results]
     if sum(sizes) != before[axis]:
-        raise LookupError(f"parts of {sum(sizes)} together, of an axis of {before[axis]}")
+        raise RowError(f"parts of {sum(sizes)} together, of an axis of {before[axis]}")
     ends = np.cumsum(sizes)
     parts = enumerate(zip(sizes, ends, strict=True))
     return blocks + [Block(((0, axis),), ((k, axis),), np.arange(e - n, e)) for k, (n, e) in parts]
@@ -108,7 +109,7 @@ def _joined(site: Site) -> list[Block]:
         lengths = sum(b.ins[0][0] >= 0 and not b.aligned for b in blocks)
         whole = sum(known(site.dims(k)[_axis(site)]) for k in range(lengths))
         if whole != site.out_dims(0)[_axis(site)]:
-            raise LookupError("how many elements there are is known only at run time")
+            raise RowError("how many elements there are is known only at run time", Reason.RUNTIME)
         return blocks
     operands = range(len(site.shapes))
     return [

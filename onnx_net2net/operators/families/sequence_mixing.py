@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from onnx_net2net.errors import Reason
 from onnx_net2net.operators.families.attention import ACROSS, WIDTHS, heads
-from onnx_net2net.operators.spec import Site, blocked, rule
+from onnx_net2net.operators.spec import RowError, Site, blocked, rule
 
 
 def _cosines(site: Site) -> int:
@@ -15,7 +16,7 @@ def _cosines(site: Site) -> int:
 def _head_width(site: Site) -> int:
     width, count = site.dims(0)[-1], int(site.attr("num_heads", 0))
     if width is None:
-        raise LookupError("the width of a head is known only at run time")
+        raise RowError("the width of a head is known only at run time", Reason.RUNTIME)
     if site.rank(0) == 4:
         return width
     return width // count if count else 2 * (site.dims(_cosines(site))[-1] or 0)
@@ -65,7 +66,7 @@ rule(
 
 def _linear_attention(site: Site) -> str:
     if not heads(site) or site.attr("state_window", 0):
-        raise LookupError("fewer heads of queries than of keys, or a window of states")
+        raise RowError("fewer heads of queries than of keys, or a window of states")
     decay = "b t g" if site.has(4) and site.dims(4)[-1] == heads(site)["g"] else "b t (g y)"
     state = "b g y v"
     return f"b t (g r y), b t (g y), b t (g v), {state}, {decay}, b t g -> b t (g r v), {state}"
@@ -84,7 +85,7 @@ rule(
 def _causal(site: Site) -> str:
     unusual = ("channels_last", "state_window", "state_update_capacity", "input_channels")
     if any(site.attr(a, 0) for a in unusual) or site.attr("ndim", 1) != 1:
-        raise LookupError("a state or channels in another order")
+        raise RowError("a state or channels in another order")
     return "b c x, c 1 y, c, b c z -> b c x, b c z"
 
 

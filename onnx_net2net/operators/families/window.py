@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx_net2net.operators.spec import Grown, Site, Slot, rule
+from onnx_net2net.operators.spec import Grown, RowError, Site, Slot, rule
 
 
 def _pool(site: Site) -> str:
     if len(site.node.outputs) > 1 and site.node.outputs[1]:
-        raise LookupError("its second output holds flat positions that count channels")
+        raise RowError("its second output holds flat positions that count channels")
     return "n c * -> n c *"
 
 
 def _unpool(site: Site) -> str:
-    raise LookupError("its positions are flat and count channels")
+    raise RowError("its positions are flat and count channels")
 
 
 rule("MaxUnpool", notation=_unpool)

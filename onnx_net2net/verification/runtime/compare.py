@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.graph.model import Model
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.typing import Array
@@ -54,7 +55,7 @@ def compare(sides: Sides, plan: Plan) -> tuple[Layer, Seen]:
 
     Raises:
         ProviderError: the provider is not usable here.
-        ValueError: the teacher does not run on the user's own data.
+        UsageError: the teacher does not run on the user's own data.
     """
     seen = Seen()
     try:
@@ -117,7 +118,7 @@ def _fits_memory(sides: Sides) -> None:
 def _loaded(sides: Sides, provider: str) -> tuple[Session, Session]:
     try:
         teacher = Session(sides.teacher, provider=provider)
-    except (ProviderError, ValueError):
+    except (ProviderError, UsageError):
         raise
     except Exception as why:  # onnxruntime's errors have no common base but Exception
         raise _StopError(Status.SKIPPED, f"onnxruntime cannot run it: {_brief(why)}") from None
@@ -173,7 +174,7 @@ def _teacher_runs(sides: Sides, plan: Plan, teacher: Session) -> Iterator[tuple[
         try:
             yield feed, flat(teacher.run(feed.values))
         except Exception as why:
-            raise ValueError(f"the teacher does not run on {feed.label}: {_brief(why)}") from None
+            raise UsageError(f"the teacher does not run on {feed.label}: {_brief(why)}") from None
     model, ran, why_not = sides.teacher.model, bool(plan.given), ""
     try:
         places = feeds.sizes(model, plan.facts)

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import TypeProto
 
+from onnx_net2net.errors import UsageError
+from onnx_net2net.files.archive import archive
 from onnx_net2net.files.rope import Rope, memory
 from onnx_net2net.files.writer import write
 from onnx_net2net.graph.model import Model
@@ -43,27 +45,17 @@ def given(data: Any, model: Model) -> list[Feed]:
         data: an .npz path, a mapping of arrays, a sequence of either, or None.
 
     Raises:
-        ValueError: a name that the model does not have, or one that is missing.
+        UsageError: a name that the model does not have, or one that is missing.
     """
     if data is None:
         return []
     if isinstance(data, (str, os.PathLike)):
-        return [Feed(Path(data).name, _checked(_archive(Path(data)), model))]
+        return [Feed(Path(data).name, _checked(archive(str(data)), model))]
     if isinstance(data, Mapping):
         return [Feed("given", _checked(data, model))]
     if isinstance(data, Sequence):
         return [f for part in data for f in given(part, model)]
-    raise ValueError("inputs must be an .npz path, a mapping of arrays or a list of these")
-
-
-def _archive(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except OSError:
-        raise
-    except Exception:  # numpy raises several types for what is no archive
-        raise ValueError(f"'{path}' is not an .npz archive of arrays") from None
+    raise UsageError("inputs must be an .npz path, a mapping of arrays or a list of these")
 
 
 def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
@@ -71,9 +63,9 @@ def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
     values = {k.replace("__SLASH__", "/"): np.asarray(v) for k, v in data.items()}
     missing = sorted(set(model.inputs) - set(values))
     if missing:
-        raise ValueError(
-            f"the data holds nothing for input '{missing[0]}'; "
-            f"the model's inputs are {', '.join(model.inputs)}"
+        raise UsageError(
+            f"the data holds nothing for input '{missing[0]}'",
+            f"the model's inputs are {', '.join(model.inputs)}",
         )
     return {k: v for k, v in values.items() if k in model.inputs}  # labels may lie beside them
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onnx_net2net.errors import ResourceError, UsageError
 from onnx_net2net.files.external_data import linked
 from onnx_net2net.files.source import Source
 from onnx_net2net.typing import Array
@@ -19,7 +20,7 @@ _MUCH = 1 << 26
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-class ProviderError(OSError):
+class ProviderError(ResourceError, OSError):
     """The execution provider that was asked for cannot be used on this machine."""
 
 
@@ -39,11 +40,11 @@ class Session:
         import onnxruntime as ort
 
         if provider not in _PROVIDERS:
-            raise ValueError(f"no provider '{provider}'; choose from {', '.join(_PROVIDERS)}")
+            raise UsageError(f"no provider '{provider}'", f"choose from {', '.join(_PROVIDERS)}")
         name, options = _PROVIDERS[provider]
         if name not in ort.get_available_providers():
             raise ProviderError(
-                f"this onnxruntime has no {name}; install onnxruntime-gpu or use --provider cpu"
+                f"this onnxruntime has no {name}", "install onnxruntime-gpu or use --provider cpu"
             )
         settings = ort.SessionOptions()
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -58,7 +59,7 @@ class Session:
         providers: list[Any] = [(name, options)] if options else [name]
         self._session = ort.InferenceSession(model, settings, providers=providers)
         if self._session.get_providers()[0] != name:
-            raise ProviderError(f"onnxruntime fell back from {name}; its libraries do not load")
+            raise ProviderError(f"onnxruntime fell back from {name}", "its libraries do not load")
         self.outputs = tuple(o.name for o in self._session.get_outputs())
         self._embedding = side.embedding
 

@@ -1,65 +1,28 @@
-"""Where inserted layers stand, what refuses them, and that they train and can be grown again."""
+"""Where inserted layers stand, what refuses them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, helper, numpy_helper
 
-from coverage_models import cases, fill, skeleton
 from onnx_net2net import keyed_random
 from onnx_net2net.coupling import closure
 from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
 from onnx_net2net.files import patch
 from onnx_net2net.files.reader import read
-from onnx_net2net.growth.deepen.step import Deepening, deepen
+from onnx_net2net.growth.deepen.step import deepen
 from onnx_net2net.growth.widen import planner, rewrite
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.units import Units
 from onnx_net2net.inference.analysis import Analysis
+from support.inserted_layers import array, deepened, run, same, written
+from tools.coverage.models import cases, fill, skeleton
 
 SHARED = Path(__file__).parents[4] / "shared"
-RNG = np.random.default_rng(0)
-
-
-def array(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-    return (RNG.standard_normal(shape) / max(1.0, np.prod(shape[1:]) ** 0.5)).astype(dtype)
-
-
-def written(text: str, opset: int = 17, **weights: np.ndarray) -> onnx.ModelProto:
-    """A graph in ONNX's text form with initializers."""
-    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
-    model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in weights.items())
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    data = model.SerializeToString()
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return [np.asarray(y) for y in session.run(None, feed)]
-
-
-def deepened(model: onnx.ModelProto, **how: Any) -> tuple[onnx.ModelProto, Deepening]:
-    source = read(model)
-    made = deepen(Analysis(source), **how)
-    student = patch.apply(source, made.patch).to_proto()
-    onnx.checker.check_model(student, full_check=True)
-    return student, made
-
-
-def same(model: onnx.ModelProto, student: onnx.ModelProto, feed: dict[str, np.ndarray]) -> None:
-    assert [o.name for o in model.graph.output] == [o.name for o in student.graph.output]
-    for x, y in zip(run(model, feed), run(student, feed), strict=True):
-        np.testing.assert_array_equal(x, y)
 
 
 BRANCHES = written(
@@ -287,68 +250,6 @@ def test_a_pre_norm_block_is_copied_with_silent_projections() -> None:
         np.testing.assert_array_equal(values, arrays[name.replace("_deeper", "")])
     # asked for something else, it is the plain block
     assert "copy" not in deepened(STREAM, after="y", kind="residual", inner=4)[1].why
-
-
-def gradients(
-    student: onnx.ModelProto, names: tuple[str, ...], feed: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Central differences of a random functional of the outputs, for each parameter."""
-    fed = onnx.ModelProto()
-    fed.CopyFrom(student)
-    values = {t.name: numpy_helper.to_array(t) for t in fed.graph.initializer if t.name in names}
-    for name, v in values.items():
-        fed.graph.input.append(helper.make_tensor_value_info(name, TensorProto.DOUBLE, v.shape))
-    session = ort.InferenceSession(fed.SerializeToString(), providers=["CPUExecutionProvider"])
-    readout = np.random.default_rng(5).standard_normal(
-        session.run(None, {**feed, **values})[0].shape
-    )
-    found = {}
-    for name, v in values.items():
-        slope = np.zeros_like(v)
-        for at in np.ndindex(v.shape):
-            ends = []
-            for step in (1e-5, -1e-5):
-                moved = v.copy()
-                moved[at] += step
-                ends.append((session.run(None, {**feed, **values, name: moved})[0] * readout).sum())
-            slope[at] = (ends[0] - ends[1]) / 2e-5
-        found[name] = slope
-    return found
-
-
-DOUBLE = written(
-    "g (double[6,3,4] x) => (double[6,3,4] y) {"
-    " h = MatMul (x, w) a = Relu (h) [last] o = MatMul (a, v) y = Tanh (o) }",
-    w=array(4, 4, dtype=np.float64), v=array(4, 4, dtype=np.float64),
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("kind", "activation"),
-    [("identity", None), ("linear", None), ("pair", "Relu"), ("pair", "silu"), ("shift", None),
-     ("residual", "Tanh"), ("residual", "Relu")],
-)  # fmt: skip
-def test_every_new_parameter_gets_a_gradient_or_the_summary_says_when(
-    kind: str, activation: str | None
-) -> None:
-    student, made = deepened(DOUBLE, after="a", kind=kind, activation=activation)
-    feed = {"x": array(6, 3, 4, dtype=np.float64)}
-    trained = tuple(n for n in made.parameters if not n.endswith("constant"))
-    found = gradients(student, trained, feed)
-    still = {n for n, g in found.items() if not np.abs(g).max() > 1e-6}
-    if kind != "residual":
-        assert not still
-        return
-    assert still == {n for n in trained if "_0_" in n}
-    assert still
-    assert any("second" in w for w in made.warnings)
-    for t in student.graph.initializer:  # one step of gradient descent
-        if t.name in found:
-            t.CopyFrom(
-                numpy_helper.from_array(numpy_helper.to_array(t) - 0.1 * found[t.name], t.name)
-            )
-    after = gradients(student, trained, feed)
-    assert all(np.abs(g).max() > 1e-6 for g in after.values())
 
 
 MIXED = written(

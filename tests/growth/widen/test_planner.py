@@ -13,7 +13,6 @@ import pytest
 from onnx import numpy_helper
 
 import onnx_net2net as n2n
-from graph_builder import Net
 from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
 from onnx_net2net.coupling.lookup import find
 from onnx_net2net.errors import Reason, Refusal, RefusalError
@@ -27,6 +26,7 @@ from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.plan import plan
 from support.same_function import MODELS, NAMES, Teacher, teacher
+from tools.samples.graph_builder import Net
 
 VARIANTS = [
     ("random", "zero-sum", Row.COPY), ("balanced", "even", Row.COPY),

@@ -10,7 +10,6 @@ import onnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graph_builder import Net
 from onnx_net2net.coupling.catalogue import space_name, spaces
 from onnx_net2net.errors import RefusalError
 from onnx_net2net.files.patch import apply
@@ -20,6 +19,7 @@ from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis
 from support.random_graphs import Builder, Pick
 from support.same_function import Teacher
+from tools.samples.graph_builder import Net
 
 
 def compare(model: onnx.ModelProto, pick: Pick) -> tuple[int, int]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import lzma
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,25 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnx_net2net as n2n
-from onnx_net2net.errors import ModelError, RefusalError
+from onnx_net2net.errors import ModelError
 from onnx_net2net.growth.widen.units import Row
-from onnx_net2net.verification.verify import Status, Verdict, verify
+from onnx_net2net.verification.verify import Status, verify
+from support.certificate_samples import (
+    ROOT,
+    Sources,
+    certificate,
+    changed,
+    grown,
+    sample,
+    spaces,
+    status,
+    students,
+    zoo,
+)
 from support.same_function import Teacher
 
-ROOT = Path(__file__).parents[3]
 MODELS = sorted((ROOT / "models").glob("*.onnx"))
 PADDED = ("prenorm_layernorm", "prenorm_rms", "transformer_block")
-ZOO = ROOT.parent / "shared" / "zoo"
-FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 # hydrated CNNs and MLPs of the zoo, one of each kind of structure
 ZOO_CASES = """
 hand_channel_shuffle__dyn18raw hand_cnn3d__ts18bn hand_cnn_dilated_asym__ts17
@@ -37,66 +43,6 @@ hand_resnet_preact__ts18bn hand_siamese__ts11 hand_tcn__ts17nf hand_moe_batched_
 hand_deepfm__ts18bn hand_nn_transformer_encoder__ts17 hand_attn_einsum__dyn18
 hand_cnn_bn__ts17qdq timm_shvit_s1__ts18
 """.split()
-
-
-def certificate(teacher: Any, student: Any) -> Verdict:
-    return verify(teacher, student, layers="certificate")
-
-
-def status(teacher: Any, student: Any) -> Status:
-    found = certificate(teacher, student).layer("certificate")
-    assert found is not None
-    return found.status
-
-
-def spaces(teacher: ModelProto) -> list[str]:
-    return [s.name for s in n2n.inspect(teacher).spaces]
-
-
-Sources = dict[tuple[str, int], list[int]]
-"""(weight, axis) -> which of the teacher's positions each position copies."""
-
-
-def planned(teacher: ModelProto, space: str, **step: Any) -> tuple[ModelProto, Sources]:
-    plan = n2n.plan(teacher, [{"space": space, "ratio": 1.5} | step])
-    student = plan.apply(verify="off")
-    assert isinstance(student, ModelProto)
-    return student, {(t, a["axis"]): a["source"] for t, axes in plan.mapping.items() for a in axes}
-
-
-def grown(teacher: ModelProto, space: str, **step: Any) -> ModelProto:
-    return planned(teacher, space, **step)[0]
-
-
-def students(
-    teacher: ModelProto, most: int = 99, **step: Any
-) -> Iterator[tuple[str, ModelProto, Sources]]:
-    for space in spaces(teacher)[:most]:
-        try:
-            yield space, *planned(teacher, space, **step)
-        except RefusalError:
-            continue
-
-
-@lru_cache
-def sample(name: str) -> ModelProto:
-    return onnx.load(ROOT / "models" / f"{name}.onnx")
-
-
-@lru_cache
-def zoo(name: str) -> ModelProto:
-    """A hydrated model of the shared zoo."""
-    if not (ZOO / "hydrate.py").exists():
-        pytest.skip("no shared models beside the checkout")
-    spec = importlib.util.spec_from_file_location("hydrate", ZOO / "hydrate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hydrate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hydrate)
-    packed = (ZOO / "skel" / f"{name}.onnx.xz").read_bytes()
-    found = onnx.load_from_string(lzma.decompress(packed))
-    hydrate.hydrate_model(found)
-    return found
 
 
 def mlp_weights() -> tuple[Any, Any, Any]:
@@ -189,16 +135,6 @@ class TestRight:
             rounded = (values.astype(np.float64) * (1 + 2.0**-24)).astype(np.float32)
             t.CopyFrom(numpy_helper.from_array(rounded, t.name))
         assert certificate(teacher, student)
-
-
-def changed(teacher: ModelProto, student: ModelProto) -> list[TensorProto]:
-    """The student's float weights that the teacher has not."""
-    mine = {t.name: (list(t.dims), t.raw_data) for t in teacher.graph.initializer}
-    return [
-        t
-        for t in student.graph.initializer
-        if t.data_type in FLOATS and mine.get(t.name) != (list(t.dims), t.raw_data)
-    ]
 
 
 Fault = Callable[[Any], Any]
@@ -377,55 +313,6 @@ class TestWrong:
         w, b, v = mlp_weights()
         assert status(mlp(w, b, v), mlp(w, b, v, "Tanh")) is Status.UNDECIDED
         assert verify(mlp(w, b, v), mlp(w, b, v, "Tanh")).equivalent is False
-
-
-class TestLayersThatDoNothing:
-    NAMES = ("digits_cnn", "mlp_gemm", "nhwc_tf", "conv_depthwise", "transformer_block")
-
-    def deeper(self, name: str, ops: str = "Relu Clip Gemm") -> Iterator[ModelProto]:
-        teacher = sample(name)
-        for node in [n for n in teacher.graph.node if n.op_type in ops.split()][:3]:
-            for batchnorm in (False, True):
-                yield n2n.deepen(teacher, after=node.output[0], batchnorm=batchnorm, verify="off")  # type: ignore[misc]
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_deeper_students(self, name: str) -> None:
-        for student in self.deeper(name):
-            assert certificate(sample(name), student)
-
-    @pytest.mark.parametrize("name", ["digits_cnn", "nhwc_tf", "conv_depthwise"])
-    def test_no_fault_in_one_passes(self, name: str) -> None:
-        for student in self.deeper(name, "Relu Clip"):
-            names = {c.name for c in changed(sample(name), student)}
-            for at, t in enumerate(student.graph.initializer):
-                if t.name not in names:
-                    continue
-                wrong = ModelProto()
-                wrong.CopyFrom(student)
-                values = numpy_helper.to_array(t).copy()
-                values.reshape(-1)[-1] += np.float32(1e-3)
-                wrong.graph.initializer[at].CopyFrom(numpy_helper.from_array(values, t.name))
-                assert not certificate(sample(name), wrong), t.name
-
-    @pytest.mark.parametrize("name", ["digits_cnn", "identity_bias", "conv_transpose", "conv1d"])
-    def test_larger_kernels(self, name: str) -> None:
-        teacher = sample(name)
-        for node in [n for n in teacher.graph.node if n.op_type.startswith("Conv")][:2]:
-            student = n2n.grow_kernel(teacher, node=node.name, size=7, verify="off")
-            assert isinstance(student, ModelProto)
-            assert certificate(teacher, student)
-            t = changed(teacher, student)[0]
-            values = numpy_helper.to_array(t).copy()
-            values.reshape(-1)[0] = 1e-3
-            t.CopyFrom(numpy_helper.from_array(values, t.name))
-            assert not certificate(teacher, student)
-
-    def test_wider_after_deeper(self) -> None:
-        teacher = sample("digits_cnn")
-        deeper = next(self.deeper("digits_cnn"))
-        for space, student, _ in students(deeper, most=4):
-            assert certificate(deeper, student), space
-            assert certificate(teacher, student), space
 
 
 class TestSizes:

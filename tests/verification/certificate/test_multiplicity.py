@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from test_multiplicity import CASES, network, run
 
 import onnx_net2net as n2n
+from support.multiplicity_cases import CASES, network, run
 
 
 def proved(a: onnx.ModelProto, b: onnx.ModelProto) -> n2n.Verdict:

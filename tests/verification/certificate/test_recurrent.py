@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from test_fused import damaged, proved, same
-from test_fused_models import Net
 
 import onnx_net2net as n2n
+from support.faults import damaged, proved, same
+from support.fused_models import Net
 
 C, H = 4, 5
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -84,7 +84,7 @@ def test_no_fault_is_proved(name: str) -> None:
     count = 0
     for fault, wrong in damaged(student(name), teacher(name)):
         try:
-            found = proved(teacher(name), wrong)  # type: ignore[arg-type]
+            found = proved(teacher(name), wrong)
         except n2n.ModelError:
             continue
         count += 1

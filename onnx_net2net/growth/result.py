@@ -1,0 +1,41 @@
+"""What every verb gives back: a patch, and what there is to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from onnx_net2net.files.patch import Insert, Splice
+
+Shapes = Mapping[str, "tuple[int, ...]"]
+"""Input name -> sizes, for inputs that declare none."""
+
+
+class Result(Protocol):
+    """One thing grown: a layer widened (or several at once), layers inserted, a kernel enlarged."""
+
+    @property
+    def patch(self) -> Sequence[Splice | Insert]:
+        """The changes of the file."""
+
+    @property
+    def preserving(self) -> bool:
+        """Whether the student is to compute the teacher's function."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a user should know."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of constants that are new or that no other result names."""
+
+    def sizes(self, shapes: Shapes | None) -> Shapes | None:
+        """The sizes that a user gave for the teacher's inputs, as the student's have them."""
+
+    def record(self) -> dict[str, Any]:
+        """What the mapping file says of it, besides new nodes and constants (docs/checkpoints.md).
+
+        `verb`; `tensors`: each constant that changed, see `growth.record.Replay`; `attributes`
+        and `literals`: numbers that nodes hold or read, before and after.
+        """
