@@ -16,8 +16,9 @@ from onnx_net2net.errors import ModelError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.verification.certificate.constants import Constants
-from onnx_net2net.verification.certificate.domain import ZERO, Const, Labels, Term, Value
+from onnx_net2net.verification.certificate.domain import Const, Term, Value
 from onnx_net2net.verification.certificate.interpreter import Evaluation
+from onnx_net2net.verification.certificate.names import ZERO, CollisionError, Labels, audited
 from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.verdict import Layer, Status
@@ -34,6 +35,16 @@ def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -
             the same input sizes.
         known: the student's facts, as far as they were computed already.
     """
+    try:
+        with audited() as book:
+            found = _compared(sides, facts, known)
+            book.audit()
+    except CollisionError as why:
+        return Layer("certificate", Status.UNDECIDED, f"{why}; run it again")
+    return found
+
+
+def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> Layer:
     embedding = sides.student.embedding
     registry = Registry(_Shared(sides), embedding=embedding)
     teacher = Constants(sides, sides.teacher)

@@ -12,7 +12,8 @@ import onnx
 from onnx_net2net.graph.model import Leaf, Node
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import Const, UnknownError, key
+from onnx_net2net.verification.certificate.domain import Const, UnknownError
+from onnx_net2net.verification.certificate.names import key
 from onnx_net2net.verification.sides import Side, Sides
 
 _SMALL = 1 << 16

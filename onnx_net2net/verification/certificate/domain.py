@@ -6,148 +6,30 @@ equal names, in the teacher or the student, are the same function of the inputs.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_net2net.typing import Array
+from onnx_net2net.verification.certificate.names import (
+    ZERO,
+    Labels,
+    content_name,
+    key,
+    label_digest,
+    mix,
+    row_digests,
+)
 
-Labels = npt.NDArray[np.uint64]
-
-ZERO = np.uint64(2**64 - 1)
-"""The label of a position at which everything is zero, whatever the tag and other labels."""
 _SMALL = 1 << 16
-_FEW_WORDS = 8
-_WORD = 2**64 - 1
-_START, _STEP = 0x243F6A8885A308D3, 0x9E3779B97F4A7C15
-_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_STEP_WORD, _ONE = np.uint64(_STEP), np.uint64(1)
-_FACTORS = np.uint64(_FIRST), np.uint64(_SECOND)
-_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 class UnknownError(Exception):
     """A rule cannot name its outputs axis by axis here; the message says why."""
-
-
-def key(*parts: Any) -> int:
-    """A 64-bit name for plain values (numbers, texts, bytes, tuples of these).
-
-    >>> key("Relu", 1) == key("Relu", 1) != key("Relu", 2)
-    True
-    """
-    data = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(data, "little") & (2**63 - 1)
-
-
-@lru_cache(maxsize=256)
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """What numpy calls an element type."""
-    return str(dtype)
-
-
-def digest(array: Array) -> int:
-    """A name for an array's type, shape and bits."""
-    state = hashlib.blake2b(f"{dtype_name(array.dtype)}{array.shape}".encode(), digest_size=8)
-    plain = array.nbytes <= _SMALL and not array.dtype.hasobject  # what is copied is hashed sooner
-    bits = array.tobytes() if plain else np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    state.update(bits)
-    return int.from_bytes(state.digest(), "little") & (2**63 - 1)
-
-
-def label_digest(labels: Labels) -> int:
-    """`digest` of the labels of an axis; that of an axis as it was is known."""
-    n = len(labels)
-    return _position_digest(n) if labels is positions(n) else digest(labels)
-
-
-@lru_cache(maxsize=4096)
-def _position_digest(n: int) -> int:
-    return digest(positions(n))
-
-
-def row_digests(array: Array, *salt: Any) -> Labels:
-    """A label for each row (axis 0) from its bits; rows that are all zero are ZERO."""
-    rows = np.ascontiguousarray(array.reshape(len(array), -1))
-    start = key(dtype_name(array.dtype), rows.shape[1], salt)
-    data = rows.view(np.uint8).reshape(len(rows), -1)
-    if data.shape[1] <= 8 * _FEW_WORDS:
-        words = np.zeros((len(rows), 8 * -(-data.shape[1] // 8)), np.uint8)
-        words[:, : data.shape[1]] = data
-        found = np.broadcast_to(mix(start, *words.view(np.uint64).T), len(rows)).copy()
-    else:
-        prefix = start.to_bytes(8, "little")
-        digests = b"".join(_hashed(prefix, row) for row in data)
-        found = np.frombuffer(digests, np.uint64) >> np.uint64(1)
-    found[~rows.astype(bool).any(1)] = ZERO
-    return found
-
-
-def _hashed(prefix: bytes, row: Array) -> bytes:
-    state = hashlib.blake2b(prefix, digest_size=8)
-    state.update(row.data)
-    return state.digest()
-
-
-def constant_label(value: Any) -> np.uint64:
-    """The label of a position at which everything has one value."""
-    number = float(value)
-    return ZERO if number == 0 else np.uint64(key("constant", number))
-
-
-def mix(*parts: Labels | int) -> Labels:
-    """One label for each combination of labels (or numbers), position by position.
-
-    >>> mix(1, positions(3))[2] == mix(1, 2)[0]
-    True
-    """
-    number, state = _START, None
-    for part in parts:
-        if state is None and isinstance(part, int):  # much quicker without numpy
-            number = _scramble_int(number * _STEP + part)
-            continue
-        before = np.uint64(number * _STEP & _WORD) if state is None else state * _STEP_WORD
-        state = _scramble(np.atleast_1d(np.asarray(part, np.uint64)) + before)
-    return np.array([number >> 1], np.uint64) if state is None else state >> _ONE
-
-
-def _scramble(x: Labels) -> Labels:
-    """Of the array's own: it is changed in place."""
-    shifted = x >> _SHIFTS[0]
-    x ^= shifted
-    x *= _FACTORS[0]
-    np.right_shift(x, _SHIFTS[1], out=shifted)
-    x ^= shifted
-    x *= _FACTORS[1]
-    np.right_shift(x, _SHIFTS[2], out=shifted)
-    x ^= shifted
-    return x
-
-
-def _scramble_int(x: int) -> int:
-    x &= _WORD
-    x = (x ^ (x >> 30)) * _FIRST & _WORD
-    x = (x ^ (x >> 27)) * _SECOND & _WORD
-    return x ^ (x >> 31)
-
-
-@lru_cache(maxsize=4096)
-def positions(n: int) -> Labels:
-    """The labels of an axis that is what it was in the teacher: 0, 1, ..."""
-    found = np.arange(n, dtype=np.uint64)
-    found.flags.writeable = False
-    return found
-
-
-def is_positions(labels: Labels) -> bool:
-    """Whether an axis has the trivial labels."""
-    return labels is positions(len(labels)) or bool(np.array_equal(labels, positions(len(labels))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +100,7 @@ class Const:
     @classmethod
     def of(cls, array: Array) -> Const:
         """A constant that is at hand, named by its content."""
-        return cls(key("array", digest(array)), array.shape, array.dtype, lambda: array)
+        return cls(content_name(array), array.shape, array.dtype, lambda: array)
 
     @property
     def whole(self) -> int:

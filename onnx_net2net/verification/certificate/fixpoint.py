@@ -16,17 +16,15 @@ import numpy as np
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.subgraphs import Tie
 from onnx_net2net.typing import Shape
-from onnx_net2net.verification.certificate.domain import (
-    Const,
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import (
     Labels,
-    Term,
-    UnknownError,
-    Value,
     constant_label,
     digest,
     key,
     mix,
     positions,
+    repeats,
     row_digests,
 )
 from onnx_net2net.verification.certificate.registry import Registry
@@ -35,7 +33,6 @@ LOOPS = frozenset(("Loop", "Scan"))
 ROUND = LOOPS | {"SequenceMap"}
 """Operators whose body runs several times."""
 _MOST_ROUNDS = 8
-_OWN = np.uint64(1 << 62)
 
 
 @dataclass
@@ -141,7 +138,7 @@ class Body:
         known, where = self.registry.states.get(place, (kinds[:0], kinds[:0]))
         at = np.minimum(np.searchsorted(known, kinds), max(len(known) - 1, 0))
         hit = known[at] == kinds if len(known) else np.zeros(len(kinds), bool)
-        own = first.astype(np.uint64) + _OWN  # of new units: classes of their own
+        own = mix(key("new class"), first.astype(np.uint64))
         classes = np.where(hit, where[at], own) if len(known) else own
         return classes[inverse.reshape(-1)]
 
@@ -213,7 +210,7 @@ def valued(term: Term) -> Value:
     if isinstance(term, Value):
         return term.settled()
     array = term.array()
-    if array.size and bool((array == array.reshape(-1)[0]).all()):
+    if array.size and repeats(array.reshape(-1), 0):
         label = constant_label(array.reshape(-1)[0])
         same = tuple(np.full(d, label, np.uint64) for d in array.shape)
         return Value(key("all one value", str(array.dtype), int(label), array.ndim), same)

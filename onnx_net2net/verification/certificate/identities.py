@@ -12,16 +12,9 @@ from itertools import islice, product
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
-    ZERO,
-    Const,
-    Labels,
-    Term,
-    UnknownError,
-    Value,
-    key,
-)
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.linear_forms import tolerance
+from onnx_net2net.verification.certificate.names import ZERO, Labels, key
 from onnx_net2net.verification.certificate.row_matching import summed_by_label
 from onnx_net2net.verification.certificate.transfer.contraction import (
     contraction_of,

@@ -14,19 +14,10 @@ from onnx_net2net.graph.model import Leaf, Node
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.typing import Shape
 from onnx_net2net.verification.certificate.constants import Constants
-from onnx_net2net.verification.certificate.domain import (
-    Const,
-    Labels,
-    Term,
-    UnknownError,
-    Value,
-    digest,
-    key,
-    mix,
-    positions,
-)
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.fixpoint import LOOPS, Body, valued
 from onnx_net2net.verification.certificate.identities import note, simplified
+from onnx_net2net.verification.certificate.names import Labels, digest, key, mix, positions
 from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.certificate.sequences import LISTS, TAKING
 from onnx_net2net.verification.certificate.transfer import padded_norms

@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, UnknownError
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
+    CollisionError,
     Labels,
     digest,
     key,
+    labels_of,
     mix,
+    mixed,
     positions,
+    row_digests,
+    same_bits,
 )
-from onnx_net2net.verification.certificate.domain import row_digests as _row_digests
 
 _PROJECTIONS = 3
 _NUMBERS = np.arange(_PROJECTIONS, dtype=np.uint64)
@@ -72,6 +76,18 @@ class Rows:
         self.__dict__.pop("projected", None)
 
     @property
+    def integer(self) -> bool:
+        """Whether the numbers are integers, whose sums are exact and go round at 2**64.
+
+        Raises:
+            UnknownError: integers with factors.
+        """
+        found = self.weight.dtype.kind in "iub"
+        if found and (self.scale is not None or self.shaped.factor != 1 or self.bias_factor != 1):
+            raise UnknownError("integers with factors")
+        return found
+
+    @property
     def count(self) -> int:
         """How many rows there are."""
         g, o = self.raw.shape[:2]
@@ -79,10 +95,12 @@ class Rows:
 
     @cached_property
     def biases(self) -> Array:
-        """[rows], float64."""
+        """[rows], float64; of integers int64, in which 2**53 + 1 is not 2**53."""
         if self.bias is None:
-            return np.zeros(self.count)
-        flat = self.bias.array().astype(np.float64).reshape(-1) * self.bias_factor
+            return np.zeros(self.count, np.int64 if self.integer else np.float64)
+        flat = self.bias.array().reshape(-1)
+        wide = np.int64 if self.integer else np.float64
+        flat = flat.astype(wide) * wide(self.bias_factor)
         return np.broadcast_to(flat, (self.count,)) if flat.size == 1 else flat
 
     def group(self, row: Array) -> Array:
@@ -90,23 +108,45 @@ class Rows:
         return row // self.raw.shape[1]
 
     def wide(self, rows: Array, g: int) -> Array:
-        """Weights of some rows of one group as float64, the input's factors included."""
+        """Weights of some rows of one group, the input's factors included."""
         o = self.raw.shape[1]
-        found = self.raw[g, rows - g * o].astype(_wide(self.weight.dtype))
+        found = self.raw[g, rows - g * o].astype(wide_dtype(self.weight.dtype))
         return found if self.scale is None else found * self.scale[g][:, None]
 
     def wide_group(self, g: int) -> Array:
-        """All weights of one group as float64, the input's factors included."""
+        """All weights of one group, the input's factors included."""
         o = self.raw.shape[1]
         return self.wide(np.arange(g * o, (g + 1) * o), g)
 
     def bytes_rows(self) -> Labels:
         """A label for each row from its bits; equal only where the inputs are equal too."""
         flat = self.raw.reshape(self.count, -1)
-        found = _row_digests(flat, "row")
-        groups = np.repeat(np.array([digest(x) for x in self.labels], np.uint64), self.raw.shape[1])
-        bits = np.ascontiguousarray(self.biases).view(np.uint64)
-        return mix(found, groups, bits)
+        found = row_digests(flat, "row")
+        groups = np.repeat(labels_of([digest(x) for x in self.labels]), self.raw.shape[1])
+        return mix(found, groups, self.bias_bits)
+
+    @property
+    def bias_bits(self) -> Labels:
+        """[rows]: biases as they are stored."""
+        return np.ascontiguousarray(self.biases).view(np.uint64)
+
+    def look_at(self, mine: Array, other: Rows, theirs: Array) -> None:
+        """Compare rows of one name bit by bit, with their inputs and biases.
+
+        Raises:
+            CollisionError: two of them differ.
+        """
+        a, b = (r.raw.reshape(r.count, -1) for r in (self, other))
+        same = np.array_equal(self.bias_bits[mine], other.bias_bits[theirs])
+        step = max(1, CHUNK // max(1, a.shape[1]))
+        for k in range(0, len(mine), step):
+            i, j = mine[k : k + step], theirs[k : k + step]
+            same = same and same_bits(a[i], b[j])
+        groups = np.unique(np.stack([self.group(mine), other.group(theirs)]), axis=1)
+        for g, h in groups.T.tolist():
+            same = same and np.array_equal(self.labels[g], other.labels[h])
+        if not same:
+            raise CollisionError("two rows have one name")
 
     @cached_property
     def projected(self) -> Array:
@@ -128,15 +168,18 @@ class Rows:
         return rows if self.bias is None else rows + self.biases[:, None] * _BIAS_DIRECTIONS
 
 
-def _wide(dtype: np.dtype[Any]) -> Any:
+def wide_dtype(dtype: np.dtype[Any]) -> Any:
+    """The type in which sums of numbers of a type are exact, or nearly so."""
+    if dtype.kind in "iub":
+        return np.int64
     # a sum of float64 shares needs more bits than they have
     return np.longdouble if dtype == np.float64 else np.float64
 
 
 def _directions(labels: Labels, salt: int) -> Array:
     """A random direction for each label, in (-1, 1)."""
-    raw = mix(labels[..., None], salt, _NUMBERS)
-    return (raw >> np.uint64(10)).astype(np.float64) * 2.0**-52 - 1.0
+    raw = mixed(labels[..., None], salt, _NUMBERS)[0]
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
 
 
 @lru_cache(maxsize=256)

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import ZERO, Labels, Value, digest, key
+from onnx_net2net.verification.certificate.domain import Value
 from onnx_net2net.verification.certificate.linear_forms import CHUNK, Rows, tolerance
+from onnx_net2net.verification.certificate.names import ZERO, Labels, digest, key, label
 from onnx_net2net.verification.certificate.row_matching import summed_by_label
 
 Mask = npt.NDArray[np.bool_]
@@ -49,9 +50,9 @@ class Means:
 
     def label(self, tag: int, form: int) -> np.uint64:
         """The label of the mean of `form` in a tensor."""
-        found = key("mean", tag, form)
-        self.known[found] = (tag, form)
-        return np.uint64(found)
+        found = label(key("mean", tag, form))
+        self.known[int(found)] = (tag, form)
+        return found
 
     def are(self, labels: Labels) -> Mask:
         """Which labels are those of means, of whatever tensor."""
@@ -91,7 +92,8 @@ class Means:
 
     def rows(self, rows: Rows) -> Mask:
         """Rows of a contraction that are, as forms, the mean of the others, to rounding."""
-        if len(rows.labels) > 1:  # rows of several groups read different inputs
+        # rows of several groups read different inputs, and integers have no means
+        if len(rows.labels) > 1 or rows.weight.dtype.kind in "iub":
             return np.zeros(rows.count, bool)
         labels, union = rows.labels[0], np.unique(rows.labels[0][rows.labels[0] != ZERO])
 
@@ -117,6 +119,8 @@ class Means:
     def columns(self, array: Array) -> Mask:
         """Rows of an array that are the mean of the others, number by number."""
         flat = array.reshape(len(array), -1)
+        if array.dtype.kind in "iub":
+            return np.zeros(len(flat), bool)
         at = np.linspace(0, flat.shape[1] - 1, min(flat.shape[1], _SAMPLE)).astype(np.int64)
         sample = flat[:, at].astype(np.float64)
         return self._found(sample, lambda m, o: off_mean(flat, m, o), array.dtype)

@@ -10,18 +10,18 @@ import numpy as np
 
 from onnx_net2net.graph.model import Node
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
-    Const,
+from onnx_net2net.verification.certificate.domain import Const, UnknownError, Value
+from onnx_net2net.verification.certificate.linear_forms import Rows
+from onnx_net2net.verification.certificate.mean_units import Mask, Means
+from onnx_net2net.verification.certificate.names import (
+    CollisionError,
     Labels,
-    UnknownError,
-    Value,
     digest,
     key,
+    labels_of,
     mix,
     positions,
 )
-from onnx_net2net.verification.certificate.linear_forms import Rows
-from onnx_net2net.verification.certificate.mean_units import Mask, Means
 from onnx_net2net.verification.certificate.row_matching import (
     alike,
     are_scaled,
@@ -85,7 +85,7 @@ class Registry:
     is_shared: Callable[[Node, Sequence[int]], bool]
     teaching: bool = True
     rows: dict[int, list[tuple[Rows, Labels]]] = field(default_factory=dict)
-    sums: dict[int, list[Array]] = field(default_factory=dict)
+    sums: dict[int, list[tuple[Labels, Array]]] = field(default_factory=dict)
     splits: dict[int, list[Split]] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     matched: dict[Any, tuple[Labels, Loss | None, Mask]] = field(default_factory=dict)
@@ -195,14 +195,16 @@ class Registry:
         kinds, weights = kinds[live], weights[live]
         slot = key("sum", tag, digest(kinds))
         known = self.sums.setdefault(slot, [])
-        for k, other in enumerate(known):
+        for k, (theirs, other) in enumerate(known):
+            if not np.array_equal(theirs, kinds):
+                raise CollisionError("two sums have one name")
             largest = float(np.abs(other).max(initial=0.0)) or 1.0
             off = float(np.abs(other - weights).max(initial=0.0)) / largest
             if off <= max(within, _ACCURACY):
                 # float64's own rounding of the sums is none of the student's
                 self.rounding = max(self.rounding, off if off > _ACCURACY else 0.0)
                 return key(slot, k)
-        known.append(weights)
+        known.append((kinds, weights))
         return key(slot, len(known) - 1)
 
     def split(self, tag: int, elements: Labels) -> tuple[Labels, ...]:
@@ -268,7 +270,7 @@ def _as_split(elements: Labels, teacher: Split) -> tuple[int, tuple[Labels, ...]
     found = []
     for k, m in enumerate(maps):
         slices = np.moveaxis(elements, k, 0)
-        fresh = np.array([digest(s) for s in slices], np.uint64) if not live[k].all() else 0
+        fresh = labels_of([digest(s) for s in slices]) if not live[k].all() else 0
         found.append(np.where(live[k], teacher.axes[k][np.maximum(m, 0)], mix(fresh)))
     return int(matter.sum()), tuple(found)
 

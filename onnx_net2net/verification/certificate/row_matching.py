@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.linear_forms import CHUNK, Rows, tolerance, wide_dtype
+from onnx_net2net.verification.certificate.names import (
     ZERO,
     Labels,
     constant_label,
     digest,
     key,
+    labels_of,
     mix,
 )
-from onnx_net2net.verification.certificate.linear_forms import CHUNK, Rows, tolerance
 
 _NEIGHBOURS = 3
 _SAMPLE = 16
@@ -52,8 +53,15 @@ def name_rows(rows: Rows, apart: bool) -> Labels:
         count = rows.shaped.count(rows.weight, len(rows.labels))
         return mix(rows.name, np.arange(count, dtype=np.uint64))
     _, first, inverse = np.unique(rows.bytes_rows(), return_index=True, return_inverse=True)
+    _look_at_copies(rows, first[inverse])
     found = mix(rows.name, first[inverse].astype(np.uint64))
     return with_constants(rows, found)
+
+
+def _look_at_copies(rows: Rows, first: Array) -> None:
+    """Compare rows of one name with the first of them."""
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    rows.look_at(copies, rows, first[copies])
 
 
 def with_constants(rows: Rows, labels: Labels) -> Labels:
@@ -97,9 +105,10 @@ def alike(rows: Rows, labels: Labels, new: Array) -> Labels:
         return labels
     bits = rows.bytes_rows()[new]
     if rows.scale is not None:
-        groups = np.array([digest(x) for x in rows.scale], np.uint64)
+        groups = labels_of([digest(x) for x in rows.scale])
         bits = mix(bits, groups[rows.group(new)])
     _, first, inverse = np.unique(bits, return_index=True, return_inverse=True)
+    rows.look_at(new, rows, new[first[inverse]])
     found = labels.copy()
     found[new] = labels[new[first[inverse]]]
     return found
@@ -116,6 +125,7 @@ def _by_bytes(student: Rows, teacher: Rows, names: Labels) -> Labels:
     mine = student.bytes_rows()
     at = np.minimum(np.searchsorted(theirs, mine), len(theirs) - 1)
     hit = theirs[at] == mine
+    student.look_at(np.flatnonzero(hit), teacher, first[at[hit]])
     found[hit] = names[first[at[hit]]]
     return found
 
@@ -167,8 +177,10 @@ def _chunks(members: Array, width: int) -> Iterator[Array]:
 
 def _single(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
     """Rows that read one input position each, as in a depthwise convolution."""
-    a = student.raw.reshape(student.count, -1)[mine].astype(np.float64)
-    b = teacher.raw.reshape(teacher.count, -1)[theirs].astype(np.float64)
+    a, b = (
+        r.raw.reshape(r.count, -1)[k].astype(wide_dtype(r.weight.dtype))
+        for r, k in ((student, mine), (teacher, theirs))
+    )
     gs, gt = student.group(mine), teacher.group(theirs)
     if student.scale is not None:
         a = a * student.scale[gs]
@@ -213,7 +225,12 @@ def summed_by_label(weights: Array, labels: Labels, union: Labels) -> Array:
 
 
 def _relative(difference: Array, size: Array) -> Array:
-    """Per row the largest difference in multiples of its size; infinite where that is 0."""
+    """Per row the largest difference in multiples of its size; infinite where that is 0.
+
+    Integers differ or do not.
+    """
+    if difference.dtype.kind == "i":
+        return np.where(difference.any(1), np.inf, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         off = np.where(difference == 0, 0.0, np.abs(difference) / size)
     return np.asarray(np.where(np.isnan(off), np.inf, off).max(1, initial=0.0), np.float64)

@@ -7,15 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_net2net.verification.certificate.domain import (
-    Const,
-    Labels,
-    Term,
-    UnknownError,
-    Value,
-    key,
-    mix,
-)
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import Labels, key, mix
 from onnx_net2net.verification.certificate.transfer.movement import picked
 from onnx_net2net.verification.certificate.transfer.table import RULES, At
 

@@ -10,8 +10,9 @@ import pytest
 from onnx import helper
 
 import onnx_net2net as n2n
-from onnx_net2net.verification.certificate.domain import ZERO, Value, positions
+from onnx_net2net.verification.certificate.domain import Value
 from onnx_net2net.verification.certificate.mean_units import Means, form_of, off_mean
+from onnx_net2net.verification.certificate.names import ZERO, positions
 from onnx_net2net.verification.verify import Status
 from support.normed_streams import WIDTH, arrays, changed, stream
 from support.same_function import MODELS

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.mean_units import form_of
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     digest,
     key,
+    labels_of,
     mix,
     positions,
 )
-from onnx_net2net.verification.certificate.mean_units import form_of
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero, passing, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import parameters
 from onnx_net2net.verification.certificate.transfer.pairs import flattened, summed
@@ -173,7 +171,7 @@ def _group_norm(at: At) -> Sequence[Term]:
     name = key(at.name("num_groups"), x.tag, [digest(v) for v in x.axes[2:]])
     channels = x.axes[1].reshape(groups, -1)
     forms = [at.registry.name_sum(name, *summed(g, np.full(len(g), 1 / len(g)))) for g in channels]
-    by_channel = np.repeat(np.array(forms, np.uint64), channels.shape[1])
+    by_channel = np.repeat(labels_of(forms), channels.shape[1])
     x = Value(name, x.axes).relabelled(1, mix(no_zero(x.axes[1]), by_channel))
     if scale.size != len(by_channel):  # one parameter a group before opset 21
         scale, bias = (_repeated(c, channels.shape[1]) for c in (scale, bias))

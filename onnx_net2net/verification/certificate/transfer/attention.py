@@ -14,15 +14,13 @@ from itertools import pairwise
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     key,
     label_digest,
+    labels_of,
     mix,
     positions,
 )
@@ -115,7 +113,7 @@ def scores(at: At, q: Heads, k: Heads, scale: float, tag: int) -> Labels:
         if not (shares <= _CANCELLED * np.abs(totals).max(initial=0.0)).all():
             raise UnknownError("shares of scores that cancel")
         found.append(at.registry.name_sum(tag, kinds, totals, within=at.rounding))
-    return np.array(found, np.uint64)
+    return labels_of(found)
 
 
 def attended(head: Labels, v: Heads) -> tuple[Labels, ...]:

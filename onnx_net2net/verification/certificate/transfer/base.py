@@ -11,13 +11,11 @@ import onnx
 
 from onnx_net2net.graph.model import Node
 from onnx_net2net.typing import Array, Shape
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.linear_forms import tolerance
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     digest,
     dtype_name,
     is_positions,
@@ -25,9 +23,10 @@ from onnx_net2net.verification.certificate.domain import (
     label_digest,
     mix,
     positions,
+    repeats,
     row_digests,
+    same_bits,
 )
-from onnx_net2net.verification.certificate.linear_forms import tolerance
 from onnx_net2net.verification.certificate.registry import Registry
 
 
@@ -191,7 +190,7 @@ def _narrowed(const: Const, labels: list[Labels | None]) -> Const:
     array, lead = const.array(), len(labels) - len(const.shape)
     for k, d in enumerate(const.shape):
         first = np.take(array, [0], k)
-        if d == 1 or not bool((array == first).all()):
+        if d == 1 or not repeats(array, k):
             continue
         array = first
         if labels[lead + k] is None:
@@ -209,8 +208,6 @@ def _by_label(array: Array, axis: int, labels: Labels) -> tuple[Array, int]:
     """A constant with one position for each label; and a name for the labels."""
     kinds, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     once = np.take(array, first, axis)
-    if len(kinds) < len(labels) and not np.array_equal(
-        np.take(once, inverse.reshape(-1), axis), array, equal_nan=array.dtype.kind == "f"
-    ):
+    if len(kinds) < len(labels) and not same_bits(np.take(once, inverse.reshape(-1), axis), array):
         raise UnknownError("a constant differs between copies")
     return once, digest(kinds)

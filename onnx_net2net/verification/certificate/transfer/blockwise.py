@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value, key
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import key
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero, rules
 from onnx_net2net.verification.certificate.transfer.contraction import Shaping, contracted
 from onnx_net2net.verification.certificate.transfer.fused import part

@@ -9,19 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.linear_forms import Rows
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     key,
     label_digest,
     mix,
     positions,
 )
-from onnx_net2net.verification.certificate.linear_forms import Rows
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import combine
 from onnx_net2net.verification.certificate.transfer.pairs import (

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_net2net.operators.notation import REGISTERED, Declared, aligned
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     digest,
     key,
+    labels_of,
     mix,
     positions,
 )
@@ -183,7 +181,7 @@ def _by_group(at: At, said: Declared, tag: int, labels: Labels, names: list[str]
         raise UnknownError(f"the size of {names[0]} is open")
     groups = labels.reshape(int(np.prod(sizes)), -1)
     forms = [_along(at, tag, g, said.roles[names[-1]]) for g in groups]
-    return mix(labels, np.repeat(np.array(forms, np.uint64), groups.shape[1]))
+    return mix(labels, np.repeat(labels_of(forms), groups.shape[1]))
 
 
 def _merged(labels: list[Labels], zero: bool) -> Labels:

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     is_positions,
     key,
     mix,

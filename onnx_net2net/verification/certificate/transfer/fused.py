@@ -7,14 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_net2net.verification.certificate.domain import (
-    Const,
-    Term,
-    UnknownError,
-    Value,
-    key,
-    positions,
-)
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import key, positions
 from onnx_net2net.verification.certificate.transfer.attention import asked, named, opaque
 from onnx_net2net.verification.certificate.transfer.base import RULES, At, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import combine

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     digest,
     is_positions,
     key,
+    label,
     mix,
     positions,
+    repeats,
     row_digests,
 )
 from onnx_net2net.verification.certificate.registry import Registry
@@ -147,7 +147,8 @@ def _pad(at: At) -> Sequence[Term]:
         raise UnknownError(f"padding of mode {mode}")
     axes = [a % rank for a in at.ints(3) or range(rank)]
     fill = at.const(2) if at.has(2) else None
-    value = at.node.attr("value", 0.0) if fill is None else fill.array().reshape(-1)[0]
+    given = at.node.attr("value", 0.0) if fill is None else fill.array().reshape(-1)[0]
+    value = np.asarray(given, onnx.helper.tensor_dtype_to_np_dtype(at.kinds[0])).tobytes()
     where = {}
     for k, a in enumerate(axes):
         low, high = pads[k], pads[k + len(axes)]
@@ -159,10 +160,10 @@ def _pad(at: At) -> Sequence[Term]:
         else:
             where[a] = np.pad(index, grow, mode=mode)  # type: ignore[call-overload]
     # the label holds the tag: what was padded before may have gone through other operators since
-    made = np.uint64(key("padding", float(value), x.tag)) if value else ZERO
+    made = label(key("padding", value, x.tag)) if any(value) else ZERO
     found = picked(x, where, made)
     if any((index < 0).any() for index in where.values()):  # what holds of x may not hold of these
-        found = replace(found, tag=key("padded", x.tag, float(value)))
+        found = replace(found, tag=key("padded", x.tag, value))
     return [found]
 
 
@@ -290,9 +291,8 @@ def _joined_constant(c: Const, nth: int, axis: int, labels: list[Labels]) -> Lab
     for a in range(array.ndim):
         if a == axis or array.shape[a] == 1:
             continue
-        first = np.take(array, [0], a)
-        if bool((array == first).all()):
-            array = first
+        if repeats(array, a):
+            array = np.take(array, [0], a)
         elif not is_positions(labels[a]):
             differs.append(a)
     if len(differs) > 1:

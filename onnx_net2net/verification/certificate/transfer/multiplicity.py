@@ -15,17 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
-    Const,
-    Labels,
-    Term,
-    UnknownError,
-    Value,
-    digest,
-    is_positions,
-    key,
-    positions,
-)
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import Labels, digest, is_positions, key, positions
 from onnx_net2net.verification.certificate.registry import Shifted
 from onnx_net2net.verification.certificate.transfer.base import RULES, At, Rule, no_zero, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import elementwise

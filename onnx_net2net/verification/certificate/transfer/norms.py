@@ -12,18 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_net2net.verification.certificate.domain import (
-    ZERO,
-    Const,
-    Labels,
-    Term,
-    UnknownError,
-    Value,
-    key,
-    positions,
-)
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.linear_forms import tolerance
 from onnx_net2net.verification.certificate.mean_units import Mask
+from onnx_net2net.verification.certificate.names import ZERO, Labels, key, positions
 from onnx_net2net.verification.certificate.transfer.base import At, attach, no_zero, rules
 from onnx_net2net.verification.certificate.transfer.pairs import flattened, summed
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from onnx_net2net.verification.certificate.domain import ZERO, Const, Term, Value
+from onnx_net2net.verification.certificate.domain import Const, Term, Value
 from onnx_net2net.verification.certificate.mean_units import Mask, Means, form_of, off_mean
+from onnx_net2net.verification.certificate.names import ZERO
 from onnx_net2net.verification.certificate.transfer.base import At, Rule
 
 _FLOATS = frozenset(

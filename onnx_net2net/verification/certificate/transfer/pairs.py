@@ -7,15 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
-    ZERO,
-    Labels,
-    UnknownError,
-    Value,
-    key,
-    mix,
-    positions,
-)
+from onnx_net2net.verification.certificate.domain import UnknownError, Value
+from onnx_net2net.verification.certificate.names import ZERO, Labels, key, mix, positions
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero
 
 

@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net.typing import Array
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.linear_forms import Rows
+from onnx_net2net.verification.certificate.names import (
     ZERO,
-    Const,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     digest,
     key,
     label_digest,
@@ -29,7 +27,6 @@ from onnx_net2net.verification.certificate.domain import (
     positions,
     row_digests,
 )
-from onnx_net2net.verification.certificate.linear_forms import Rows
 from onnx_net2net.verification.certificate.row_matching import summed_by_label
 from onnx_net2net.verification.certificate.transfer.attention import by_head, named
 from onnx_net2net.verification.certificate.transfer.base import At, rules

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_net2net.verification.certificate.domain import (
+from onnx_net2net.verification.certificate.domain import Term, UnknownError, Value
+from onnx_net2net.verification.certificate.names import (
     ZERO,
     Labels,
-    Term,
-    UnknownError,
-    Value,
     key,
     label_digest,
     mix,
