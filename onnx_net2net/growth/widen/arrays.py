@@ -32,8 +32,9 @@ def grown_array(
     for dim, source in change.source.items():
         if dim not in change.split:
             array = np.take(array, source, axis=dim)
-            if dim in change.pads:
-                _pad(array, dim, change.unit[dim], kinds, change.pads[dim])
+            array[_at(dim, _zeros(change, dim, kinds))] = change.offset
+            if change.pads.get(dim) is Row.MEAN:
+                _average(array, dim, change.unit[dim], kinds)
             _own(array, teacher, dim, change, kinds, scheme, name)
     for dim in change.split:
         if dim not in change.grouped:
@@ -56,17 +57,24 @@ def grown_array(
     for dim in change.source.keys() - set(change.split):  # twins read one another alike
         first, second = twins(change.source[dim], change.unit[dim], kinds)
         array[_at(dim, second)] = array[_at(dim, first)]
+        if change.split:  # shares of zero that cancel are zero up to rounding; a Floor sees that
+            array[_at(dim, _zeros(change, dim, kinds))] = change.offset
     if change.scale != 1:
         array = (array.astype(np.float64) * change.scale).astype(array.dtype)
     return np.ascontiguousarray(array)
 
 
-def _pad(array: Array, dim: int, unit: Array, kinds: tuple[Row, ...], fill: Row) -> None:
-    """Fill the pads of a normalised axis, in place; other copies do not change the mean."""
+def _zeros(change: Change, dim: int, kinds: tuple[Row, ...]) -> Array:
+    """The positions along an axis that hold zero: zero units, and pads that are to be zero."""
+    wanted = [] if change.keeps else [Row.ZERO]
+    wanted += [Row.PAD] if change.pads.get(dim) is Row.ZERO else []
+    return _of(change.unit[dim], kinds, *wanted)
+
+
+def _average(array: Array, dim: int, unit: Array, kinds: tuple[Row, ...]) -> None:
+    """Let the pads of a normalised axis hold the mean of the originals, in place."""
     pads = _of(unit, kinds, Row.PAD)
-    if fill is Row.ZERO:
-        array[_at(dim, pads)] = 0
-    elif fill is Row.MEAN and len(pads):
+    if len(pads):
         own = array[_at(dim, np.flatnonzero(unit < 0))].astype(np.float64)
         array[_at(dim, pads)] = own.mean(dim, keepdims=True).astype(array.dtype)
 
@@ -100,8 +108,6 @@ def _own(
 ) -> None:  # fmt: skip
     """Give new units weights of their own, in place."""
     seed, unit = scheme.seed, change.unit[dim]
-    if not change.keeps:
-        array[_at(dim, _of(unit, kinds, Row.ZERO))] = 0
     if not change.weight:
         return
 

@@ -17,6 +17,7 @@ from onnx_net2net.growth.record import steps_of
 from support.command_line import Workplace, call, work
 from support.normed_streams import WIDTH, arrays, stream
 from support.same_function import MODELS, Teacher, teacher
+from tools.samples.graph_builder import Net
 
 __all__ = ["work"]  # a fixture
 WIDTHS = (WIDTH + 3, 2 * WIDTH + 5)
@@ -175,3 +176,18 @@ def test_a_checkpoint_is_told_of_the_epsilon() -> None:
     made = n2n.plan(stream(), [{"node": "stem", "width": 15}])
     said = literals(steps_of(made.described()))
     assert sum("norm" in line and "epsilon" in line for line in said) == 2
+
+
+def test_pads_of_zero_are_zero_bits_where_their_inputs_are_split() -> None:
+    """Shares of zero that cancel are zero up to rounding only: a Floor makes -1 of that."""
+    net = Net("floor", opset=17)
+    x = net.input("x", 2, 3, 5, 5)
+    y = net.conv(net.conv(x, "conv1", 3, 8, 1), "conv2", 8, 4, 1, bias=False)
+    gate = net.op("Sigmoid", net.op("ReduceMean", y, axes=[1], keepdims=1))
+    y = net.conv(net.op("Floor", net.op("Mul", y, gate)), "conv3", 4, 3, 1)
+    model = net.output("y", y, 2, 3, 5, 5).model()
+    student = n2n.plan(model, "everywhere", ratio=1.5).apply(verify="off")
+    after = arrays(student)["conv2.weight"]
+    assert after.shape == (6, 12, 1, 1)
+    assert [bool(row.any()) for row in after] == [True] * 4 + [False] * 2
+    assert Teacher(model).deviation(student) < 1e-5
