@@ -40,10 +40,10 @@ def _tensor_type(dtype: int, shape: tuple[int | None, ...] | None) -> TypeProto:
             dim = t.tensor_type.shape.dim.add()
             if d is not None:
                 dim.dim_value = d
-    return _interned(t)
+    return interned(t)
 
 
-def _interned(t: TypeProto) -> TypeProto:
+def interned(t: TypeProto) -> TypeProto:
     if len(_TYPES) >= _MOST_ANSWERS:
         _forget()
     one = _TYPES.setdefault(t.SerializeToString(deterministic=True), t)
@@ -132,7 +132,7 @@ def inferred(
         if len(_ANSWERS) >= _MOST_ANSWERS:
             _forget()
         _ANSWERS[known] = (
-            [(k, _interned(said[o])) for k, o in enumerate(proto.output) if o in said],
+            [(k, interned(said[o])) for k, o in enumerate(proto.output) if o in said],
             operands,  # so that their ids stay theirs
         )
     return {proto.output[k]: t for k, t in _ANSWERS[known][0]}

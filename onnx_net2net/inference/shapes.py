@@ -157,7 +157,7 @@ class Inference:
         if facts.elements or node.op in SEQUENCES:
             self._elements(node, facts)
         declared = self.model.infos
-        types = self._infer(node, row, facts)
+        types = self.infer(node, row, facts)
         for k, name in enumerate(node.outputs):
             if not name:
                 continue
@@ -182,7 +182,7 @@ class Inference:
     def _taken(self, node: Node, facts: Facts) -> TypeProto | None:
         return taken(node, *_operands(node, facts))
 
-    def _infer(self, node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
+    def infer(self, node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
         if row.custom:
             return _registered(node, facts, self.model.infos)
         proto, schema = self._asking(node, row)
