@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+from graph_builder import Net
 from onnx import TensorProto, helper
 
-from graph_builder import Net
 from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Model
 from onnx_net2net.inference import expressions as ex

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from onnx import helper
-
 from graph_builder import Net
+from onnx import helper
 
 Rng = np.random.Generator
 Program = Callable[[Net, Rng], str]
