@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from graph_builder import Net
 from onnx import TensorProto, helper
 
 from onnx_net2net.files.reader import read
@@ -20,6 +19,7 @@ from onnx_net2net.inference.size_rules import SHAPES, VALUES, Described
 from onnx_net2net.inference.size_symbols import input_dims
 from onnx_net2net.inference.symbolic import symbolic
 from support.open_sizes import PROGRAMS, draw
+from tools.samples.graph_builder import Net
 
 WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 FIRST = {"B": 2, "S": 8, "H": 12, "W": 16}

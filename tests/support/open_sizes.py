@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from graph_builder import Net
 from onnx import helper
+
+from tools.samples.graph_builder import Net
 
 Rng = np.random.Generator
 Program = Callable[[Net, Rng], str]
