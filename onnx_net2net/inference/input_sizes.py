@@ -54,7 +54,7 @@ def symbols(model: Model) -> dict[str, tuple[int | str | None, ...] | None]:
     return declared
 
 
-def _evaluate(expression: str, known: Mapping[str, int]) -> int | None:
+def evaluated(expression: str, known: Mapping[str, int]) -> int | None:
     """Value of `past + seq` and the like; None where a name is missing."""
 
     def walk(node: ast.AST) -> int:
@@ -92,7 +92,7 @@ def _bind(
         guess = batch if axis == 0 else spatial if image and inner else other
         if d is None:
             return guess
-        value = _evaluate(d, known)
+        value = evaluated(d, known)
         return known.setdefault(d, guess if value is None else value)
 
     # plain names first, so that expressions of them can be computed

@@ -159,27 +159,28 @@ def _wrapped(start: str, text: str) -> list[str]:
     return found or [start.rstrip()]
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What the caller accepts: the sizes that he will use, and whether only a proof will do."""
+
+    sizes: Sizes = field(default_factory=dict)
+    proof_required: bool = False
+
+
 def conclude(
-    layers: tuple[Layer, ...],
-    *,
-    proof_required: bool = False,
-    sizes: Sizes | None = None,
-    saved: Path | None = None,
+    layers: tuple[Layer, ...], terms: Terms | None = None, saved: Path | None = None
 ) -> Verdict:
     """The verdict that follows from the layers.
 
     A difference that any layer is certain of beats every proof; then comes the proof; equal
     outputs count only where a damaged student would have been seen, and no weight is suspect.
 
-    Args:
-        proof_required: agreement on runs alone does not count as equivalence.
-        sizes: those that the caller will use; None: any.
-
     >>> conclude((Layer("certificate", Status.PASSED),)).claim.value
     'proved'
     >>> conclude((Layer("runtime", Status.PASSED),)).claim.value
     'cannot tell'
     """
+    terms = terms or Terms()
     known = {y.name: y for y in layers}
     said = {name: y.status for name, y in known.items()}
     for name in ("interface", "runtime", "certificate"):
@@ -187,10 +188,10 @@ def conclude(
             return Verdict(Claim.DIFFERENT, False, layers, name, (), _contradiction(known), saved)
     proof = known.get("certificate")
     if proof is not None and proof.status is Status.PASSED:
-        return _proved(proof, layers, sizes or {})
+        return _proved(proof, layers, terms.sizes)
     suspect = any(y.figures.get("suspect") for y in layers)
     if said.get("runtime") is said.get("sensitivity") is Status.PASSED and not suspect:
-        if proof_required:
+        if terms.proof_required:
             remarks = ("a proof is required, and there is none",)
             return Verdict(Claim.AGREES, None, layers, "runtime", (), remarks)
         return Verdict(Claim.AGREES, True, layers, "runtime")

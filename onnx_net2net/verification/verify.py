@@ -6,12 +6,16 @@ Nothing here knows how the student was made: only the two models are looked at.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.inference import validity
@@ -21,13 +25,16 @@ from onnx_net2net.verification import interface
 from onnx_net2net.verification.certificate import compare as certificate
 from onnx_net2net.verification.embedding import Embedding
 from onnx_net2net.verification.runtime import inputs as feeds
-from onnx_net2net.verification.runtime.sessions import ProviderError
+from onnx_net2net.verification.runtime.compare import Plan, compare
+from onnx_net2net.verification.runtime.judgement import Seen
+from onnx_net2net.verification.runtime.process import ProviderError, Runtime, running
+from onnx_net2net.verification.runtime.rounding import estimate
+from onnx_net2net.verification.runtime.run_sizes import compared, sizes_of, skewed_types
+from onnx_net2net.verification.runtime.sensitivity import probe
+from onnx_net2net.verification.runtime.sessions import check_provider
 from onnx_net2net.verification.sides import Side, Sides
 from onnx_net2net.verification.sizes import parsed
-from onnx_net2net.verification.verdict import Claim, Layer, Status, Verdict, conclude
-
-if TYPE_CHECKING:
-    from onnx_net2net.verification.runtime.judgement import Seen
+from onnx_net2net.verification.verdict import Claim, Layer, Status, Terms, Verdict, conclude
 
 LAYERS = ("auto", "certificate", "full")
 
@@ -43,6 +50,7 @@ def verify(
     seeds: int = 3,
     sizes: str | Iterable[str] | None = None,
     require: str | None = None,
+    max_rounding: float | None = None,
     save_inputs: str | os.PathLike[str] | None = None,
     full_hash: bool = False,
 ) -> Verdict:
@@ -64,6 +72,8 @@ def verify(
             (`sequence<=512`; an axis without a name is `INPUT.AXIS`): no other is looked at, and
             a proof for these is enough.
         require: `proved`: agreement on runs alone is not enough.
+        max_rounding: how far rounding may move an output, as a share of its largest value;
+            not given: 1e-3, and 1e-1 where weights or outputs have 16 bits.
         save_inputs: where to write inputs on which the models differ.
         full_hash: compare byte by byte also weights that the student keeps in its teacher's file.
 
@@ -89,41 +99,73 @@ def verify(
         first = Side.of(teacher)
     with _blaming("student"):
         second = Side.of(student)
+    terms = Terms(parsed(sizes, first.model), require == "proved")
     embedding = Embedding.of(first.model, second.model)
     found = [_timed(lambda: interface.compare(first.model, second.model, embedding))]
     if found[0].status is Status.FAILED:
-        return conclude(tuple(found))
-    terms: Any = {"proof_required": require == "proved", "sizes": parsed(sizes, first.model)}
+        return conclude(tuple(found), terms)
     own = feeds.given(inputs, first.model)
-    with _blaming("teacher"):
-        known = _sizes(first, own, shapes)
-        facts = _facts(first, known)
-    with _blaming("student"):
-        theirs = _facts(second, embedding.sizes(known))
-    embedding = Embedding.of(first.model, second.model, facts[0].shapes)
-    sides = Sides(first, replace(second, embedding=embedding), full_hash)
-    found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
-    if layers == "certificate":
-        return conclude(tuple(found), **terms)
-    from onnx_net2net.verification.runtime import compare as runtime
-    from onnx_net2net.verification.runtime import sensitivity
+    with _runtime(layers, provider) as runtime:
+        with _blaming("teacher"):
+            known = _sizes(first, own, shapes)
+            facts = _facts(first, known)
+        with _blaming("student"):
+            theirs = _facts(second, embedding.sizes(known))
+        embedding = Embedding.of(first.model, second.model, facts[0].shapes)
+        sides = Sides(first, replace(second, embedding=embedding), full_hash)
+        found.append(_timed(lambda: certificate.compare(sides, facts, theirs)))
+        if runtime is None:
+            return conclude(tuple(found), terms)
+        covered = partial(_covers, found[-1], first)
+        numbers = [*compared(first.model, facts), *compared(second.model, theirs)]
+        how = layers == "full", own, facts, numbers, terms.sizes, covered, max_rounding
+        further, wrong = _run(sides, Plan(provider, seeds, *how), runtime, found[-1])
+    saved = _saved(wrong, save_inputs, covered(wrong)) if wrong is not None else None
+    return conclude((*found, *further), terms, saved)
 
-    plan = runtime.Plan(provider, seeds, layers == "full", own, facts)
+
+def _run(
+    sides: Sides, plan: Plan, runtime: Runtime, proof: Layer
+) -> tuple[list[Layer], feeds.Feed | None]:
+    """What running says, and inputs on which the models differ."""
     seen: list[Seen] = []
 
     def run() -> Layer:
-        layer, what = runtime.compare(sides, plan)
+        layer, what = compare(sides, plan, runtime)
         seen.append(what)
         return layer
 
-    found.append(_timed(run))
-    certain = any(y.name == "certificate" and y.status is Status.PASSED for y in found)
-    if found[-1].status is Status.PASSED and (layers == "full" or not certain):
-        found.append(_timed(lambda: sensitivity.probe(sides, seen[0], provider)))
-    saved = None
-    if save_inputs is not None and seen[0].wrong is not None:
-        saved = feeds.save(seen[0].wrong, Path(save_inputs))
-    return conclude(tuple(found), **terms, saved=saved)
+    found = [_timed(run)]
+    proved, relative = proof.status is Status.PASSED, proof.figures.get("rounding")
+    if proved and relative:
+        how = seen[0], relative, plan.cap, plan.provider, runtime
+        found.append(_timed(lambda: estimate(sides, *how)))
+    if found[0].status is Status.PASSED and (plan.thorough or not proved):
+        found.append(_timed(lambda: probe(sides, seen[0], plan.provider, runtime)))
+    return found, seen[0].wrong
+
+
+def _covers(proof: Layer, teacher: Side, feed: feeds.Feed) -> bool:
+    """Whether the proof holds at the sizes of some inputs."""
+    if proof.status is not Status.PASSED or not proof.conditions:
+        return proof.status is Status.PASSED
+    sizes = sizes_of(teacher.model, {n: np.shape(v) for n, v in feed.values.items()})
+    return all(c.implied_by(sizes) for c in proof.conditions)
+
+
+def _runtime(layers: str, provider: str) -> AbstractContextManager[Runtime | None]:
+    """A process to run models in, which starts while the proof is sought."""
+    check_provider(provider)
+    return nullcontext() if layers == "certificate" else running()
+
+
+def _saved(wrong: feeds.Feed, path: str | os.PathLike[str] | None, proved: bool) -> Path | None:
+    """Where the inputs that show a difference were written: where asked, or, if the proof says
+    that there is none, among the temporary files."""
+    if path is None and proved:
+        folder = tempfile.mkdtemp(prefix="onnx-net2net-")
+        path = Path(folder) / "inputs.npz"
+    return None if path is None else feeds.save(wrong, Path(path))
 
 
 @contextmanager
@@ -143,7 +185,7 @@ def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]]) -> list[Facts]:
         ModelError: a model that no runtime runs.
     """
     first, second = validity.checked(side.source, side.model, shapes)
-    types = feeds.skewed(side.model, (first, second))
+    types = skewed_types(side.model, (first, second))
     if types is not None:
         with suppress(ModelError):
             third = inference_of(side.source, side.model).run(types)

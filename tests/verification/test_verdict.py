@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from onnx_net2net.verification.sizes import Interval, Sizes
-from onnx_net2net.verification.verdict import Claim, Layer, Status, Verdict, conclude
+from onnx_net2net.verification.verdict import Claim, Layer, Status, Terms, Verdict, conclude
 
 
 def layers(said: dict[str, str], **figures: Any) -> tuple[Layer, ...]:
@@ -61,14 +61,14 @@ def test_a_claim_for_sizes_counts_only_where_these_are_all() -> None:
     assert str(found).startswith("proved for sequence <= 512: ")
     assert "--sizes 'sequence <= 512'" in str(found)
     assert found.to_json()["conditions"] == ["sequence <= 512"]
-    found = conclude((proof,), sizes={"sequence": Interval(1, 100)})
+    found = conclude((proof,), Terms({"sequence": Interval(1, 100)}))
     assert (found.claim, found.equivalent, found.exit_code) == (Claim.FOR_SIZES, True, 0)
 
 
 def test_a_proof_may_be_required() -> None:
     said = layers({"certificate": "undecided", "runtime": "passed", "sensitivity": "passed"})
     assert conclude(said).exit_code == 0
-    found = conclude(said, proof_required=True)
+    found = conclude(said, Terms(proof_required=True))
     assert (found.claim, found.exit_code) == (Claim.AGREES, 5)
     assert "a proof is required" in str(found)
 

@@ -4,110 +4,124 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 
 from onnx_net2net.errors import UsageError
-from onnx_net2net.graph.model import Model
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.typing import Array
 from onnx_net2net.verification.runtime import inputs as feeds
 from onnx_net2net.verification.runtime.inputs import Feed, Sizes
-from onnx_net2net.verification.runtime.judgement import Seen, judged
-from onnx_net2net.verification.runtime.noise import floors, is_float, magnitude, nudged
-from onnx_net2net.verification.runtime.sessions import ProviderError, Session
+from onnx_net2net.verification.runtime.judgement import Run, Seen, judged
+from onnx_net2net.verification.runtime.noise import ALL_DRAWS, Ghosts, floors
+from onnx_net2net.verification.runtime.process import DiedError, RunError, Runtime
+from onnx_net2net.verification.runtime.run_sizes import Comparison, OpenSizes
+from onnx_net2net.verification.runtime.sessions import Session
+from onnx_net2net.verification.runtime.worker import free_memory
 from onnx_net2net.verification.sides import Sides
+from onnx_net2net.verification.sizes import Sizes as Wanted
 from onnx_net2net.verification.verdict import Layer, Status
 
-_JUMPS = frozenset(
-    "ArgMax ArgMin TopK NonMaxSuppression Round Floor Ceil Sign Hardmax Greater Less Equal "
-    "GreaterOrEqual LessOrEqual QuantizeLinear DynamicQuantizeLinear NonZero Unique Cast If Loop "
-    "RoiAlign".split()
-)
-_PATIENCE = 60.0
+_PATIENCE = 60.0  # seconds for all runs
+_FURTHER = 10.0  # of these for sizes beyond the first, unless all is to be run
 _MOST = 300  # characters of a message of onnxruntime's
+_HINT = "give sizes at which it runs (--shape NAME=1x16) or data (--inputs)"
 
 
 @dataclass
 class Plan:
-    """What to run."""
+    """What to run.
+
+    Attributes:
+        compared: what the models compare sizes with.
+        wanted: the sizes that count.
+        proved: whether a proof covers some inputs.
+        cap: of deviations where none does; None for that of an output's type.
+    """
 
     provider: str = "cpu"
     seeds: int = 3
     thorough: bool = False
     given: Sequence[Feed] = ()
     facts: Sequence[Facts] = ()
+    compared: Sequence[Comparison] = ()
+    wanted: Wanted = field(default_factory=dict)
+    proved: Callable[[Feed], bool] = lambda feed: False
+    cap: float | None = None
 
 
 class _StopError(Exception):
     """The layer ends here with this status and reason."""
 
-    def __init__(self, status: Status, detail: str) -> None:
-        self.status, self.detail = status, detail
+    def __init__(self, status: Status, detail: str, hint: str = "") -> None:
+        self.status, self.detail, self.hint = status, detail, hint
+        super().__init__(detail)
 
 
-def compare(sides: Sides, plan: Plan) -> tuple[Layer, Seen]:
+def compare(sides: Sides, plan: Plan, runtime: Runtime) -> tuple[Layer, Seen]:
     """Run both models on everything that the plan asks for.
 
     Raises:
         ProviderError: the provider is not usable here.
         UsageError: the teacher does not run on the user's own data.
     """
-    seen = Seen()
+    seen = Seen(names=list(sides.teacher.model.outputs))
     try:
-        status, detail, figures = _compared(sides, plan, seen)
+        _fits_memory(sides)
+        teacher, student = _loaded(sides, plan.provider, runtime)
+        ghosts = Ghosts(sides, runtime, plan.provider)
+        _run_all(sides, plan, (teacher, student), ghosts, seen)
+
+        def nudging(feed: Feed) -> list[list[Array]]:
+            return ghosts.run(feed, ALL_DRAWS)
+
+        status, detail, figures = judged(seen, nudging, plan.proved, plan.cap)
     except _StopError as stop:
-        return Layer("runtime", stop.status, stop.detail), seen
+        found = {"hint": stop.hint, "notes": seen.notes}
+        status, detail = stop.status, stop.detail
+        figures = {k: v for k, v in found.items() if v}
+    if seen.notes:
+        figures["notes"] = seen.notes
+        detail += f"; {seen.notes[0]}"
+    if seen.wrong is not None:
+        figures["ruled_out"] = plan.proved(seen.wrong)
     return Layer("runtime", status, detail, figures=figures), seen
 
 
-def _compared(sides: Sides, plan: Plan, seen: Seen) -> tuple[Status, str, dict[str, Any]]:
-    _fits_memory(sides)
-    teacher, student = _loaded(sides, plan.provider)
-    ghosts = _ghosts(sides, plan.provider)
-    jumping = _behind_jumps(sides.teacher.model)
-    seen.names = list(teacher.outputs)
-    rows: list[tuple[Feed, list[Array], list[Array]]] = []
+def _run_all(
+    sides: Sides, plan: Plan, pair: tuple[Session, Session], ghosts: Ghosts, seen: Seen
+) -> None:
+    teacher, student = pair
     started = time.monotonic()
-    for k, (feed, before) in enumerate(_teacher_runs(sides, plan, teacher)):
-        try:
-            after = flat(student.run(feed.values))
-        except Exception as why:  # onnxruntime's errors have no common base but Exception
-            seen.wrong = feed
-            raise _StopError(
-                Status.FAILED, f"the student does not run on {feed.label}: {_brief(why)}"
-            ) from None
-        rows.append((feed, before, after))
-        seen.feeds.append((feed, before))
-        moved = _moved(ghosts, k, feed)
-        if moved is not None:
-            seen.floors = floors([(before, moved)], seen.floors)
-            jumping |= _flipped(before, moved)
-        for i, a in enumerate(before):
-            if is_float(a):
-                seen.scales[i] = max(seen.scales.get(i, 0.0), magnitude(a))
-        if time.monotonic() - started > _PATIENCE and len(rows) > 1:
+    for k, (feed, before) in enumerate(_teacher_runs(sides, plan, teacher, seen)):
+        seen.runs.append(Run(feed, before, _answer(student, feed, seen)))
+        moved = ghosts.run(feed, (k % 2,))
+        seen.measured |= bool(moved)
+        seen.floors = floors(before, moved, seen.floors)
+        if time.monotonic() - started > _PATIENCE and len(seen.runs) > 1:
             break
-    known = bool(seen.floors)
-    seen.floors = floors([(b, b) for _, b, _ in rows], seen.floors)
-    return judged(rows, seen, jumping, known)
 
 
-def _free_memory() -> int | None:
-    """Bytes that can be had; None where the system does not say."""
+def _answer(student: Session, feed: Feed, seen: Seen) -> list[Array]:
+    """The student's outputs; no answer where the teacher has one is a difference."""
     try:
-        with open("/proc/meminfo") as lines:
-            return next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable")) << 10
-    except (OSError, StopIteration, ValueError):
-        return None
+        return student.run(feed.values)
+    except RunError as why:
+        what = brief(why)
+    except MemoryError as why:
+        raise _StopError(Status.UNDECIDED, f"too little memory for the student: {why}") from None
+    except DiedError as why:
+        what = f"onnxruntime {why}"
+        if not why.crashed:
+            raise _StopError(Status.UNDECIDED, f"the student on {feed.label}: {what}") from None
+    seen.wrong = feed
+    raise _StopError(Status.FAILED, f"the student does not run on {feed.label}: {what}")
 
 
 def _fits_memory(sides: Sides) -> None:
-    free = _free_memory()
+    free = free_memory()
     need = 4 * (sides.teacher.size + sides.student.size)
     if free is not None and need > free:
         raise _StopError(
@@ -115,23 +129,25 @@ def _fits_memory(sides: Sides) -> None:
         )
 
 
-def _loaded(sides: Sides, provider: str) -> tuple[Session, Session]:
+def _loaded(sides: Sides, provider: str, runtime: Runtime) -> tuple[Session, Session]:
     try:
-        teacher = Session(sides.teacher, provider=provider)
-    except (ProviderError, UsageError):
-        raise
-    except Exception as why:  # onnxruntime's errors have no common base but Exception
-        raise _StopError(Status.SKIPPED, f"onnxruntime cannot run it: {_brief(why)}") from None
+        teacher = Session(runtime, sides.teacher, provider)
+    except (RunError, MemoryError) as why:
+        raise _StopError(Status.SKIPPED, f"onnxruntime cannot run it: {brief(why)}") from None
+    except DiedError as why:
+        raise _StopError(Status.SKIPPED, f"onnxruntime {why} loading the teacher") from None
     try:
-        return teacher, Session(sides.student, provider=provider)
-    except ProviderError:
-        raise
-    except Exception as why:
-        said = f"onnxruntime does not load the student: {_brief(why)}"
+        return teacher, Session(runtime, sides.student, provider)
+    except (RunError, DiedError) as why:
+        said = f"onnxruntime does not load the student: {brief(why)}"
         alien = _alien(sides)
         if alien:
             raise _StopError(Status.SKIPPED, f"{said}; {alien}") from None
+        if isinstance(why, DiedError) and not why.crashed:
+            raise _StopError(Status.SKIPPED, said) from None
         raise _StopError(Status.FAILED, said) from None
+    except MemoryError as why:
+        raise _StopError(Status.SKIPPED, f"too little memory for the student: {why}") from None
 
 
 def _alien(sides: Sides) -> str:
@@ -147,95 +163,84 @@ def _alien(sides: Sides) -> str:
     return f"the teacher has no {', '.join(sorted(new)[:3])}" if new else ""
 
 
-def _ghosts(sides: Sides, provider: str) -> list[Session]:
-    """The teacher with the weights that differ (else all) moved by one ulp, two draws."""
-    side = sides.teacher
-    names = sides.changed(side) or sides.floats(side)
-    try:
-        return [
-            Session(side, side.with_arrays(nudged(side, names, draw)), provider)
-            for draw in range(2)
-        ]
-    except ProviderError:
-        raise
-    except Exception:  # too large, or a nudge that onnxruntime rejects: no floor is known
-        return []
+def _teacher_runs(
+    sides: Sides, plan: Plan, teacher: Session, seen: Seen
+) -> Iterator[tuple[Feed, list[Array]]]:
+    for feed in plan.given:
+        try:
+            yield feed, teacher.run(feed.values)
+        except (RunError, DiedError, MemoryError) as why:
+            raise UsageError(f"the teacher does not run on {feed.label}: {brief(why)}") from None
+    trying = _Trying(sides, plan, teacher, seen)
+    yield from trying.runs()
+    if not plan.given and not trying.ran:
+        raise _StopError(Status.SKIPPED, f"the teacher did not run: {trying.why_not}", _HINT)
 
 
-def _moved(ghosts: Sequence[Session], k: int, feed: Feed) -> list[Array] | None:
-    try:
-        return flat(ghosts[k % len(ghosts)].run(feed.values)) if ghosts else None
-    except Exception:  # as above
+class _Trying:
+    """Random inputs at sizes at which the teacher runs."""
+
+    def __init__(self, sides: Sides, plan: Plan, teacher: Session, seen: Seen) -> None:
+        self._model, self._plan, self._teacher, self._seen = (
+            sides.teacher.model, plan, teacher, seen,
+        )  # fmt: skip
+        self._limits = feeds.integer_limits(self._model, plan.facts[0]) if plan.facts else {}
+        self.ran, self.why_not = False, ""
+
+    def runs(self) -> Iterator[tuple[Feed, list[Array]]]:
+        """Every kind and seed at the first sizes, one of each elsewhere."""
+        plan = self._plan
+        try:
+            sizes = OpenSizes(self._model, plan.facts, plan.wanted)
+        except LookupError as why:
+            self.why_not = str(why)
+            return
+        for stage in sizes.stages():
+            yield from self._first(stage, plan.thorough or not self.ran)
+        started = time.monotonic()
+        for stage in sizes.telling(plan.compared) if self.ran else []:
+            yield from self._first(stage, plan.thorough)
+            if time.monotonic() - started > _FURTHER and not plan.thorough:
+                break
+
+    def _first(self, stage: Sequence[Sizes], every: bool) -> Iterator[tuple[Feed, list[Array]]]:
+        """Runs at the first sizes of a stage at which the teacher runs."""
+        for sizes in stage:
+            ran = False
+            for found in self._at(sizes, every):
+                ran = True
+                yield found
+            if ran:
+                return
+
+    def _at(self, sizes: Sizes, every: bool) -> Iterator[tuple[Feed, list[Array]]]:
+        kinds = ("normal", "uniform")
+        for seed in range(self._plan.seeds if every else 1):
+            for kind in (
+                kinds if self._plan.thorough or (every and seed == 0) else (kinds[seed % 2],)
+            ):
+                found = self._run(sizes, kind, seed)
+                if found is not None:
+                    yield found
+
+    def _run(self, sizes: Sizes, kind: str, seed: int) -> tuple[Feed, list[Array]] | None:
+        for bound in (self._limits, dict.fromkeys(self._model.inputs, 1)):
+            try:
+                feed = feeds.random_feed(self._model, sizes, kind, seed, bound)
+                outcome = self._teacher.run(feed.values)
+            except (LookupError, RunError, MemoryError) as why:
+                self.why_not = brief(why)
+            except DiedError as why:
+                self.why_not = f"onnxruntime {why} running the teacher at {feed.sizes}"
+                self._seen.notes.append(self.why_not)
+                return None
+            else:
+                self.ran = True
+                return feed, outcome
         return None
 
 
-def _teacher_runs(sides: Sides, plan: Plan, teacher: Session) -> Iterator[tuple[Feed, list[Array]]]:
-    for feed in plan.given:
-        try:
-            yield feed, flat(teacher.run(feed.values))
-        except Exception as why:
-            raise UsageError(f"the teacher does not run on {feed.label}: {_brief(why)}") from None
-    model, ran, why_not = sides.teacher.model, bool(plan.given), ""
-    try:
-        places = feeds.sizes(model, plan.facts)
-    except LookupError as why:
-        places, why_not = [], str(why)
-    limits = feeds.integer_limits(model, plan.facts[0]) if plan.facts else {}
-    third_done = False
-    for at, kind, seed in feeds.schedule(plan.seeds, places, plan.thorough):
-        if third_done and at is places[-1] and at is not places[2]:
-            continue
-        for bound in (limits, dict.fromkeys(model.inputs, 1)):
-            try:
-                feed = feeds.random_feed(model, at, kind, seed, bound)
-                outcome = flat(teacher.run(feed.values))
-            except Exception as why:
-                why_not = _brief(why)
-                continue
-            ran, third_done = True, third_done or _is_third(at, places)
-            yield feed, outcome
-            break
-    if not ran:
-        raise _StopError(Status.SKIPPED, f"the teacher did not run: {why_not}")
-
-
-def _is_third(at: Sizes, places: Sequence[Sizes]) -> bool:
-    return any(at is p for p in places[2:])
-
-
-def flat(outputs: Sequence[Any]) -> list[Array]:
-    """Outputs as arrays; sequences and maps are taken apart."""
-    found: list[Array] = []
-    for value in outputs:
-        if isinstance(value, (list, tuple)):
-            found += flat(value)
-        elif isinstance(value, Mapping):
-            found.append(np.asarray(list(value.values())))
-        else:
-            found.append(np.asarray(value))
-    return found
-
-
-def _flipped(before: list[Array], moved: list[Array]) -> set[int]:
-    """Outputs without a float that the teacher's own noise changes."""
-    return {
-        k
-        for k, (a, b) in enumerate(zip(before, moved, strict=False))
-        if a.shape != b.shape or (not is_float(a) and not np.array_equal(a, b))
-    }
-
-
-def _behind_jumps(model: Model) -> set[int]:
-    """Outputs that depend on an operator which is not continuous."""
-    jumpy = set[str]()
-    for node in model.nodes:
-        reads = [t for t in (*node.inputs, *node.captured) if t]
-        jumps = node.op in _JUMPS and any(t not in model.constant for t in reads)
-        if jumps or any(t in jumpy for t in reads):
-            jumpy.update(node.outputs)
-    return {k for k, o in enumerate(model.outputs) if o in jumpy}
-
-
-def _brief(why: BaseException) -> str:
+def brief(why: BaseException) -> str:
+    """What onnxruntime says, on one line that is not too long."""
     text = " ".join(str(why).split())
     return textwrap.shorten(text, _MOST, placeholder=" ...") if len(text) > _MOST else text

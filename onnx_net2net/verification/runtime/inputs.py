@@ -5,22 +5,19 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TypeProto
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.archive import archive
 from onnx_net2net.files.rope import Rope, memory
 from onnx_net2net.files.writer import write
 from onnx_net2net.graph.model import Model
-from onnx_net2net.inference.input_sizes import symbols
-from onnx_net2net.inference.onnx_inference import tensor_type
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.typing import Array
 
@@ -36,6 +33,12 @@ class Feed:
 
     label: str
     values: Mapping[str, Array]
+
+    @property
+    def sizes(self) -> str:
+        """The sizes of the inputs, as far as there are not many."""
+        shapes = ["x".join(map(str, np.shape(v))) or "scalar" for v in self.values.values()]
+        return ", ".join(dict.fromkeys(shapes[:4]))
 
 
 def given(data: Any, model: Model) -> list[Feed]:
@@ -70,60 +73,6 @@ def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
     return {k: v for k, v in values.items() if k in model.inputs}  # labels may lie beside them
 
 
-def sizes(model: Model, facts: Sequence[Facts]) -> list[Sizes]:
-    """The probed sizes and, where they differ, others of which one is to be used.
-
-    Those continue the line through the two, so that sizes which are sums or multiples of
-    others stay so: downwards where that is possible (cheaper), else upwards. Before them
-    comes what `skewed` made, if the facts hold it.
-    """
-    first, second, *other = ({n: _size(f, n) for n in model.inputs} for f in facts)
-    if first == second:
-        return [first]
-
-    def line(step: int) -> Sizes:
-        return {
-            n: tuple(a + step * (b - a) for a, b in zip(s, second[n], strict=True))
-            for n, s in first.items()
-        }
-
-    down, up = line(-1), line(2)
-    third = [down, up] if all(d > 0 for s in down.values() for d in s) else [up]
-    return [first, second, *other, *third]
-
-
-def skewed(model: Model, facts: Sequence[Facts]) -> dict[str, TypeProto] | None:
-    """Input types at sizes that differ among symbols, so that a swapped pair would show.
-
-    None where no two symbols have the same sizes, or where sizes are expressions.
-    """
-    declared = symbols(model)
-    seen: dict[tuple[int, int], list[object]] = {}
-    found = {}
-    for name, dims in declared.items():
-        first, second = (f.shapes.get(name) for f in facts)
-        if dims is None or first is None or second is None:
-            return None
-        shape = []
-        for axis, (d, a, b) in enumerate(zip(dims, first, second, strict=True)):
-            if a is None or b is None or (isinstance(d, str) and not d.isidentifier()):
-                return None
-            known = seen.setdefault((a, b), [])
-            symbol = d or (name, axis)
-            if not isinstance(d, int) and symbol not in known:
-                known.append(symbol)
-            shape.append(a if isinstance(d, int) else a + known.index(symbol) * (b - a))
-        found[name] = tensor_type(facts[0].dtype(name), shape)
-    return found if any(len(k) > 1 for k in seen.values()) else None
-
-
-def _size(facts: Facts, name: str) -> tuple[int, ...]:
-    shape = facts.shapes.get(name)
-    if shape is None or any(d is None for d in shape):
-        raise LookupError(f"no size is known for input '{name}'; give one with --shape")
-    return tuple(d for d in shape if d is not None)
-
-
 def random_feed(model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[str, int]) -> Feed:
     """Random inputs of one kind (`normal` or `uniform`) that every machine draws alike.
 
@@ -134,8 +83,7 @@ def random_feed(model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[s
     for name in model.inputs:
         rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
         values[name] = _values(model, name, at[name], kind, rng, limits)
-    label = ", ".join("x".join(map(str, s)) or "scalar" for s in list(at.values())[:2])
-    return Feed(f"{kind} {label}, seed {seed}", values)
+    return Feed(f"{kind} {Feed('', values).sizes}, seed {seed}", values)
 
 
 def _values(
@@ -201,14 +149,3 @@ def save(feed: Feed, path: str | os.PathLike[str]) -> Path:
 
 def _plain(values: Mapping[str, Array]) -> dict[str, Any]:
     return {k.replace("/", "__SLASH__"): np.asarray(v) for k, v in values.items()}
-
-
-def schedule(
-    seeds: int, places: Iterable[Sizes], thorough: bool
-) -> Iterator[tuple[Sizes, str, int]]:
-    """(sizes, kind, seed): every kind and seed at the first size, one of each elsewhere."""
-    kinds = ("normal", "uniform")
-    for k, at in enumerate(places):
-        for seed in range(seeds if thorough or k == 0 else 1):
-            for kind in kinds if thorough or (k == 0 and seed == 0) else (kinds[(seed + k) % 2],):
-                yield at, kind, seed

@@ -1,72 +1,101 @@
-"""onnxruntime at pinned options: no optimisation, one thread, and the provider that was asked."""
+"""A model in onnxruntime, in a process of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from onnx_net2net.errors import ResourceError, UsageError
+import numpy as np
+
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.external_data import linked
 from onnx_net2net.files.source import Source
 from onnx_net2net.typing import Array
+from onnx_net2net.verification.runtime.process import Runtime
+from onnx_net2net.verification.runtime.worker import PROVIDERS
 from onnx_net2net.verification.sides import Side
 
-_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
-    "cpu": ("CPUExecutionProvider", {}),
-    # TF32 drops 13 bits; a searched algorithm may differ from run to run
-    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
-}
 _MUCH = 1 << 26
-_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-class ProviderError(ResourceError, OSError):
-    """The execution provider that was asked for cannot be used on this machine."""
+def check_provider(provider: str) -> None:
+    """Raise UsageError for a provider that nobody has heard of."""
+    if provider not in PROVIDERS:
+        raise UsageError(f"no provider '{provider}'", f"choose from {', '.join(PROVIDERS)}")
 
 
 class Session:
-    """A loaded model.
+    """A loaded model; it is loaded again where the process died meanwhile.
 
     Args:
+        runtime: where it runs.
         side: where the model comes from.
-        data: the model's bytes if they are not the file's.
         provider: `cpu` or `cuda`.
+        changed: makes the model's bytes if they are not the file's.
 
     Raises:
+        RunError: onnxruntime does not take the model.
         ProviderError: another provider would run the model.
+        DiedError: onnxruntime died of it.
     """
 
-    def __init__(self, side: Side, data: bytes | None = None, provider: str = "cpu") -> None:
-        import onnxruntime as ort
+    def __init__(
+        self,
+        runtime: Runtime,
+        side: Side,
+        provider: str = "cpu",
+        changed: Callable[[], bytes] | None = None,
+    ) -> None:
+        self._runtime, self._side, self._provider = runtime, side, provider
+        self._changed = changed
+        self._number = runtime.number()
+        self.outputs = self._load()
 
-        if provider not in _PROVIDERS:
-            raise UsageError(f"no provider '{provider}'", f"choose from {', '.join(_PROVIDERS)}")
-        name, options = _PROVIDERS[provider]
-        if name not in ort.get_available_providers():
-            raise ProviderError(
-                f"this onnxruntime has no {name}", "install onnxruntime-gpu or use --provider cpu"
-            )
-        settings = ort.SessionOptions()
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-        settings.log_severity_level = 4
-        source = side.source
-        if source.directory is not None:
-            settings.add_session_config_entry(_FOLDER, str(source.directory))
-        model: Any = data
-        if model is None:
-            model = str(source.path) if source.path else _bytes(source)
-        providers: list[Any] = [(name, options)] if options else [name]
-        self._session = ort.InferenceSession(model, settings, providers=providers)
-        if self._session.get_providers()[0] != name:
-            raise ProviderError(f"onnxruntime fell back from {name}", "its libraries do not load")
-        self.outputs = tuple(o.name for o in self._session.get_outputs())
-        self._embedding = side.embedding
+    def _load(self) -> tuple[str, ...]:
+        source = self._side.source
+        model: str | bytes
+        if self._changed is not None:
+            model = self._changed()
+        else:
+            model = os.path.abspath(source.path) if source.path else _bytes(source)
+        folder = os.path.abspath(source.directory) if source.directory is not None else None
+        found = self._runtime.ask("load", self._number, model, folder, self._provider)
+        self._generation = self._runtime.generation
+        return tuple(found)
 
-    def run(self, values: Mapping[str, Array]) -> list[Any]:
-        """The outputs, in the model's order; a student's own positions are filled and left out."""
-        found = self._session.run(None, self._embedding.feed(values))
-        return [self._embedding.cut(n, v) for n, v in zip(self.outputs, found, strict=True)]
+    def run(self, values: Mapping[str, Array]) -> list[Array]:
+        """The outputs, in the model's order, sequences and maps taken apart.
+
+        A student's own positions are filled, and left out of what it puts out.
+
+        Raises:
+            RunError: onnxruntime does not take the inputs.
+            DiedError: onnxruntime died of them.
+        """
+        if self._generation != self._runtime.generation:
+            self._load()
+        embedding = self._side.embedding
+        found = self._runtime.ask("run", self._number, embedding.feed(values))
+        return flat([embedding.cut(n, v) for n, v in zip(self.outputs, found, strict=True)])
+
+    def close(self) -> None:
+        """Let go of the model."""
+        if self._generation == self._runtime.generation:
+            self._runtime.ask("drop", self._number)
+
+
+def flat(outputs: Sequence[Any]) -> list[Array]:
+    """Outputs as arrays; sequences and maps are taken apart."""
+    found: list[Array] = []
+    for value in outputs:
+        if isinstance(value, (list, tuple)):
+            found += flat(value)
+        elif isinstance(value, Mapping):
+            found.append(np.asarray(list(value.values())))
+        else:
+            found.append(np.asarray(value))
+    return found
 
 
 def _bytes(source: Source) -> bytes:

@@ -69,7 +69,7 @@ class TestRuntime:
     def test_without_memory_for_runs_the_certificate_decides(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(runtime, "_free_memory", lambda: 1000)
+        monkeypatch.setattr(runtime, "free_memory", lambda: 1000)
         monkeypatch.setattr(runtime, "Session", None)  # must not be asked for
         student = widened(network())
         verdict = verify(network(), student)
@@ -262,8 +262,8 @@ class TestStudentsThatDoNotLoad:
         assert (verdict.equivalent, verdict.decided_by) == (False, "runtime")
 
     def test_messages_end_with_a_word(self) -> None:
-        from onnx_net2net.verification.runtime.compare import _brief
+        from onnx_net2net.verification.runtime.compare import brief
 
         text = " ".join(["word"] * 100)
-        assert _brief(Exception(text)).endswith("word ...")
-        assert _brief(Exception("short  text\n")) == "short text"
+        assert brief(Exception(text)).endswith("word ...")
+        assert brief(Exception("short  text\n")) == "short text"

@@ -1,0 +1,228 @@
+"""Sizes to run models at: odd and even, and beyond what the graph compares sizes with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from onnx import TypeProto
+
+from onnx_net2net.graph.model import Model, Node
+from onnx_net2net.inference.input_sizes import evaluated
+from onnx_net2net.inference.onnx_inference import tensor_type
+from onnx_net2net.inference.shapes import Facts
+from onnx_net2net.typing import Array, Shape
+from onnx_net2net.verification.runtime.inputs import Sizes
+from onnx_net2net.verification.sizes import Interval, open_axes
+from onnx_net2net.verification.sizes import Sizes as Wanted
+
+Binding = Mapping[str, int]
+Comparison = tuple[int, int, int]
+"""A number, and what is compared with it at one binding of the open sizes and at the other."""
+_LARGEST = 1 << 20  # of the numbers that may stand for a size
+_MOST_ELEMENTS = 1 << 22  # of all inputs together
+_MOST_TELLING = 12
+_LARGEST_BATCH = 16
+
+
+class OpenSizes:
+    """The open sizes of a model's inputs, and what they were where its shapes were looked at.
+
+    Args:
+        facts: at two bindings of the open sizes.
+        wanted: the sizes that count; others are drawn to the nearest of these.
+
+    Raises:
+        LookupError: an input of which no size is known.
+    """
+
+    def __init__(self, model: Model, facts: Sequence[Facts], wanted: Wanted | None = None) -> None:
+        self._axes, self._wanted = open_axes(model), wanted or {}
+        self._shapes = [{n: _known(f, n) for n in model.inputs} for f in facts[:2]]
+        self.first, self.second = (self._bound(s) for s in self._shapes)
+
+    def _bound(self, shapes: Sizes) -> Binding:
+        found: dict[str, int] = {}
+        for name, axes in self._axes.items():
+            for d, size in zip(axes, shapes[name], strict=True):
+                if isinstance(d, str):
+                    found.setdefault(d, size)
+        names = dict.fromkeys((d for d in found if d.isidentifier()), 1)
+        return {d: n for d, n in found.items() if d in names or evaluated(d, names) is None}
+
+    def at(self, binding: Binding) -> Sizes:
+        """The inputs' sizes where each open one is what the binding says, if that counts."""
+        drawn = {d: _drawn(n, self._wanted.get(d)) for d, n in binding.items()}
+        found = dict(self._shapes[0])
+        for name, axes in self._axes.items():
+            sizes = [
+                d if isinstance(d, int) else drawn.get(d) or evaluated(d, drawn) or old
+                for d, old in zip(axes, self._shapes[0][name], strict=True)
+            ]
+            found[name] = tuple(sizes)
+        return found
+
+    @property
+    def batches(self) -> set[str]:
+        """Open sizes that only count examples: they come first, and alone there."""
+        first = {axes[0] for axes in self._axes.values() if axes and isinstance(axes[0], str)}
+        other = {d for axes in self._axes.values() for d in axes[1:]}
+        return {str(d) for d in first - other} & set(self.first)
+
+    def skewed(self) -> Binding | None:
+        """One at which no two open sizes are alike, so that a swapped pair would show."""
+        seen: dict[tuple[int, int], int] = {}
+        found = {}
+        for d, a in self.first.items():
+            pair = a, self.second[d]
+            found[d] = a + seen.setdefault(pair, 0) * (pair[1] - a)
+            seen[pair] += 1
+        return found if any(n > 1 for n in seen.values()) else None
+
+    def stages(self) -> list[list[Sizes]]:
+        """Sizes to run at; of several in one place the first at which the teacher runs."""
+        a, b = self.first, self.second
+        stages = [[self.at(a)]]
+        if a != b:
+            odd = {d: 1 if d in self.batches else n + 1 - n % 2 for d, n in b.items()}
+            down = {d: max(1, 2 * n - b[d]) for d, n in a.items()}
+            skewed = self.skewed()
+            stages += [[self.at(b)], *([[self.at(skewed)]] if skewed else [])]
+            stages += [[self.at(odd), self.at(down), self.at({d: 2 * b[d] - a[d] for d in a})]]
+        elif self._shapes[0] != self._shapes[1]:
+            stages.append([self._shapes[1]])
+        return [s for k, s in enumerate(stages) if s not in stages[:k]]
+
+    def telling(self, compared: Iterable[Comparison]) -> list[list[Sizes]]:
+        """Sizes beyond every number that a size is compared with, or at it where the teacher
+        runs at no larger one; first where no size has been so far, the least ones first."""
+        most = {pair[1] for pair in zip(self.first.values(), self.second.values(), strict=True)}
+        found: dict[tuple[bool, int], list[Sizes]] = {}
+        for number, *pair in sorted(set(compared)):
+            if number > _LARGEST_BATCH and self._moving(pair) <= self.batches:
+                continue
+            beyond, at = (self.at(self._moved(aim, pair)) for aim in (number + 1, number))
+            stage = [s for s in (beyond, at) if _elements(s) <= _MOST_ELEMENTS]
+            if stage:
+                found.setdefault((number <= max(most), _elements(stage[0])), stage)
+        return [found[k] for k in sorted(found)][:_MOST_TELLING]
+
+    def _moved(self, aim: int, pair: Sequence[int]) -> Binding:
+        """Along the line through the two bindings to where what went from the one number of the
+        pair to the other reaches its aim; batches stay small unless they alone fit."""
+        a, b, batches = self.first, self.second, self.batches
+        scale, moving = (aim - pair[0]) / (pair[1] - pair[0]), self._moving(pair)
+        still = {d: 1 if d in batches and not moving & batches else n for d, n in a.items()}
+        return still | {d: max(1, math.ceil(a[d] + scale * (b[d] - a[d]))) for d in moving}
+
+    def _moving(self, pair: Sequence[int]) -> set[str]:
+        """The open sizes that may have made the one number of a pair and the other."""
+        others = set(self.first) - self.batches
+        fit = {d for d, n in self.first.items() if [n, self.second[d]] == [*pair]}
+        return others if fit & others or not fit else fit
+
+
+def sizes_of(model: Model, shapes: Sizes) -> dict[str, Interval]:
+    """What each open size is where the inputs have these shapes."""
+    found = {}
+    for name, axes in open_axes(model).items():
+        for d, size in zip(axes, shapes[name], strict=True):
+            if isinstance(d, str):
+                found[d] = Interval(size, size)
+    return found
+
+
+def skewed_types(model: Model, facts: Sequence[Facts]) -> dict[str, TypeProto] | None:
+    """Input types at sizes that differ among symbols; None where no two symbols are alike."""
+    try:
+        sizes = OpenSizes(model, facts)
+    except LookupError:
+        return None
+    binding = sizes.skewed()
+    if binding is None:
+        return None
+    return {n: tensor_type(facts[0].dtype(n), s) for n, s in sizes.at(binding).items()}
+
+
+def _known(facts: Facts, name: str) -> tuple[int, ...]:
+    shape = facts.shapes.get(name)
+    if shape is None or any(d is None for d in shape):
+        raise LookupError(f"no size is known for input '{name}'; give one with --shape")
+    return tuple(d for d in shape if d is not None)
+
+
+def _drawn(size: int, wanted: Interval | None) -> int:
+    if wanted is None:
+        return size
+    size = max(size, wanted.least)
+    return size if wanted.most is None else min(size, wanted.most)
+
+
+def _elements(sizes: Sizes) -> int:
+    return sum(math.prod(s) for s in sizes.values())
+
+
+def compared(model: Model, facts: Sequence[Facts]) -> Iterator[Comparison]:
+    """Numbers and sizes that one node reads together.
+
+    Numbers are integer constants, and the lengths of constants from which is picked.
+    """
+    first, second = facts[:2]
+    for node in model.nodes:
+        sizes = set(_sizes(node, first, second))
+        if not sizes:
+            continue
+        for number in set(_numbers(node, model, first, second)):
+            if 1 < number < _LARGEST:
+                yield from ((number, a, b) for a, b in sizes)
+
+
+def _sizes(node: Node, first: Facts, second: Facts) -> Iterator[tuple[int, int]]:
+    """What depends on a size: axes of operands, and the values that are computed of sizes."""
+    for t in node.inputs:
+        if t:
+            yield from _differing(first.shapes.get(t), second.shapes.get(t))
+            a, b = first.values.get(t), second.values.get(t)
+            if a is not None and b is not None and a.shape == b.shape and _small(a):
+                yield from _differing(a.reshape(-1).tolist(), b.reshape(-1).tolist())
+            elif a is not None and b is not None:  # as many positions as the size says
+                yield from _differing(a.shape, b.shape)
+
+
+def _differing(
+    a: Shape | Sequence[int] | None, b: Shape | Sequence[int] | None
+) -> Iterator[tuple[int, int]]:
+    if a is not None and b is not None and len(a) == len(b):
+        for x, y in zip(a, b, strict=True):
+            if x is not None and y is not None and x != y:
+                yield int(x), int(y)
+
+
+def _numbers(node: Node, model: Model, first: Facts, second: Facts) -> Iterator[int]:
+    for k, t in enumerate(node.inputs):
+        if not t:
+            continue
+        a, b = first.values.get(t), second.values.get(t)
+        if a is not None and b is not None and _small(a) and np.array_equal(a, b):
+            yield from (int(n) for n in a.reshape(-1))
+        if k == 0 and t in model.constant and _picks(node, model, first):
+            yield from (d for d in first.shapes.get(t) or () if d is not None)
+
+
+def _picks(node: Node, model: Model, facts: Facts) -> bool:
+    """Whether a node's other operands are integers, one of which no constant."""
+    others = [t for t in node.inputs[1:] if t]
+    whole = all(np.issubdtype(_dtype(facts, t), np.integer) for t in others)
+    return whole and any(t not in model.constant for t in others)
+
+
+def _dtype(facts: Facts, tensor: str) -> np.dtype[np.generic]:
+    import onnx
+
+    code = facts.dtype(tensor)
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code)) if code else np.dtype(object)
+
+
+def _small(a: Array) -> bool:
+    return a.size <= 16 and a.dtype.kind in "iu"
