@@ -15,6 +15,7 @@ from onnx import TypeProto
 from onnx_net2net.errors import ModelError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.shapes import Facts, Inference
+from onnx_net2net.verification.certificate.absent import lacks
 from onnx_net2net.verification.certificate.constants import Constants
 from onnx_net2net.verification.certificate.domain import Const, Term, Value
 from onnx_net2net.verification.certificate.interpreter import Evaluation
@@ -129,8 +130,8 @@ def _ended(
         )  # fmt: skip
     doubts = {k: why for k, why in registry.doubts.items() if k in names}
     strange, stray = _strange(before, after, ancestors)
-    # a weight that is not the teacher's may do less than a run can show
-    figures["suspect"] = bool(stray or losses or doubts)
+    # a weight or an operator that is not the teacher's may do less than a run can show
+    figures["suspect"] = bool(stray or losses or doubts) or lacks(sides, strange)
     node = next(iter(strange or stray), None)
     if node is None:
         return Layer(

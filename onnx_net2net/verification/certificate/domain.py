@@ -22,7 +22,7 @@ from onnx_net2net.verification.certificate.names import (
     key,
     label_digest,
     mix,
-    row_digests,
+    rows_along,
 )
 
 _SMALL = 1 << 16
@@ -75,7 +75,8 @@ class Value:
         bits = np.ascontiguousarray(factors, np.float64).view(np.uint64)
         scaled = np.where(factors == 1.0, labels[axis], mix(labels[axis], bits))
         labels[axis] = np.where((factors == 0.0) | (labels[axis] == ZERO), ZERO, scaled)
-        return Value(self.tag, tuple(labels))
+        kept = bool(np.isin(factors, (0.0, 1.0)).all())  # what held of the tag still holds
+        return Value(self.tag if kept else key("scaled", self.tag), tuple(labels))
 
     def relabelled(self, axis: int, labels: Labels) -> Value:
         """With other labels on one axis."""
@@ -115,7 +116,7 @@ class Const:
     def rows(self, axis: int) -> Labels:
         """A label for each position of an axis from the bits that stand there."""
         if axis not in self._known:
-            found = row_digests(np.moveaxis(self.array(), axis, 0), [])
+            found = rows_along(self.array(), axis)
             found.flags.writeable = False
             self._known[axis] = found
         return self._known[axis]

@@ -25,7 +25,7 @@ from onnx_net2net.verification.certificate.names import (
     mix,
     positions,
     repeats,
-    row_digests,
+    rows_along,
 )
 from onnx_net2net.verification.certificate.registry import Registry
 
@@ -218,7 +218,6 @@ def valued(term: Term) -> Value:
     if len(long) > 1:
         raise UnknownError("a constant of several axes goes into a body or comes out of one")
     labels = [
-        row_digests(np.moveaxis(array, k, 0)) if k in long else positions(d)
-        for k, d in enumerate(array.shape)
+        rows_along(array, k) if k in long else positions(d) for k, d in enumerate(array.shape)
     ]
     return Value(key("rows", str(array.dtype), long), tuple(labels))

@@ -38,11 +38,31 @@ def note(at: At, found: Sequence[Term]) -> None:
     for term in found[:1]:
         if not isinstance(term, Value):
             continue
-        if op in _IDEMPOTENT:
+        if op in _IDEMPOTENT and not _moves_zero(at):
             fixed.setdefault(term.tag, set()).add(_named(at))
-        kept = op in _KEEPS_SIGN and isinstance(x, Value) and "+" in fixed.get(x.tag, ())
+        kept = op in _KEEPS_SIGN and isinstance(x, Value) and _is_positive(at, x)
         if op in _POSITIVE or kept:
             fixed.setdefault(term.tag, set()).add("+")
+
+
+def _is_positive(at: At, x: Value) -> bool:
+    turned = x.scale is not None and bool((x.scale[1] < 0).any())
+    return "+" in at.registry.fixed.get(x.tag, ()) and not turned
+
+
+def _moves_zero(at: At) -> bool:
+    """Whether a Clip's bounds leave zero out: a tensor may hold zeros beside what was clipped."""
+    if at.node.op != "Clip":
+        return False
+    low, high = (_bound(at, k, name) for k, name in ((1, "min"), (2, "max")))
+    return not ((low is None or low <= 0) and (high is None or high >= 0))
+
+
+def _bound(at: At, slot: int, attribute: str) -> float | None:
+    given = at.const(slot) if at.has(slot) else None
+    if given is not None:
+        return float(given.array().reshape(-1)[0])
+    return at.attributes.get(attribute)
 
 
 def simplified(at: At) -> Term | None:

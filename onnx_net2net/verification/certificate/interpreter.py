@@ -22,11 +22,14 @@ from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.certificate.sequences import LISTS, TAKING
 from onnx_net2net.verification.certificate.transfer import padded_norms
 from onnx_net2net.verification.certificate.transfer.base import Rule
+from onnx_net2net.verification.certificate.transfer.elementwise import inactive
 from onnx_net2net.verification.certificate.transfer.table import RULES, At, rule_of
 from onnx_net2net.verification.sides import Side
 
 _RANDOM = frozenset(
-    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike "
+    "com.microsoft.BiasDropout com.microsoft.BitmaskBiasDropout com.microsoft.BitmaskDropout "
+    "com.microsoft.RandomNormalLike com.microsoft.Sampling".split()
 )
 _LIMITS = (UnknownError, ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -220,9 +223,11 @@ class Evaluation:
         if node.op in LISTS or node.op in TAKING:
             return [self._sequence(node, args)]
         constant = [a for a in args if isinstance(a, Const)]
+        if self._is_random(node, args):
+            raise UnknownError("it draws random numbers")
         if len(constant) == sum(a is not None for a in args) and constant and not node.bodies:
-            name = key("computed", self._name(node), [a.key for a in constant])
             only = [a if isinstance(a, Const) else None for a in args]
+            name = key("computed", self._name(node), [None if a is None else a.key for a in only])
             return [*self.constants.computed(name, node, only)]
         if node.op == "If":
             return self._branches(node, args)
@@ -238,7 +243,8 @@ class Evaluation:
     def _at(self, node: Node, args: tuple[Term | None, ...]) -> At:
         shapes = tuple(self.facts.shapes.get(o) if o else None for o in node.outputs)
         kinds = tuple(self.facts.dtype(o) for o in node.outputs)
-        return At(node, args, shapes, kinds, self._attributes(node), self.registry)
+        since = _since(node, self.side)
+        return At(node, args, shapes, kinds, self._attributes(node), self.registry, since)
 
     def _sequence(self, node: Node, args: tuple[Term | None, ...]) -> Term:
         """A sequence, which is what its elements are, or what is taken out of one."""
@@ -269,6 +275,12 @@ class Evaluation:
         note(at, found)
         return found
 
+    def _is_random(self, node: Node, args: tuple[Term | None, ...]) -> bool:
+        """Whether equal operands need not give equal results."""
+        if node.op == "Dropout":
+            return not inactive(node, args)
+        return node.op in _RANDOM
+
     def _branches(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
         """An If: each output is named by the condition and by both branches' outputs."""
         scopes = self.side.model.scopes
@@ -297,7 +309,7 @@ class Evaluation:
         name = key(
             "whole", self._name(node), [a.whole if a is not None else None for a in args], bodies
         )
-        if node.op in _RANDOM:
+        if self._is_random(node, args):
             name = key(name, node.outputs)
         found: list[Term] = []
         for k, o in enumerate(node.outputs):

@@ -122,7 +122,10 @@ class Rows:
         """A label for each row from its bits; equal only where the inputs are equal too."""
         flat = self.raw.reshape(self.count, -1)
         found = row_digests(flat, "row")
-        groups = np.repeat(labels_of([digest(x) for x in self.labels]), self.raw.shape[1])
+        read = [digest(x) for x in self.labels]
+        if self.scale is not None:
+            read = [key(a, digest(b)) for a, b in zip(read, self.scale, strict=True)]
+        groups = np.repeat(labels_of(read), self.raw.shape[1])
         return mix(found, groups, self.bias_bits)
 
     @property
@@ -145,6 +148,7 @@ class Rows:
         groups = np.unique(np.stack([self.group(mine), other.group(theirs)]), axis=1)
         for g, h in groups.T.tolist():
             same = same and np.array_equal(self.labels[g], other.labels[h])
+            same = same and np.array_equal(_factors(self, g), _factors(other, h))
         if not same:
             raise CollisionError("two rows have one name")
 
@@ -166,6 +170,10 @@ class Rows:
                 found[k, at : at + step] = np.einsum("oip,ip->op", inner, by_label[k])
         rows = found.reshape(g * o, _PROJECTIONS)
         return rows if self.bias is None else rows + self.biases[:, None] * _BIAS_DIRECTIONS
+
+
+def _factors(rows: Rows, group: int) -> Array:
+    return np.ones(rows.labels.shape[1]) if rows.scale is None else rows.scale[group]
 
 
 def wide_dtype(dtype: np.dtype[Any]) -> Any:

@@ -193,6 +193,16 @@ def row_digests(array: Array, *salt: Any) -> Labels:
     return np.where(data.any(1), found, ZERO)
 
 
+def rows_along(array: Array, axis: int, *salt: Any) -> Labels:
+    """A label for each position of an axis from what stands there, and where it stands.
+
+    Axes of one position say nothing, and axes are counted from the last, as in broadcasting.
+    """
+    rank = array.ndim
+    where = [(k - rank, d) for k, d in enumerate(array.shape) if k != axis and d != 1]
+    return row_digests(np.moveaxis(array, axis, 0), where, *salt)
+
+
 def _hashed(prefix: bytes, row: Array) -> bytes:
     state = hashlib.blake2b(prefix, digest_size=16)
     state.update(row.data)

@@ -16,9 +16,7 @@ from onnx_net2net.verification.certificate.names import (
     ZERO,
     Labels,
     constant_label,
-    digest,
     key,
-    labels_of,
     mix,
 )
 
@@ -104,9 +102,6 @@ def alike(rows: Rows, labels: Labels, new: Array) -> Labels:
     if not len(new):
         return labels
     bits = rows.bytes_rows()[new]
-    if rows.scale is not None:
-        groups = labels_of([digest(x) for x in rows.scale])
-        bits = mix(bits, groups[rows.group(new)])
     _, first, inverse = np.unique(bits, return_index=True, return_inverse=True)
     rows.look_at(new, rows, new[first[inverse]])
     found = labels.copy()
@@ -117,9 +112,9 @@ def alike(rows: Rows, labels: Labels, new: Array) -> Labels:
 def _by_bytes(student: Rows, teacher: Rows, names: Labels) -> Labels:
     """Names by equal bits; ZERO stands for none."""
     found = np.full(student.count, ZERO)
-    if student.raw.shape[2:] != teacher.raw.shape[2:] or (student.scale is not None):
+    if student.raw.shape[2:] != teacher.raw.shape[2:]:
         return found
-    if teacher.scale is not None or student.weight.dtype != teacher.weight.dtype:
+    if student.weight.dtype != teacher.weight.dtype:
         return found
     theirs, first = np.unique(teacher.bytes_rows(), return_index=True)
     mine = student.bytes_rows()

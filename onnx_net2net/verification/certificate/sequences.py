@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
-from onnx_net2net.verification.certificate.names import Labels, key, mix
-from onnx_net2net.verification.certificate.transfer.movement import picked
+from onnx_net2net.verification.certificate.names import Labels, key, labels_of, mix
+from onnx_net2net.verification.certificate.transfer.movement import components, picked
 from onnx_net2net.verification.certificate.transfer.table import RULES, At
 
 Held = Sequence["list[Term] | None"]
@@ -89,7 +89,8 @@ def _joined(at: At, held: Held) -> Term:
         raise UnknownError("constants are stacked")
     labels, modes = _together(values)
     axis = int(at.node.attr("axis", 0)) % (len(labels) + 1)
-    stacked = np.concatenate([mix(v.tag) for v in values])
+    whose = [components(dict(enumerate(values)), k) for k in range(len(values))]
+    stacked = labels_of([key(v.tag, w) for v, w in zip(values, whose, strict=True)])
     return Value(key("stacked", axis, modes), (*labels[:axis], stacked, *labels[axis:]))
 
 
@@ -110,8 +111,9 @@ def _element(at: At, held: Held) -> Term:
         values = [t.settled() for t in inside if isinstance(t, Value)]
         if len(values) < len(inside) or not values:
             raise UnknownError("a constant is one of the elements")
-        labels, _ = _together(values)
-        return Value(key("one of", index.whole, [v.tag for v in values]), tuple(labels))
+        labels, modes = _together(values)
+        tags = [v.tag for v in values]
+        return Value(key("one of", index.whole, tags, modes), tuple(labels))
     where = _position(at, 1, len(inside), 0)
     if not 0 <= where < len(inside):
         raise UnknownError("a position that the sequence does not have")

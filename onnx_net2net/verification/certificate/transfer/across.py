@@ -21,6 +21,7 @@ from onnx_net2net.verification.certificate.names import (
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero, passing, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import parameters
 from onnx_net2net.verification.certificate.transfer.pairs import flattened, summed
+from onnx_net2net.verification.sides import FLOATS
 
 
 @rules("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
@@ -69,7 +70,10 @@ def _regions(at: At) -> Sequence[Term]:
 def _channel_norm(at: At) -> Sequence[Term]:
     x = at.value()
     params = [at.const(k) for k in range(1, 5 if at.node.op[0] == "B" else 3)]
-    if any(c is None for c in params) or at.node.attr("training_mode", 0):
+    training = at.node.attr("training_mode", 0) or (
+        at.node.op[0] == "B" and at.since < 7 and not at.node.attr("is_test", 0)
+    )
+    if any(c is None for c in params) or training or not at.node.attr("spatial", 1):
         raise UnknownError("its parameters are not constant")
     name = at.name()
     if at.node.op == "InstanceNormalization" and len(x.axes) > 2:
@@ -108,7 +112,8 @@ def _reduce(at: At) -> Sequence[Term]:
     axes = sorted({a % rank for a in given}) if given else list(range(rank))
     x = term if op in _LINEAR and term.scale and term.scale[0] in axes else term.settled()
     tag = key("reduce", op, x.tag, axes)
-    if op in _MEAN and at.node.attr("keepdims", 1):
+    floats = at.kinds[0] in FLOATS
+    if op in _MEAN and at.node.attr("keepdims", 1) and floats:
         return [_mean(at, x, axes, tag)]
     labels, _ = flattened(x, axes)
     if op in _SET:
@@ -152,8 +157,11 @@ def _ordered(at: At) -> Sequence[Term]:
     others = [at.value(k).whole for k in range(1, len(at.args)) if at.has(k)]
     if at.node.op == "CumSum":
         axis = (at.ints(1) or [0])[0]
-    axis %= len(x.axes)
-    keep = {k: k for k in range(len(x.axes)) if k != axis}
+    rank = len(x.axes)
+    axes = {axis % rank}
+    if at.node.op == "Hardmax" and at.since < 13:  # all axes from this one on are taken as one
+        axes = set(range(int(at.node.attr("axis", 1)) % rank, rank))
+    keep = {k: k for k in range(rank) if k not in axes}
     name = key(at.name(), others)
     return [
         passing(at, x, keep, key(name, k), zero=False, sizes=at.out(k))

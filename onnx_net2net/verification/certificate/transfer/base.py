@@ -24,7 +24,7 @@ from onnx_net2net.verification.certificate.names import (
     mix,
     positions,
     repeats,
-    row_digests,
+    rows_along,
     same_bits,
 )
 from onnx_net2net.verification.certificate.registry import Registry
@@ -40,6 +40,7 @@ class At:
         kinds: element type of each output.
         attributes: attribute name -> a plain value that names its content.
         registry: what teacher and student have in common.
+        since: the opset version in which the operator got its meaning.
     """
 
     node: Node
@@ -48,11 +49,12 @@ class At:
     kinds: tuple[int, ...]
     attributes: Mapping[str, Any]
     registry: Registry
+    since: int
 
     def name(self, *without: str) -> int:
         """A name for operator, version and attributes, some left out."""
         kept = sorted((k, v) for k, v in self.attributes.items() if k not in without)
-        return key(self.node.op, self.node.version, kept)
+        return key(self.node.op, self.since, kept)
 
     def has(self, slot: int) -> bool:
         """Whether input `slot` is present."""
@@ -176,10 +178,8 @@ def attach(labels: list[Labels | None], const: Const) -> tuple[Any, dict[int, La
         elif not is_positions(other):
             array, name = _by_label(array, a - lead, other)
             salt.append((a - len(labels), name))
-    if salt:
-        rows = row_digests(np.moveaxis(array, carrier - lead, 0), salt)
-    else:
-        rows = const.rows(carrier - lead)
+    at = carrier - lead
+    rows = rows_along(array, at, salt) if salt else const.rows(at)
     before = labels[carrier]
     labels[carrier] = rows if before is None else mix(before, rows)
     return ("along", carrier - len(labels), dtype_name(const.dtype)), {carrier: rows}

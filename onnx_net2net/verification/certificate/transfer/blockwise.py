@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def _n_bits(at: At) -> Sequence[Term]:
     bias = at.const(5) if at.has(5) else None
     # all that the weight is made of must be the student's for rows to be named apart
     given = at.args[1 : 4 if at.has(3) else 3]
-    here = At(at.node, (x, *[weight] * len(given)), at.outs, at.kinds, at.attributes, at.registry)
+    here = replace(at, args=(x, *[weight] * len(given)))
     rows = contracted(here, x, weight, Shaping((0,), (1,)), [axis], tag, bias)
     return [Value(tag, (*map(no_zero, x.axes[:-1]), rows))]
 

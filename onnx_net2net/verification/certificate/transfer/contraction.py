@@ -106,6 +106,7 @@ def contraction_of(at: At) -> tuple[Rows, Value, int, int]:
     return rows, x, axis, made
 
 
+_KEEPS_ZERO = (b"Relu", b"Tanh", b"LeakyRelu")
 _WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
 
 
@@ -151,7 +152,7 @@ def _convolution(at: At) -> Sequence[Term]:
     spatial, out = x.axes[2:], at.out()
     window = key(at.name("group", *_WINDOW), padding(at, x, weight), steps(at, x))
     tag = key(window, x.tag, [label_digest(v) for v in spatial], weight.shape[2:], out[2:])
-    channels = contracted(at, x, weight, shaping, [1], tag, bias, groups)
+    channels = _activated(at, contracted(at, x, weight, shaping, [1], tag, bias, groups))
     places = [positions(d) for d in out[2:]]
     found = Value(tag, (no_zero(x.axes[0]), channels, *places))
     if at.has(3):  # a fused convolution adds another tensor before its activation
@@ -181,11 +182,18 @@ def _gemm(at: At) -> Sequence[Term]:
     if fused and vector is not bias:
         raise UnknownError("a fused activation behind a bias of two axes")
     rows = contracted(at, x, weight, shaping, [mine], tag, vector, bias_factor=beta)
+    rows = _activated(at, rows)
     other = no_zero(x.axes[1 - mine])
     found = Value(tag, (other, rows) if slot else (rows, other))
     if bias is not None and vector is None:
         found = combine(key("bias", beta), [found, bias], "all")
     return [found]
+
+
+def _activated(at: At, rows: Labels) -> Labels:
+    """What a fused activation leaves of zero rows."""
+    named = at.attributes.get("activation") or at.attributes.get("activation_type") or b"Relu"
+    return rows if named in _KEEPS_ZERO else no_zero(rows)
 
 
 def _is_vector(bias: Const, slot: int) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
+from onnx_net2net.graph.node import Node
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import (
     ZERO,
@@ -21,7 +23,7 @@ from onnx_net2net.verification.certificate.transfer.base import At, attach, no_z
 # how zeros pass: `first`: f(0, constants) = 0; `all`: where all are zero; `any`: where one is;
 # `over`: where the first is and the other does not vary: 0 / 0 is not the only fault then
 _ZERO = {
-    "first": "Abs Asin Asinh Atan Atanh Cast Ceil Celu Dropout Elu Erf Floor Gelu "
+    "first": "Abs Asin Asinh Atan Atanh Cast Ceil Celu Elu Erf Floor Gelu "
     "HardSwish LeakyRelu Mish Neg PRelu Relu Round Selu Sign Sin Sinh Softsign Sqrt Swish Tan "
     "Tanh ThresholdedRelu com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu",
     "all": "Add Sub Sum Mean Max Min com.microsoft.BiasGelu",
@@ -37,9 +39,12 @@ _HOW = {name: how for how, names in _ZERO.items() for name in names.split()}
 @rules(" ".join(_HOW))
 def elementwise(at: At) -> Sequence[Term]:
     """Unary and broadcasting operators with any number of operands."""
+    if "broadcast" in at.attributes or "axis" in at.attributes:
+        raise UnknownError("operands that are laid against each other by an attribute")
     operands = [a for a in at.args if a is not None]
     present = [a is not None for a in at.args]
-    found = combine(key(at.name(), present), operands, _HOW[at.node.op])
+    how = "" if at.kinds[:1] == (TensorProto.STRING,) else _HOW[at.node.op]
+    found = combine(key(at.name(), present), operands, how)
     others = range(1, len(at.node.outputs))
     return [found, *(Value(key(found.tag, "output", k), found.labels) for k in others)]
 
@@ -65,6 +70,27 @@ def _quantize(at: At) -> Sequence[Term]:
     return [parameters(x, at.name("axis"), steps, axis, ())]
 
 
+def inactive(node: Node, args: Sequence[Term | None]) -> bool:
+    """Whether a Dropout passes on what it is given: it is not, or may not be, training."""
+    if node.version < 7:
+        return bool(node.attr("is_test", 0))
+    if node.version < 12 or len(args) < 3 or args[2] is None:
+        return True
+    training = args[2]
+    return isinstance(training, Const) and not training.array().any()
+
+
+@rules("Dropout")
+def _dropout(at: At) -> Sequence[Term]:
+    """Not training: what comes in, and which elements were kept, which is all of them."""
+    if not inactive(at.node, at.args) or at.args[0] is None:
+        raise UnknownError("it draws random numbers")
+    x, found = at.value(), [at.args[0]]
+    for k in range(1, len(at.node.outputs)):
+        found.append(Value(key("all kept", at.kinds[k]), tuple(positions(d) for d in x.shape)))
+    return found
+
+
 @rules("Identity")
 def _identity(at: At) -> Sequence[Term]:
     term = at.args[0]
@@ -77,6 +103,8 @@ def _cast_like(at: At) -> Sequence[Term]:
     c = at.args[0]
     if isinstance(c, Const):
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(at.kinds[0]))
+        if at.attributes or dtype.kind not in "fiub" or c.dtype.kind not in "fiub":
+            raise UnknownError("a cast that may saturate")
         name = key("cast", c.key, dtype.name)
         return [Const(name, c.shape, dtype, lambda: c.array().astype(dtype))]
     return [combine(key(at.name(), at.kinds), [at.value()], "first")]

@@ -22,6 +22,7 @@ from onnx_net2net.verification.certificate.names import (
     positions,
     repeats,
     row_digests,
+    rows_along,
 )
 from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero, rules
@@ -262,11 +263,24 @@ def _concat(at: At) -> Sequence[Term]:
         if isinstance(term, Const):
             parts.append(_joined_constant(term, k, axis, labels))
             continue
-        own = values[k].axes[axis]
-        parts.append(np.where(own == ZERO, ZERO, mix(values[k].tag, own)))
+        own, which = values[k].axes[axis], components(values, k, [axis])
+        parts.append(np.where(own == ZERO, ZERO, mix(key(values[k].tag, which), own)))
     labels = [_zero_in_all(v, a, terms, values) for a, v in enumerate(labels)]
     labels[axis] = np.concatenate(parts)
     return [Value(key("concat", axis, rank, modes), tuple(labels))]
+
+
+def components(values: Mapping[int, Value], k: int, without: Sequence[int] = ()) -> list[int]:
+    """Where tensors have other labels than one another: the first that has those of tensor `k`.
+
+    A label that is mixed of several tensors' says what each has there, not whose element it is.
+    """
+    found = []
+    for a, mine in enumerate(values[k].axes):
+        theirs = [(j, v.axes[a]) for j, v in values.items()]
+        if a not in without and not all(np.array_equal(v, mine) for _, v in theirs):
+            found.append(next(j for j, v in theirs if np.array_equal(v, mine)))
+    return found
 
 
 def _zero_in_all(
@@ -298,6 +312,6 @@ def _joined_constant(c: Const, nth: int, axis: int, labels: list[Labels]) -> Lab
     if len(differs) > 1:
         raise UnknownError("a constant differs along two axes that have labels")
     for a in differs:
-        labels[a] = mix(labels[a], row_digests(np.moveaxis(array, a, 0)))
+        labels[a] = mix(labels[a], rows_along(array, a))
         return mix(key("joined", nth, str(c.dtype)), positions(array.shape[axis]))
-    return row_digests(np.moveaxis(array, axis, 0), "joined", str(c.dtype))
+    return rows_along(array, axis, "joined")

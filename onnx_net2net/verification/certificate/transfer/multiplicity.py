@@ -188,7 +188,7 @@ def _normalized(at: At) -> Sequence[Term]:
     term, op = at.args[0], at.node.op
     x = term if isinstance(term, Value) else at.value()
     rank = len(x.axes)
-    flattening = op != "LpNormalization" and at.node.version < 13
+    flattening = op != "LpNormalization" and at.since < 13
     axis = int(at.node.attr("axis", 1 if flattening else -1)) % rank
     axes = list(range(axis, rank)) if flattening else [axis]
     if op == "LpNormalization":

@@ -9,17 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import onnx
 
 from onnx_net2net.verification.certificate.domain import Const, Term, Value
 from onnx_net2net.verification.certificate.mean_units import Mask, Means, form_of, off_mean
 from onnx_net2net.verification.certificate.names import ZERO
 from onnx_net2net.verification.certificate.transfer.base import At, Rule
+from onnx_net2net.verification.sides import FLOATS
 
-_FLOATS = frozenset(
-    (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16,
-     onnx.TensorProto.BFLOAT16)
-)  # fmt: skip
 _LINEAR = frozenset(
     "AveragePool Expand Flatten Gather GlobalAveragePool Neg Pad ReduceMean ReduceSum Reshape "
     "Slice Split Squeeze Tile Transpose Unsqueeze".split()
@@ -44,7 +40,7 @@ def apply(rule: Rule, at: At) -> Sequence[Term]:
 
 def _is_linear(at: At) -> bool:
     if at.node.op == "Cast":
-        return at.kinds[0] in _FLOATS
+        return at.kinds[0] in FLOATS
     if at.node.op == "Dropout":
         return not at.has(2)  # else it may be training
     return at.node.op in _LINEAR
