@@ -117,9 +117,12 @@ def verify(
         if runtime is None:
             return conclude(tuple(found), terms)
         covered = partial(_covers, found[-1], first)
-        numbers = [*compared(first.model, facts), *compared(second.model, theirs)]
-        how = layers == "full", own, facts, numbers, terms.sizes, covered, max_rounding
-        further, wrong = _run(sides, Plan(provider, seeds, *how), runtime, found[-1])
+        plan = Plan(
+            provider, seeds, layers == "full", own, facts,
+            [*compared(first.model, facts), *compared(second.model, theirs)],
+            terms.sizes, bool(shapes), covered, max_rounding,
+        )  # fmt: skip
+        further, wrong = _run(sides, plan, runtime, found[-1])
     saved = _saved(wrong, save_inputs, covered(wrong)) if wrong is not None else None
     return conclude((*found, *further), terms, saved)
 

@@ -25,8 +25,9 @@ from onnx_net2net.verification.sizes import Sizes as Wanted
 from onnx_net2net.verification.verdict import Layer, Status
 
 _PATIENCE = 60.0  # seconds for all runs
-_FURTHER = 10.0  # of these for sizes beyond the first, unless all is to be run
+_FURTHER = 15.0  # after which no further sizes are taken up, unless all is to be run
 _MOST = 300  # characters of a message of onnxruntime's
+_KINDS = ("normal", "uniform", "wide")
 _HINT = "give sizes at which it runs (--shape NAME=1x16) or data (--inputs)"
 
 
@@ -37,6 +38,7 @@ class Plan:
     Attributes:
         compared: what the models compare sizes with.
         wanted: the sizes that count.
+        fixed: the facts are at the sizes that the caller gave.
         proved: whether a proof covers some inputs.
         cap: of deviations where none does; None for that of an output's type.
     """
@@ -48,6 +50,7 @@ class Plan:
     facts: Sequence[Facts] = ()
     compared: Sequence[Comparison] = ()
     wanted: Wanted = field(default_factory=dict)
+    fixed: bool = False
     proved: Callable[[Feed], bool] = lambda feed: False
     cap: float | None = None
 
@@ -184,24 +187,33 @@ class _Trying:
         self._model, self._plan, self._teacher, self._seen = (
             sides.teacher.model, plan, teacher, seen,
         )  # fmt: skip
-        self._limits = feeds.integer_limits(self._model, plan.facts[0]) if plan.facts else {}
+        self._numbers = feeds.integer_numbers(self._model, plan.facts[0]) if plan.facts else [{}]
+        self._started = time.monotonic()
         self.ran, self.why_not = False, ""
 
     def runs(self) -> Iterator[tuple[Feed, list[Array]]]:
         """Every kind and seed at the first sizes, one of each elsewhere."""
         plan = self._plan
         try:
-            sizes = OpenSizes(self._model, plan.facts, plan.wanted)
+            sizes = OpenSizes(self._model, plan.facts, plan.wanted, plan.fixed)
         except LookupError as why:
             self.why_not = str(why)
             return
-        for stage in sizes.stages():
-            yield from self._first(stage, plan.thorough or not self.ran)
-        started = time.monotonic()
-        for stage in sizes.telling(plan.compared) if self.ran else []:
-            yield from self._first(stage, plan.thorough)
-            if time.monotonic() - started > _FURTHER and not plan.thorough:
-                break
+        for fitting in sizes.fittings():
+            for stage in fitting.stages():
+                yield from self._first(stage, plan.thorough or not self.ran)
+                if not self.ran:
+                    break
+            if self.ran:
+                yield from self._telling(fitting)
+            if self.ran or time.monotonic() - self._started > _FURTHER:
+                return
+
+    def _telling(self, sizes: OpenSizes) -> Iterator[tuple[Feed, list[Array]]]:
+        for stage in sizes.telling(self._plan.compared):
+            if time.monotonic() - self._started > _FURTHER and not self._plan.thorough:
+                return
+            yield from self._first(stage, self._plan.thorough)
 
     def _first(self, stage: Sequence[Sizes], every: bool) -> Iterator[tuple[Feed, list[Array]]]:
         """Runs at the first sizes of a stage at which the teacher runs."""
@@ -214,22 +226,23 @@ class _Trying:
                 return
 
     def _at(self, sizes: Sizes, every: bool) -> Iterator[tuple[Feed, list[Array]]]:
-        kinds = ("normal", "uniform")
+        """Runs at some sizes, until the teacher does not run there."""
         for seed in range(self._plan.seeds if every else 1):
-            for kind in (
-                kinds if self._plan.thorough or (every and seed == 0) else (kinds[seed % 2],)
-            ):
+            all_kinds = self._plan.thorough or (every and seed == 0)
+            for kind in _KINDS if all_kinds else (_KINDS[seed % 2],):
                 found = self._run(sizes, kind, seed)
-                if found is not None:
-                    yield found
+                if found is None:
+                    return
+                yield found
 
     def _run(self, sizes: Sizes, kind: str, seed: int) -> tuple[Feed, list[Array]] | None:
-        for bound in (self._limits, dict.fromkeys(self._model.inputs, 1)):
+        turn = seed % len(self._numbers[:-1] or [{}])
+        for numbers in (*self._numbers[turn:], *self._numbers[:turn]):
             try:
-                feed = feeds.random_feed(self._model, sizes, kind, seed, bound)
+                feed = feeds.random_feed(self._model, sizes, kind, seed, numbers)
                 outcome = self._teacher.run(feed.values)
             except (LookupError, RunError, MemoryError) as why:
-                self.why_not = brief(why)
+                self.why_not = self.why_not or brief(why)
             except DiedError as why:
                 self.why_not = f"onnxruntime {why} running the teacher at {feed.sizes}"
                 self._seen.notes.append(self.why_not)

@@ -17,7 +17,7 @@ from onnx_net2net.errors import UsageError
 from onnx_net2net.files.archive import archive
 from onnx_net2net.files.rope import Rope, memory
 from onnx_net2net.files.writer import write
-from onnx_net2net.graph.model import Model
+from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.typing import Array
 
@@ -25,6 +25,7 @@ Sizes = Mapping[str, "tuple[int, ...]"]
 _PASSING = frozenset("Cast Identity Reshape Unsqueeze Squeeze Transpose Flatten Slice".split())
 # values that are no index into a table: small, so that masks and ids both take them
 _DEFAULT_LIMIT = 2
+_WIDE = 64.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,14 @@ def _checked(data: Mapping[str, Any], model: Model) -> dict[str, Array]:
     return {k: v for k, v in values.items() if k in model.inputs}  # labels may lie beside them
 
 
-def random_feed(model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[str, int]) -> Feed:
-    """Random inputs of one kind (`normal` or `uniform`) that every machine draws alike.
+def random_feed(
+    model: Model, at: Sizes, kind: str, seed: int, numbers: Mapping[str, Array]
+) -> Feed:
+    """Random inputs that every machine draws alike.
+
+    Args:
+        kind: `normal`, `uniform`, or `wide`: far beyond what is usual.
+        numbers: integer input -> what it may hold; others hold what masks and small tables take.
 
     Raises:
         LookupError: an input that is no tensor.
@@ -82,61 +89,85 @@ def random_feed(model: Model, at: Sizes, kind: str, seed: int, limits: Mapping[s
     values = {}
     for name in model.inputs:
         rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
-        values[name] = _values(model, name, at[name], kind, rng, limits)
+        t = model.infos[name].type
+        if not t.HasField("tensor_type"):
+            raise LookupError(f"input '{name}' is no tensor; give data with --inputs")
+        values[name] = _values(t.tensor_type.elem_type, at[name], kind, rng, numbers.get(name))
     return Feed(f"{kind} {Feed('', values).sizes}, seed {seed}", values)
 
 
 def _values(
-    model: Model, name: str, shape: tuple[int, ...], kind: str,
-    rng: np.random.Generator, limits: Mapping[str, int],
-) -> Array:  # fmt: skip
-    t = model.infos[name].type
-    if not t.HasField("tensor_type"):
-        raise LookupError(f"input '{name}' is no tensor; give data with --inputs")
-    if t.tensor_type.elem_type == onnx.TensorProto.STRING:
+    code: int, shape: tuple[int, ...], kind: str, rng: np.random.Generator, numbers: Array | None
+) -> Array:
+    if code == onnx.TensorProto.STRING:
         return np.full(shape, "word", object)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.tensor_type.elem_type))
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
     if dtype.kind == "b":
         return rng.random(shape) < 0.75
     if dtype.kind in "iu":
-        return rng.integers(0, limits.get(name, _DEFAULT_LIMIT), shape).astype(dtype)
+        return _integers(shape, rng, numbers).astype(dtype)
     if kind == "uniform":
         return rng.random(shape).astype(dtype)
     noise = rng.standard_normal(shape)
     if len(shape) >= 3:  # a part that survives pooling, so that inputs differ behind it too
         noise += rng.standard_normal(shape[:2] + (1,) * (len(shape) - 2))
-    return noise.astype(dtype)
+    return (noise * (_WIDE if kind == "wide" else 1)).astype(dtype)
 
 
-def integer_limits(model: Model, facts: Facts) -> dict[str, int]:
-    """How large the values of integer inputs may be: what they pick from has an end."""
-    limits: dict[str, int] = {}
-    for name in model.inputs:
-        if facts.dtype(name) not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
-            continue
-        found = list(_tables(model, facts, name))
-        if found:
-            limits[name] = max(1, min(found))
-    return limits
+def _integers(shape: tuple[int, ...], rng: np.random.Generator, numbers: Array | None) -> Array:
+    if numbers is not None:
+        return np.asarray(numbers[rng.integers(0, len(numbers), shape)])
+    found = rng.integers(0, _DEFAULT_LIMIT, shape)
+    if len(shape) > 1:  # were it a mask, something must be left of each row
+        found[..., :1] = 1
+    return found
 
 
-def _tables(model: Model, facts: Facts, name: str) -> Iterator[int]:
+def integer_numbers(model: Model, facts: Facts) -> list[dict[str, Array]]:
+    """What integer inputs may hold, in several ways: all that tables take; what they are
+    compared with, as a sampling rate is; zeros."""
+    whole = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    names = [n for n in model.inputs if facts.dtype(n) in whole]
+    readers = {n: list(_readers(model, n)) for n in names}
+    lengths = {n: [d for r in readers[n] for d in _table(*r, facts)] for n in names}
+    indices = {n: np.arange(max(1, min(found))) for n, found in lengths.items() if found}
+    compared = {n: _compared(readers[n], facts) for n in names if n not in indices}
+    compared = {n: found for n, found in compared.items() if found.size}
+    zeros = {n: np.zeros(1, int) for n in names}
+    return [indices, *([indices | compared] if compared else []), zeros]
+
+
+def _readers(model: Model, name: str) -> Iterator[tuple[Node, int]]:
+    """What reads an input as it is: the node and its operand."""
     todo, seen = [name], set[str]()
     while todo:
         tensor = todo.pop()
-        if tensor in seen:
-            continue
-        seen.add(tensor)
-        for node, slot in model.readers.get(tensor, ()):
-            if node.op == "Gather" and slot == 1:
-                shape = facts.shapes.get(node.inputs[0])
-                size = shape[int(node.attr("axis", 0))] if shape else None
-                yield from [size] if size else []
-            elif node.op == "OneHot" and slot == 0:
-                depth = facts.values.get(node.inputs[1])
-                yield from [] if depth is None else [int(depth.reshape(-1)[0])]
-            elif node.op in _PASSING and slot == 0:
-                todo += [o for o in node.outputs if o]
+        if tensor not in seen:
+            seen.add(tensor)
+            for node, slot in model.readers.get(tensor, ()):
+                yield node, slot
+                todo += [o for o in node.outputs if o and node.op in _PASSING and slot == 0]
+
+
+def _table(node: Node, slot: int, facts: Facts) -> list[int]:
+    """How many entries there are of which the operand picks some."""
+    if node.op == "Gather" and slot == 1:
+        shape = facts.shapes.get(node.inputs[0])
+        size = shape[int(node.attr("axis", 0))] if shape else None
+        return [size] if size else []
+    if node.op == "OneHot" and slot == 0:
+        depth = facts.values.get(node.inputs[1])
+        return [] if depth is None else [int(depth.reshape(-1)[0])]
+    return []
+
+
+def _compared(readers: Sequence[tuple[Node, int]], facts: Facts) -> Array:
+    """Single integers that stand beside an input."""
+    values = [facts.values.get(t) for node, _ in readers for t in node.inputs]
+    single = {
+        int(v.item()) for v in values if v is not None and v.size == 1 and v.dtype.kind in "iu"
+    }
+    return np.array(sorted(n for n in single if n >= _DEFAULT_LIMIT), int)
 
 
 def save(feed: Feed, path: str | os.PathLike[str]) -> Path:

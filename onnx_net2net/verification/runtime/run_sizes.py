@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from difflib import get_close_matches
+from itertools import permutations, product
 
 import numpy as np
 from onnx import TypeProto
@@ -24,6 +28,7 @@ _LARGEST = 1 << 20  # of the numbers that may stand for a size
 _MOST_ELEMENTS = 1 << 22  # of all inputs together
 _MOST_TELLING = 12
 _LARGEST_BATCH = 16
+_LENGTHS = (16, 32, 128, 256, 512, 576, 1024, 2048, 4096, 16000, 48000)
 
 
 class OpenSizes:
@@ -32,15 +37,24 @@ class OpenSizes:
     Args:
         facts: at two bindings of the open sizes.
         wanted: the sizes that count; others are drawn to the nearest of these.
+        fixed: the facts are at the sizes that the caller gave.
 
     Raises:
         LookupError: an input of which no size is known.
     """
 
-    def __init__(self, model: Model, facts: Sequence[Facts], wanted: Wanted | None = None) -> None:
-        self._axes, self._wanted = open_axes(model), wanted or {}
+    def __init__(
+        self,
+        model: Model,
+        facts: Sequence[Facts],
+        wanted: Wanted | None = None,
+        fixed: bool = False,
+    ) -> None:
+        self._axes, self._wanted, self._fixed = open_axes(model), wanted or {}, fixed
+        self._sums: Mapping[str, tuple[str, str]] = {}
         self._shapes = [{n: _known(f, n) for n in model.inputs} for f in facts[:2]]
         self.first, self.second = (self._bound(s) for s in self._shapes)
+        self._line = self.first, self.second
 
     def _bound(self, shapes: Sizes) -> Binding:
         found: dict[str, int] = {}
@@ -48,19 +62,56 @@ class OpenSizes:
             for d, size in zip(axes, shapes[name], strict=True):
                 if isinstance(d, str):
                     found.setdefault(d, size)
-        names = dict.fromkeys((d for d in found if d.isidentifier()), 1)
-        return {d: n for d, n in found.items() if d in names or evaluated(d, names) is None}
+        return {d: n for d, n in found.items() if _evaluated(d, _plain(found)) is None}
 
     def at(self, binding: Binding) -> Sizes:
         """The inputs' sizes where each open one is what the binding says, if that counts."""
         drawn = {d: _drawn(n, self._wanted.get(d)) for d, n in binding.items()}
+        for d, (a, b) in self._sums.items():
+            drawn[d] = drawn[a] + drawn[b]
         found = dict(self._shapes[0])
         for name, axes in self._axes.items():
-            sizes = [
-                d if isinstance(d, int) else drawn.get(d) or evaluated(d, drawn) or old
+            found[name] = tuple(
+                d if isinstance(d, int) else drawn.get(d) or _evaluated(d, drawn) or old
                 for d, old in zip(axes, self._shapes[0][name], strict=True)
-            ]
-            found[name] = tuple(sizes)
+            )
+        return found
+
+    def fittings(self) -> Iterator[OpenSizes]:
+        """These and others, should the teacher run at none of them: with one size the sum of two
+        others, as a mask is as long as past and present; and one length after the other.
+
+        None but these where the caller has said at which sizes to run.
+        """
+        if self._fixed:
+            yield self
+            return
+        others = sorted(set(self.first) - self.batches)
+        usual = self
+        if self.first == self.second:  # shapes fitted at no sizes but these, the least ones
+            usual = self._with(self._all(8, 2, others), self._all(12, 3, others))
+        yield usual
+        for d, a, b in permutations(others, 3):
+            if a < b:
+                yield usual._with(usual.first, usual.second, {d: (a, b)})
+        yield self
+        for length, batch in product(_LENGTHS, (2, 1)):
+            for long in (others, *([d] for d in self.first)):
+                first = self._all(length, batch, long)
+                if _elements(self.at(first)) <= _MOST_ELEMENTS:
+                    yield self._with(first, {d: 2 * n for d, n in first.items()})
+
+    def _odd(self, d: str, size: int) -> int:
+        return 1 if d in self.batches else size + 1 - size % 2
+
+    def _all(self, length: int, batch: int, long: Sequence[str]) -> Binding:
+        return {d: length if d in long else batch for d in self.first}
+
+    def _with(
+        self, first: Binding, second: Binding, sums: Mapping[str, tuple[str, str]] | None = None
+    ) -> OpenSizes:
+        found = copy(self)
+        found.first, found.second, found._sums = first, second, sums or {}
         return found
 
     @property
@@ -85,7 +136,7 @@ class OpenSizes:
         a, b = self.first, self.second
         stages = [[self.at(a)]]
         if a != b:
-            odd = {d: 1 if d in self.batches else n + 1 - n % 2 for d, n in b.items()}
+            odd = {d: n if n == a[d] else self._odd(d, n) for d, n in b.items()}
             down = {d: max(1, 2 * n - b[d]) for d, n in a.items()}
             skewed = self.skewed()
             stages += [[self.at(b)], *([[self.at(skewed)]] if skewed else [])]
@@ -97,7 +148,7 @@ class OpenSizes:
     def telling(self, compared: Iterable[Comparison]) -> list[list[Sizes]]:
         """Sizes beyond every number that a size is compared with, or at it where the teacher
         runs at no larger one; first where no size has been so far, the least ones first."""
-        most = {pair[1] for pair in zip(self.first.values(), self.second.values(), strict=True)}
+        most = max(self.second.values(), default=0)
         found: dict[tuple[bool, int], list[Sizes]] = {}
         for number, *pair in sorted(set(compared)):
             if number > _LARGEST_BATCH and self._moving(pair) <= self.batches:
@@ -105,21 +156,24 @@ class OpenSizes:
             beyond, at = (self.at(self._moved(aim, pair)) for aim in (number + 1, number))
             stage = [s for s in (beyond, at) if _elements(s) <= _MOST_ELEMENTS]
             if stage:
-                found.setdefault((number <= max(most), _elements(stage[0])), stage)
+                found.setdefault((number <= most, _elements(stage[0])), stage)
         return [found[k] for k in sorted(found)][:_MOST_TELLING]
 
     def _moved(self, aim: int, pair: Sequence[int]) -> Binding:
         """Along the line through the two bindings to where what went from the one number of the
         pair to the other reaches its aim; batches stay small unless they alone fit."""
-        a, b, batches = self.first, self.second, self.batches
+        (a, b), batches = self._line, self.batches
         scale, moving = (aim - pair[0]) / (pair[1] - pair[0]), self._moving(pair)
-        still = {d: 1 if d in batches and not moving & batches else n for d, n in a.items()}
+        still = {
+            d: 1 if d in batches and not moving & batches else n for d, n in self.first.items()
+        }
         return still | {d: max(1, math.ceil(a[d] + scale * (b[d] - a[d]))) for d in moving}
 
     def _moving(self, pair: Sequence[int]) -> set[str]:
         """The open sizes that may have made the one number of a pair and the other."""
-        others = set(self.first) - self.batches
-        fit = {d for d, n in self.first.items() if [n, self.second[d]] == [*pair]}
+        first, second = self._line
+        others = set(first) - self.batches
+        fit = {d for d, n in first.items() if [n, second[d]] == [*pair]}
         return others if fit & others or not fit else fit
 
 
@@ -150,6 +204,23 @@ def _known(facts: Facts, name: str) -> tuple[int, ...]:
     if shape is None or any(d is None for d in shape):
         raise LookupError(f"no size is known for input '{name}'; give one with --shape")
     return tuple(d for d in shape if d is not None)
+
+
+def _plain(binding: Binding) -> dict[str, int]:
+    return {d: n for d, n in binding.items() if d.isidentifier()}
+
+
+def _evaluated(expression: str, binding: Binding) -> int | None:
+    """Value of `past + seq`; names that no input has are taken for the most similar."""
+    if expression in binding:
+        return None
+    names = _plain(binding)
+    similar = {
+        n: names[m]
+        for n in re.findall(r"[A-Za-z_]\w*", expression)
+        for m in get_close_matches(n, names, 1)
+    }
+    return evaluated(expression, similar)
 
 
 def _drawn(size: int, wanted: Interval | None) -> int:

@@ -23,9 +23,9 @@ from support.small_networks import SHAPE, held, layer, model, network, put, weig
 class TestRuntime:
     def test_sizes_and_kinds(self) -> None:
         found = layer(verify(network(), widened(network()), seeds=3), "runtime")
-        assert found.figures["runs"] == 6  # 3 seeds, one of another kind, two more sizes
+        assert found.figures["runs"] == 7  # 3 seeds, two of other kinds, two more sizes
         more = layer(verify(network(), widened(network()), layers="full"), "runtime")
-        assert more.figures["runs"] == 18
+        assert more.figures["runs"] == 27
 
     def test_full_looks_at_sensitivity_too(self) -> None:
         verdict = verify(network(), widened(network()), layers="full")
@@ -85,7 +85,7 @@ class TestRuntime:
     def test_users_data(self) -> None:
         x = np.ones((2, 3, 8, 8), np.float32)
         found = verify(network(), widened(network()), inputs=[{"x": x}, {"x": x * 9}], seeds=1)
-        assert layer(found, "runtime").figures["runs"] == 6
+        assert layer(found, "runtime").figures["runs"] == 7
 
     @pytest.mark.parametrize(
         "data",
