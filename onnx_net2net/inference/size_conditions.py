@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.inference import expressions as ex
 from onnx_net2net.inference.expressions import Dim, Expr
 
@@ -182,7 +183,7 @@ def parsed(text: str, symbols: Sequence[str]) -> dict[str, Interval]:
         symbols: names of the interface's open sizes.
 
     Raises:
-        ValueError: it is empty, no such comparison, of no open size, or leaves no size.
+        UsageError: it is empty, no such comparison, of no open size, or leaves no size.
 
     >>> parsed("s<=512,s>=2", ["s"])
     {'s': (2, 512)}
@@ -192,20 +193,24 @@ def parsed(text: str, symbols: Sequence[str]) -> dict[str, Interval]:
     for part in text.split(","):
         match = _GIVEN.fullmatch(part)
         if match is None:
-            raise ValueError(
-                f"--sizes '{text}': '{part.strip()}' is no comparison of an open size with a "
-                f"number; give it as sequence<=512 (open sizes: {known})"
+            raise UsageError(
+                f"sizes '{text}': '{part.strip()}' is no comparison of an open size with a number",
+                f"give it as sequence<=512; the open sizes are {known}",
             )
         name, relation, number = match[1], match[2], int(match[3])
         if name not in symbols:
-            raise ValueError(f"--sizes '{text}': no open size '{name}' (open sizes: {known})")
+            raise UsageError(
+                f"sizes '{text}': '{name}' is no open size", f"the open sizes are {known}"
+            )
         low, high = found.get(name, (0, inf))
         span = {
             "<=": (0, number), "<": (0, number - 1), ">=": (number, inf), ">": (number + 1, inf),
         }.get(relation, (number, number))  # fmt: skip
         found[name] = max(low, span[0]), min(high, span[1])
         if found[name][0] > found[name][1]:
-            raise ValueError(f"--sizes '{text}': no size of '{name}' is left")
+            raise UsageError(
+                f"sizes '{text}': no size of '{name}' is left", "give some that it can take"
+            )
     return found
 
 

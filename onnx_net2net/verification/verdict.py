@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from onnx_net2net.verification.sizes import Condition, Sizes
+from onnx_net2net.inference.size_conditions import Covered, Interval
 
 SCHEMA = "onnx-net2net/verdict/1"
 _WIDTH = 80
@@ -65,7 +65,7 @@ class Status(str, Enum):
 class Layer:
     """One check: what it says, why, and the figures that it measured.
 
-    `conditions`: on sizes; what a proof says holds only where all of them do.
+    `covered`: the sizes at which what a proof says holds; None: all.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Layer:
     detail: str = ""
     seconds: float = 0.0
     figures: Mapping[str, Any] = field(default_factory=dict)
-    conditions: tuple[Condition, ...] = ()
+    covered: Covered | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _wrapped(start: str, text: str) -> list[str]:
 class Terms:
     """What the caller accepts: the sizes that he will use, and whether only a proof will do."""
 
-    sizes: Sizes = field(default_factory=dict)
+    sizes: Mapping[str, Interval] = field(default_factory=dict)
     proof_required: bool = False
 
 
@@ -198,15 +198,15 @@ def conclude(
     return Verdict(Claim.CANNOT_TELL, None, layers)
 
 
-def _proved(proof: Layer, layers: tuple[Layer, ...], sizes: Sizes) -> Verdict:
+def _proved(proof: Layer, layers: tuple[Layer, ...], sizes: Mapping[str, Interval]) -> Verdict:
     remarks = _ran_nowhere(layers)
     if any(y.name == "rounding" and y.status is Status.UNDECIDED for y in layers):
         return Verdict(Claim.CANNOT_TELL, None, layers, "", (), remarks)
-    if proof.conditions:
-        conditions = tuple(map(str, proof.conditions))
-        granted = True if all(c.implied_by(sizes) for c in proof.conditions) else None
+    if proof.covered is not None and not proof.covered.every:
+        granted = True if proof.covered.accepted(sizes) else None
         if not granted:
-            remarks = (f"if that is enough: --sizes '{', '.join(conditions)}'", *remarks)
+            remarks = ("--sizes says which of them you will use, and accepts the proof", *remarks)
+        conditions = (str(proof.covered),)
         return Verdict(Claim.FOR_SIZES, granted, layers, proof.name, conditions, remarks)
     claim = Claim.TO_ROUNDING if proof.figures.get("rounding") else Claim.PROVED
     return Verdict(claim, True, layers, proof.name, (), remarks)

@@ -21,6 +21,7 @@ from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.inference import validity
 from onnx_net2net.inference.input_sizes import inference_of, symbols
 from onnx_net2net.inference.shapes import Facts
+from onnx_net2net.inference.size_conditions import Interval, parsed
 from onnx_net2net.verification import interface
 from onnx_net2net.verification.certificate import compare as certificate
 from onnx_net2net.verification.embedding import Embedding
@@ -29,11 +30,10 @@ from onnx_net2net.verification.runtime.compare import Plan, compare
 from onnx_net2net.verification.runtime.judgement import Seen
 from onnx_net2net.verification.runtime.process import ProviderError, Runtime, running
 from onnx_net2net.verification.runtime.rounding import estimate
-from onnx_net2net.verification.runtime.run_sizes import compared, sizes_of, skewed_types
+from onnx_net2net.verification.runtime.run_sizes import compared, open_axes, sizes_of, skewed_types
 from onnx_net2net.verification.runtime.sensitivity import probe
 from onnx_net2net.verification.runtime.sessions import check_provider
 from onnx_net2net.verification.sides import Side, Sides
-from onnx_net2net.verification.sizes import parsed
 from onnx_net2net.verification.verdict import Claim, Layer, Status, Terms, Verdict, conclude
 
 LAYERS = ("auto", "certificate", "full")
@@ -99,7 +99,7 @@ def verify(
         first = Side.of(teacher)
     with _blaming("student"):
         second = Side.of(student)
-    terms = Terms(parsed(sizes, first.model), require == "proved")
+    terms = Terms(_wanted(sizes, first), require == "proved")
     embedding = Embedding.of(first.model, second.model)
     found = [_timed(lambda: interface.compare(first.model, second.model, embedding))]
     if found[0].status is Status.FAILED:
@@ -148,12 +148,21 @@ def _run(
     return found, seen[0].wrong
 
 
+def _wanted(sizes: str | Iterable[str] | None, teacher: Side) -> dict[str, Interval]:
+    """What the caller says of each open size."""
+    if sizes is None:
+        return {}
+    known = [d for axes in open_axes(teacher.model).values() for d in axes if isinstance(d, str)]
+    text = sizes if isinstance(sizes, str) else ",".join(sizes)
+    return parsed(text, list(dict.fromkeys(known)))
+
+
 def _covers(proof: Layer, teacher: Side, feed: feeds.Feed) -> bool:
     """Whether the proof holds at the sizes of some inputs."""
-    if proof.status is not Status.PASSED or not proof.conditions:
+    if proof.status is not Status.PASSED or proof.covered is None:
         return proof.status is Status.PASSED
     sizes = sizes_of(teacher.model, {n: np.shape(v) for n, v in feed.values.items()})
-    return all(c.implied_by(sizes) for c in proof.conditions)
+    return proof.covered.accepted(sizes)
 
 
 def _runtime(layers: str, provider: str) -> AbstractContextManager[Runtime | None]:

@@ -17,11 +17,10 @@ from onnx_net2net.verification.runtime.inputs import Feed, Sizes
 from onnx_net2net.verification.runtime.judgement import Run, Seen, judged
 from onnx_net2net.verification.runtime.noise import ALL_DRAWS, Ghosts, floors
 from onnx_net2net.verification.runtime.process import DiedError, RunError, Runtime
-from onnx_net2net.verification.runtime.run_sizes import Comparison, OpenSizes
+from onnx_net2net.verification.runtime.run_sizes import Comparison, OpenSizes, Wanted
 from onnx_net2net.verification.runtime.sessions import Session
 from onnx_net2net.verification.runtime.worker import free_memory
 from onnx_net2net.verification.sides import Sides
-from onnx_net2net.verification.sizes import Sizes as Wanted
 from onnx_net2net.verification.verdict import Layer, Status
 
 _PATIENCE = 60.0  # seconds for all runs

@@ -13,14 +13,15 @@ import numpy as np
 from onnx import TypeProto
 
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.input_sizes import evaluated
+from onnx_net2net.inference.input_sizes import evaluated, symbols
 from onnx_net2net.inference.onnx_inference import tensor_type
 from onnx_net2net.inference.shapes import Facts
+from onnx_net2net.inference.size_conditions import Interval
 from onnx_net2net.typing import Array, Shape
 from onnx_net2net.verification.runtime.inputs import Sizes
-from onnx_net2net.verification.sizes import Interval, open_axes
-from onnx_net2net.verification.sizes import Sizes as Wanted
 
+Wanted = Mapping[str, Interval]
+"""The sizes of each symbol that count; a symbol that is not there may have any."""
 Binding = Mapping[str, int]
 Comparison = tuple[int, int, int]
 """A number, and what is compared with it at one binding of the open sizes and at the other."""
@@ -29,6 +30,15 @@ _MOST_ELEMENTS = 1 << 22  # of all inputs together
 _MOST_TELLING = 12
 _LARGEST_BATCH = 16
 _LENGTHS = (16, 32, 128, 256, 512, 576, 1024, 2048, 4096, 16000, 48000)
+
+
+def open_axes(model: Model) -> dict[str, tuple[int | str, ...]]:
+    """Input -> each axis's size, or the symbol that stands for it: `INPUT.AXIS` if unnamed."""
+    return {
+        name: tuple(f"{name}.{k}" if d is None else d for k, d in enumerate(dims))
+        for name, dims in symbols(model).items()
+        if dims is not None
+    }
 
 
 class OpenSizes:
@@ -71,9 +81,9 @@ class OpenSizes:
             drawn[d] = drawn[a] + drawn[b]
         found = dict(self._shapes[0])
         for name, axes in self._axes.items():
+            known = (drawn.get(d, _evaluated(str(d), drawn)) for d in axes)
             found[name] = tuple(
-                d if isinstance(d, int) else drawn.get(d) or _evaluated(d, drawn) or old
-                for d, old in zip(axes, self._shapes[0][name], strict=True)
+                old if d is None else d for d, old in zip(known, self._shapes[0][name], strict=True)
             )
         return found
 
@@ -179,11 +189,11 @@ class OpenSizes:
 
 def sizes_of(model: Model, shapes: Sizes) -> dict[str, Interval]:
     """What each open size is where the inputs have these shapes."""
-    found = {}
+    found: dict[str, Interval] = {}
     for name, axes in open_axes(model).items():
         for d, size in zip(axes, shapes[name], strict=True):
             if isinstance(d, str):
-                found[d] = Interval(size, size)
+                found[d] = size, size
     return found
 
 
@@ -224,10 +234,7 @@ def _evaluated(expression: str, binding: Binding) -> int | None:
 
 
 def _drawn(size: int, wanted: Interval | None) -> int:
-    if wanted is None:
-        return size
-    size = max(size, wanted.least)
-    return size if wanted.most is None else min(size, wanted.most)
+    return size if wanted is None else int(min(max(size, wanted[0]), wanted[1]))
 
 
 def _elements(sizes: Sizes) -> int:

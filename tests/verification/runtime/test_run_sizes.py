@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.inference import validity
 from onnx_net2net.verification.runtime.run_sizes import OpenSizes, compared, sizes_of
 from onnx_net2net.verification.sides import Side
-from onnx_net2net.verification.sizes import Interval
 from onnx_net2net.verification.verify import Claim, verify
 
 
@@ -73,7 +73,7 @@ def test_large_batches_only_where_they_are_compared() -> None:
 
 
 def test_no_size_that_the_caller_rules_out() -> None:
-    open_sizes, numbers = sizes(sliced(512), {"L": Interval(20, 100), "N": Interval(2, 2)})
+    open_sizes, numbers = sizes(sliced(512), {"L": (20, 100), "N": (2, 2)})
     stages = open_sizes.stages() + open_sizes.telling(numbers)
     shapes = [s["x"] for stage in stages for s in stage]
     assert all(n == 2 and 20 <= length <= 100 for n, length in shapes)
@@ -81,7 +81,7 @@ def test_no_size_that_the_caller_rules_out() -> None:
 
 def test_symbols_of_one_name_have_one_size() -> None:
     side = Side.of(sliced(9, ["N", None]))
-    assert sizes_of(side.model, {"x": (2, 7)}) == {"N": Interval(2, 2), "x.1": Interval(7, 7)}
+    assert sizes_of(side.model, {"x": (2, 7)}) == {"N": (2, 2), "x.1": (7, 7)}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,13 @@ def test_symbols_of_one_name_have_one_size() -> None:
 def test_what_only_a_long_input_shows(teacher: ModelProto, student: ModelProto) -> None:
     assert verify(teacher, student).claim is Claim.DIFFERENT
     assert verify(teacher, teacher)
+
+
+@pytest.mark.parametrize("wrong", ["", "L", "L<=512,", "L<=x", "M<=3", "x.0<=3", "L<=4,L>4"])
+def test_sizes_that_make_no_sense(wrong: str) -> None:
+    with pytest.raises(UsageError, match="sizes") as error:
+        verify(sliced(512), sliced(512), sizes=wrong)
+    assert error.value.hint
 
 
 def test_at_the_sizes_of_the_caller_nothing_else_is_run() -> None:
