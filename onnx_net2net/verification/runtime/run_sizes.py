@@ -81,10 +81,8 @@ class OpenSizes:
             drawn[d] = drawn[a] + drawn[b]
         found = dict(self._shapes[0])
         for name, axes in self._axes.items():
-            known = (drawn.get(d, _evaluated(str(d), drawn)) for d in axes)
-            found[name] = tuple(
-                old if d is None else d for d, old in zip(known, self._shapes[0][name], strict=True)
-            )
+            known = zip(axes, self._shapes[0][name], strict=True)
+            found[name] = tuple(_size(d, drawn, old) for d, old in known)
         return found
 
     def fittings(self) -> Iterator[OpenSizes]:
@@ -231,6 +229,13 @@ def _evaluated(expression: str, binding: Binding) -> int | None:
         for m in get_close_matches(n, names, 1)
     }
     return evaluated(expression, similar)
+
+
+def _size(d: int | str, binding: Binding, otherwise: int) -> int:
+    if isinstance(d, int) or d in binding:
+        return d if isinstance(d, int) else binding[d]
+    found = _evaluated(d, binding)
+    return otherwise if found is None else found
 
 
 def _drawn(size: int, wanted: Interval | None) -> int:
