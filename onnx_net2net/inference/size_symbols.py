@@ -28,12 +28,14 @@ class Sizes:
         shapes: tensors with an open axis.
         values: known values that depend on sizes.
         known: the number of each atom at the sizes of the facts.
+        resolved: what is made of each expression; conditions may simplify it.
     """
 
     facts: Facts
     shapes: dict[str, Dims] = field(default_factory=dict)
     values: dict[str, Sized] = field(default_factory=dict)
     known: dict[Atom, int] = field(default_factory=dict)
+    resolved: Callable[[Dim], Dim] = lambda d: d
 
     def shape(self, tensor: str) -> Dims | None:
         """Sizes of a tensor's axes; None where the rank or a size is unknown."""

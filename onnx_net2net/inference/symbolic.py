@@ -55,13 +55,13 @@ class Pass:
 
     def __init__(
         self, inference: Inference, facts: Facts, given: Sizes,
-        resolved: Callable[[Dim], Dim] | None = None,
+        resolved: Callable[[Dim], Dim] = lambda d: d,
     ) -> None:  # fmt: skip
         self.model: Model = inference.model
         self._inference = inference
-        self._resolved = resolved or (lambda d: d)
         self._unique = itertools.count()
-        self.sizes = Sizes(facts, dict(given.shapes), {}, given.known)
+        self.sizes = Sizes(facts, dict(given.shapes), {}, given.known, resolved)
+        self._resolved = resolved
 
     def run(self) -> Sizes:
         """Everything that depends on sizes."""
@@ -274,7 +274,7 @@ def _is_elementwise(row: Rule, sizes: Sizes, node: Node) -> bool:
 
 def symbolic(
     inference: Inference, facts: Facts, given: Sizes,
-    resolved: Callable[[Dim], Dim] | None = None,
+    resolved: Callable[[Dim], Dim] = lambda d: d,
 ) -> Sizes:  # fmt: skip
     """What of a model depends on sizes.
 
@@ -284,7 +284,7 @@ def symbolic(
         resolved: what is made of each expression; for proofs under conditions.
     """
     if not given.shapes:
-        return Sizes(facts)
+        return Sizes(facts, resolved=resolved)
     return Pass(inference, facts, given, resolved).run()
 
 

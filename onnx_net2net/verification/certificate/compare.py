@@ -7,6 +7,7 @@ the names of the teacher's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from onnx import TypeProto
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.graph.model import Node
-from onnx_net2net.inference.shapes import Facts, Inference
+from onnx_net2net.inference.expressions import Expr
+from onnx_net2net.inference.input_sizes import inference_of, symbols
+from onnx_net2net.inference.shapes import Facts
+from onnx_net2net.inference.size_symbols import Sizes, input_dims
+from onnx_net2net.inference.symbolic import symbolic
 from onnx_net2net.verification.certificate.absent import lacks
 from onnx_net2net.verification.certificate.constants import Constants
 from onnx_net2net.verification.certificate.domain import Const, Term, Value
@@ -55,7 +60,8 @@ def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> L
         if k and mine is facts[0]:
             continue
         registry.look_at_teacher()
-        before = Evaluation(sides.teacher, mine, teacher, registry).run()
+        given = input_dims(symbols(sides.teacher.model), mine)
+        before = _evaluated(sides.teacher, mine, teacher, registry, given)
         usual = len(before.whole) if usual is None else usual
         if len(before.whole) > usual:  # sizes at which the teacher itself does not run
             continue
@@ -66,7 +72,7 @@ def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> L
             sizes = _sizes(sides.student, types, known)
         except ModelError as why:
             return Layer("certificate", Status.UNDECIDED, f"the student's shapes: {why}")
-        after = Evaluation(sides.student, sizes, student, registry, before).run()
+        after = _evaluated(sides.student, sizes, student, registry, given, before)
         wrong = [
             (o, theirs)
             for o, theirs in zip(
@@ -79,12 +85,32 @@ def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> L
     return _proved(registry)
 
 
+def _evaluated(
+    side: Side, facts: Facts, constants: Constants, registry: Registry, given: Sizes,
+    before: Evaluation | None = None,
+) -> Evaluation:  # fmt: skip
+    """A model in the algebra of names.
+
+    Args:
+        given: the teacher's inputs as expressions; what has grown is as the facts have it.
+        before: the teacher's evaluation, where this is the student.
+    """
+    inputs = {
+        name: tuple(d if isinstance(d, Expr) else size for d, size in zip(dims, here, strict=True))
+        for name, dims in given.shapes.items()
+        if (here := Sizes(facts).shape(name)) is not None and len(here) == len(dims)
+    }
+    inference = inference_of(side.source, side.model)
+    sizes = symbolic(inference, facts, replace(given, shapes=inputs), given.resolved)
+    return Evaluation(side, facts, constants, registry, sizes, before).run()
+
+
 def _sizes(side: Side, types: dict[str, TypeProto], known: Sequence[Facts]) -> Facts:
     """Facts at the given types of the inputs."""
     for facts in known:
         if all(facts.types.get(n) == t for n, t in types.items()):
             return facts
-    return Inference(side.model, side.source).run(types)
+    return inference_of(side.source, side.model).run(types)
 
 
 def _proved(registry: Registry) -> Layer:

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.subgraphs import Tie
+from onnx_net2net.inference.size_rules import Dims
 from onnx_net2net.typing import Shape
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import (
@@ -27,6 +28,7 @@ from onnx_net2net.verification.certificate.names import (
     repeats,
     rows_along,
 )
+from onnx_net2net.verification.certificate.open_axes import name_of
 from onnx_net2net.verification.certificate.registry import Registry
 
 LOOPS = frozenset(("Loop", "Scan"))
@@ -44,6 +46,7 @@ class Body:
         depth: how many loops stand around it.
         evaluate: the ends of the body, given terms for some of its formal inputs.
         shapes: of the node's outputs.
+        given: shapes of its inputs as expressions.
     """
 
     node: Node
@@ -52,6 +55,7 @@ class Body:
     depth: int
     evaluate: Callable[[dict[str, Term]], list[Term]]
     shapes: Sequence[Shape | None]
+    given: Sequence[Dims | None]
     registry: Registry
 
     def states(self) -> list[Tie]:
@@ -173,7 +177,8 @@ class Body:
         rest: list[object] = []
         for k, a in enumerate(self.args):
             if k in scanned and isinstance(a, Value):  # how often the body runs
-                rest.append([len(a.axes[o]) for o in scanned[k]])
+                dims = self.given[k] or a.shape
+                rest.append([(len(a.axes[o]), name_of(dims[o])) for o in scanned[k]])
             elif k not in inside:
                 rest.append(a.whole if a is not None else None)
         name = key("loop", self.name, rest, system)

@@ -71,9 +71,22 @@ def simplified(at: At) -> Term | None:
     if rule is None or not at.args or sum(bool(o) for o in at.node.outputs) != 1:
         return None
     try:
-        return rule(at)
+        found = rule(at)
     except UnknownError:
         return None
+    return found if found is None or _keeps_sizes(at, found) else None
+
+
+def _keeps_sizes(at: At, found: Term) -> bool:
+    """Whether what is said to be an operand has that operand's shape at every size."""
+    if at.open is None:
+        return True
+    mine = [
+        k
+        for k, a in enumerate(at.args)
+        if isinstance(a, Value) and isinstance(found, Value) and a.tag == found.tag
+    ]
+    return not mine or any(at.open.seen.shapes[k] == at.open.made[0] for k in mine)
 
 
 def _named(at: At) -> str:

@@ -12,12 +12,15 @@ import onnx
 from onnx_net2net.files.tensor_data import MARKER
 from onnx_net2net.graph.model import Leaf, Node
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.typing import Shape
+from onnx_net2net.inference.size_rules import Described
+from onnx_net2net.inference.size_symbols import Sizes
+from onnx_net2net.typing import Array, Shape
 from onnx_net2net.verification.certificate.constants import Constants
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.fixpoint import LOOPS, Body, valued
 from onnx_net2net.verification.certificate.identities import note, simplified
 from onnx_net2net.verification.certificate.names import Labels, digest, key, mix, positions
+from onnx_net2net.verification.certificate.open_axes import opened, sized
 from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.certificate.sequences import LISTS, TAKING
 from onnx_net2net.verification.certificate.transfer import padded_norms
@@ -40,6 +43,7 @@ class Evaluation:
 
     Attributes:
         before: the teacher's, when this is the student's.
+        sizes: what depends on the sizes of the inputs.
         terms: tensor -> what it is.
         whole: nodes whose outputs are only known as a whole, and why.
     """
@@ -48,6 +52,7 @@ class Evaluation:
     facts: Facts
     constants: Constants
     registry: Registry
+    sizes: Sizes
     before: Evaluation | None = None
     terms: dict[str, Term] = field(default_factory=dict)
     whole: dict[int, str] = field(default_factory=dict)
@@ -93,7 +98,8 @@ class Evaluation:
         model, losses = self.side.model, len(self.registry.losses)
         depth = sum(model.owners[s].op in LOOPS for s in model.within(node.scope))
         shapes = [self.facts.shapes.get(o) if o else None for o in node.outputs]
-        body = Body(node, args, self._name(node), depth, evaluate, shapes, self.registry)
+        given = [self.sizes.shape(t) if t else None for t in node.inputs]
+        body = Body(node, args, self._name(node), depth, evaluate, shapes, given, self.registry)
         try:
             return body.results()
         except _LIMITS as why:
@@ -164,9 +170,9 @@ class Evaluation:
     def _step(self, node: Node) -> None:
         outs = [o for o in node.outputs if o]
         known = [self.facts.values.get(o) for o in outs]
-        if outs and all(v is not None for v in known):
+        if outs and all(v is not None for v in known) and not self._by_rule(node):
             for o, v in zip(outs, known, strict=True):
-                self.terms[o] = Const.of(np.asarray(v))
+                self.terms[o] = self._folded(o, np.asarray(v))
             return
         args = tuple(self.term(t) if t else None for t in node.inputs)
         sequential = node.op in LISTS or node.op in TAKING
@@ -181,6 +187,18 @@ class Evaluation:
         for name, term in zip(node.outputs, found, strict=False):
             if name:
                 self.terms[name] = self._known(name, term)
+
+    def _by_rule(self, node: Node) -> bool:
+        """Whether a rule tells more of a known value than that it is computed so."""
+        whole = any(isinstance(self.sizes.values.get(o), Described) for o in node.outputs)
+        return whole and node.op in RULES
+
+    def _folded(self, name: str, array: Array) -> Term:
+        """A value that the facts hold: a constant unless it depends on a size."""
+        if name not in self.sizes.values:
+            return Const.of(array)
+        tag = sized(self.sizes.values[name], self.facts.dtype(name))
+        return self._known(name, Value(tag, _trivial(array.shape)))
 
     def _known(self, name: str, term: Term) -> Term:
         """The teacher's tensor of that name where it is the same, so that it is seen at once."""
@@ -243,8 +261,8 @@ class Evaluation:
     def _at(self, node: Node, args: tuple[Term | None, ...]) -> At:
         shapes = tuple(self.facts.shapes.get(o) if o else None for o in node.outputs)
         kinds = tuple(self.facts.dtype(o) for o in node.outputs)
-        since = _since(node, self.side)
-        return At(node, args, shapes, kinds, self._attributes(node), self.registry, since)
+        since, seen = _since(node, self.side), opened(node, self.sizes)
+        return At(node, args, shapes, kinds, self._attributes(node), self.registry, since, seen)
 
     def _sequence(self, node: Node, args: tuple[Term | None, ...]) -> Term:
         """A sequence, which is what its elements are, or what is taken out of one."""

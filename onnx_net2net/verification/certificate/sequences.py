@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_net2net.inference.size_rules import is_open
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import Labels, key, labels_of, mix
 from onnx_net2net.verification.certificate.transfer.movement import components, picked
@@ -38,6 +39,8 @@ def _split(at: At, held: Held) -> list[Term]:
     x = at.value()
     axis = int(at.node.attr("axis", 0)) % len(x.axes)
     size = len(x.axes[axis])
+    if at.open is not None and is_open(at.open.shape()[axis : axis + 1]):
+        raise UnknownError("an open number of elements")
     if not at.has(1):
         if at.node.attr("keepdims", 1):
             return [picked(x, {axis: np.arange(k, k + 1)}) for k in range(size)]

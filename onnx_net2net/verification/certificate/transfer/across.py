@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from onnx_net2net.verification.certificate.names import (
     mix,
     positions,
 )
+from onnx_net2net.verification.certificate.open_axes import name_of
 from onnx_net2net.verification.certificate.transfer.base import At, no_zero, passing, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import parameters
 from onnx_net2net.verification.certificate.transfer.pairs import flattened, summed
@@ -50,7 +52,11 @@ def _resize(at: At) -> Sequence[Term]:
     else:
         factor |= {a: 0.0 for a in range(rank) if out[a] != len(x.axes[a])}
     keep = {a: a for a in range(rank) if factor[a] == 1.0 and out[a] == len(x.axes[a])}
-    resampled = [(a, f) for a, f in factor.items() if a not in keep]
+    resampled: list[Any] = [(a, f) for a, f in factor.items() if a not in keep]
+    if at.open is not None:
+        before, after = at.open.shape(), at.open.out()
+        keep = {a: a for a in keep if before[a] == after[a]}
+        resampled = [(a, factor[a], name_of(after[a])) for a in range(rank) if a not in keep]
     return [passing(at, x, keep, key(at.name("scales"), resampled))]
 
 

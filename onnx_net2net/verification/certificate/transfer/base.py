@@ -27,6 +27,7 @@ from onnx_net2net.verification.certificate.names import (
     rows_along,
     same_bits,
 )
+from onnx_net2net.verification.certificate.open_axes import Opened
 from onnx_net2net.verification.certificate.registry import Registry
 
 
@@ -41,6 +42,7 @@ class At:
         attributes: attribute name -> a plain value that names its content.
         registry: what teacher and student have in common.
         since: the opset version in which the operator got its meaning.
+        open: what it does with open sizes, None where it has to do with none.
     """
 
     node: Node
@@ -50,6 +52,7 @@ class At:
     attributes: Mapping[str, Any]
     registry: Registry
     since: int
+    open: Opened | None = None
 
     def name(self, *without: str) -> int:
         """A name for operator, version and attributes, some left out."""
@@ -91,6 +94,16 @@ class At:
             return [int(v) for v in found.array().reshape(-1)]
         given = self.node.attr(attribute) if attribute else None
         return None if given is None else [int(v) for v in np.atleast_1d(given)]
+
+    def numbers(self, slot: int, attribute: str = "") -> list[int] | None:
+        """The same at the sizes that are looked at, also where it depends on sizes.
+
+        Whoever asks names what it does by `open`.
+        """
+        name = self.node.tensor(slot)
+        if self.open is not None and name in self.open.sizes.values:
+            return [int(v) for v in self.open.sizes.facts.values[name].reshape(-1)]
+        return self.ints(slot, attribute)
 
     def out(self, k: int = 0) -> tuple[int, ...]:
         """Shape of an output; raises UnknownError where a size is unknown."""

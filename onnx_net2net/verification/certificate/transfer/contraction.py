@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_net2net.inference.size_rules import is_open
 from onnx_net2net.typing import Array
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.linear_forms import Rows
@@ -120,7 +121,7 @@ def padding(at: At, x: Value, weight: Const) -> list[int]:
     """Pads of a convolution, computed where the node leaves them to the operator.
 
     Raises:
-        UnknownError: a transposed convolution that leaves them.
+        UnknownError: a transposed convolution that leaves them, or they depend on a size.
     """
     rank = len(x.axes) - 2
     how = (at.attributes.get("auto_pad") or b"NOTSET").decode()
@@ -129,6 +130,8 @@ def padding(at: At, x: Value, weight: Const) -> list[int]:
     if at.node.op == "ConvTranspose":
         raise UnknownError("pads that the operator chooses")
     strides, dilations = steps(at, x)
+    if at.open is not None and is_open(at.open.shape()[2:]) and any(s != 1 for s in strides):
+        raise UnknownError("pads that depend on a size")
     begin, end = [], []
     for k, (size, made) in enumerate(zip(x.shape[2:], at.out()[2:], strict=True)):
         reach = (weight.shape[2 + k] - 1) * dilations[k] + 1
@@ -137,6 +140,17 @@ def padding(at: At, x: Value, weight: Const) -> list[int]:
         begin.append(few if how == "SAME_UPPER" else many)
         end.append(many if how == "SAME_UPPER" else few)
     return begin + end
+
+
+def _pads(at: At, x: Value, weight: Const) -> list[int] | bytes:
+    """Pads as numbers; how they are chosen, where they depend on a size."""
+    how: bytes = at.attributes.get("auto_pad") or b"NOTSET"
+    try:
+        return padding(at, x, weight)
+    except UnknownError:
+        if at.open is None or at.node.op == "ConvTranspose":
+            raise
+        return how
 
 
 @rules("Conv ConvTranspose com.microsoft.FusedConv")
@@ -150,7 +164,7 @@ def _convolution(at: At) -> Sequence[Term]:
     shaping = Shaping((1,), (0,), True) if transposed else Shaping((0,), (1,))
     groups = int(at.node.attr("group", 1))
     spatial, out = x.axes[2:], at.out()
-    window = key(at.name("group", *_WINDOW), padding(at, x, weight), steps(at, x))
+    window = key(at.name("group", *_WINDOW), _pads(at, x, weight), steps(at, x))
     tag = key(window, x.tag, [label_digest(v) for v in spatial], weight.shape[2:], out[2:])
     channels = _activated(at, contracted(at, x, weight, shaping, [1], tag, bias, groups))
     places = [positions(d) for d in out[2:]]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_net2net.inference.size_rules import is_open
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import key, positions
 from onnx_net2net.verification.certificate.transfer.attention import asked, named, opaque
@@ -55,7 +56,7 @@ def _embedded(at: At) -> Sequence[Term]:
     if at.has(8):
         parts.append(part(at, "Gather", [places, at.value(8)], (3, 8)))
     else:
-        parts.append(Const.of(places.array()[: at.out()[1]]))
+        parts.append(_from_the_front(at, places))
     x = combine(key("embedded"), parts, "all")
     found: list[Term] = [part(at, "LayerNormalization", [x, _argument(at, 5), _argument(at, 6)])]
     if len(at.node.outputs) > 1:
@@ -64,6 +65,15 @@ def _embedded(at: At) -> Sequence[Term]:
             index = replace(index, labels=tuple(positions(d) for d in at.out(1)))
         found.append(index)
     return [*found, *[x] * (len(at.node.outputs) > 2)]
+
+
+def _from_the_front(at: At, table: Const) -> Term:
+    """The first rows of a table, as many as there are positions."""
+    count = at.out()[1]
+    if at.open is None or not is_open(at.open.out()[1:2]):
+        return Const.of(table.array()[:count])
+    rows = Value(key("from the front"), (positions(count),))
+    return part(at, "Gather", [table, rows], (3, 3))
 
 
 @rules("com.microsoft.FusedMatMul com.microsoft.TransposeMatMul")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_net2net.verification.certificate.domain import Term, UnknownError
+from onnx_net2net.inference.size_rules import is_open
+from onnx_net2net.verification.certificate.domain import Term, UnknownError, Value
+from onnx_net2net.verification.certificate.open_axes import acted
 from onnx_net2net.verification.certificate.transfer.base import At, rules
 from onnx_net2net.verification.certificate.transfer.movement import reshaped, transposed
 
@@ -16,9 +18,17 @@ def _mode(at: At) -> str:
     return mode
 
 
+def _whole_blocks(at: At) -> Value:
+    """The data; under a name that holds the blocks, where their number is open."""
+    x = at.value()
+    if at.open is None or not is_open(at.open.shape()[2:]):
+        return x
+    return acted(x, at.name(), [2, 3], at.registry)
+
+
 @rules("DepthToSpace")
 def _depth_to_space(at: At) -> Sequence[Term]:
-    x, b = at.value(), int(at.node.attr("blocksize", 1))
+    x, b = _whole_blocks(at), int(at.node.attr("blocksize", 1))
     n, c, h, w = x.shape
     if _mode(at) == "CRD":
         apart, perm = (n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3)
@@ -30,7 +40,7 @@ def _depth_to_space(at: At) -> Sequence[Term]:
 
 @rules("SpaceToDepth")
 def _space_to_depth(at: At) -> Sequence[Term]:
-    x, b = at.value(), int(at.node.attr("blocksize", 1))
+    x, b = _whole_blocks(at), int(at.node.attr("blocksize", 1))
     n, c, h, w = x.shape
     x = reshaped(x, (n, c, h // b, b, w // b, b), at.registry)
     perm = (0, 1, 3, 5, 2, 4) if _mode(at) == "CRD" else (0, 3, 5, 1, 2, 4)

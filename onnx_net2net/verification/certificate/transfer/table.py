@@ -13,6 +13,7 @@ from onnx_net2net.verification.certificate.transfer import (  # noqa: F401  each
     contraction,
     elementwise,
     fused,
+    lookup,
     movement,
     multiplicity,
     norms,
