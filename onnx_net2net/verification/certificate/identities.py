@@ -15,6 +15,7 @@ from onnx_net2net.typing import Array
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.linear_forms import tolerance
 from onnx_net2net.verification.certificate.names import ZERO, Labels, key
+from onnx_net2net.verification.certificate.open_axes import same_open
 from onnx_net2net.verification.certificate.row_matching import summed_by_label
 from onnx_net2net.verification.certificate.transfer.contraction import (
     contraction_of,
@@ -86,7 +87,7 @@ def _keeps_sizes(at: At, found: Term) -> bool:
         for k, a in enumerate(at.args)
         if isinstance(a, Value) and isinstance(found, Value) and a.tag == found.tag
     ]
-    return not mine or any(at.open.seen.shapes[k] == at.open.made[0] for k in mine)
+    return not mine or any(same_open(at.open.shape(k), at.open.out()) for k in mine)
 
 
 def _named(at: At) -> str:

@@ -85,6 +85,12 @@ def opened(node: Node, sizes: Sizes) -> Opened | None:
     return Opened(seen, tuple(sizes.shape(o) if o else None for o in node.outputs), sizes)
 
 
+def same_open(a: Dims, b: Dims) -> bool:
+    """Whether two shapes have the same open sizes on the same axes."""
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(x == y for x, y in pairs if is_open((x, y)))
+
+
 def name_of(x: Any) -> Any:
     """A plain name for an expression, a size, or a list of these."""
     if isinstance(x, (list, tuple)):
@@ -181,4 +187,4 @@ def _prime_from(n: int) -> int:
     return n
 
 
-__all__ = ["Opened", "acted", "blocks_of", "name_of", "open_blocks", "opened", "sized"]
+__all__ = ["Opened", "acted", "blocks_of", "name_of", "open_blocks", "opened", "same_open", "sized"]
