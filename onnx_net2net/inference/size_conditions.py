@@ -72,8 +72,16 @@ class Condition:
             return [] if exact is None or exact < 0 else [(exact, exact)]
         return [(0, inf)] if exact is None else [(0, exact - 1), (exact + 1, inf)]
 
+    @property
+    def always(self) -> bool:
+        """Whether it is known to hold at every size."""
+        return self.implied({})
+
     def implied(self, sizes: Mapping[str, Interval]) -> bool:
         """Whether it holds at all sizes within the intervals; False where that cannot be told."""
+        line, found = self.linear(), self.intervals()
+        if line is not None and found is not None:
+            return _within(sizes.get(line[0], (0.0, inf)), found)
         low, high = _range(self.expr, sizes)
         return {">=": low >= 0, "=": low == high == 0, "!=": low > 0 or high < 0}[self.relation]
 

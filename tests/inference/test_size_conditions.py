@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onnx_net2net.inference import expressions as ex
+from onnx_net2net.inference.size_assumptions import Assumptions
 from onnx_net2net.inference.size_conditions import Condition, Covered, parsed
 
 S, T = ex.symbol("s"), ex.symbol("x.1")
@@ -87,3 +88,16 @@ def test_negations() -> None:
     assert str(covered([(beyond.expr, beyond.relation)])) == "s >= 513"
     assert beyond.holds({ex.Atom("s"): 513})
     assert not beyond.holds({ex.Atom("s"): 512})
+
+
+def test_what_is_assumed_at_some_sizes() -> None:
+    known = {ex.Atom("s"): 8, ex.Atom("x.1"): 3}
+    capped = ex.minimum(S, 512) * ex.where(ex.at_least(S, 100), T, 2 * T)
+    found = Assumptions(known)
+    assert found(capped) == 2 * S * T
+    assert sorted(map(str, found.made)) == ["s <= 512", "s <= 99"]
+    denied = Assumptions(known, [Condition(512 - S, ">=")])
+    assert denied(capped) == 2 * ex.minimum(S, 512) * T
+    assert list(map(str, denied.made)) == ["s <= 99"]
+    assert found(ex.maximum(S - 3, 0) + T) == S - 3 + T
+    assert "s >= 3" in map(str, found.made)

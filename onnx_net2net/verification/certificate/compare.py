@@ -6,27 +6,25 @@ the names of the teacher's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from onnx import TypeProto
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.graph.model import Node
-from onnx_net2net.inference.expressions import Expr
-from onnx_net2net.inference.input_sizes import inference_of, symbols
+from onnx_net2net.inference.input_sizes import symbols
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.inference.size_symbols import Sizes, input_dims
-from onnx_net2net.inference.symbolic import symbolic
+from onnx_net2net.inference.size_symbols import input_dims
 from onnx_net2net.verification.certificate.absent import lacks
-from onnx_net2net.verification.certificate.constants import Constants
-from onnx_net2net.verification.certificate.domain import Const, Term, Value
+from onnx_net2net.verification.certificate.domain import Const, Value
 from onnx_net2net.verification.certificate.interpreter import Evaluation
 from onnx_net2net.verification.certificate.names import ZERO, CollisionError, Labels, audited
+from onnx_net2net.verification.certificate.regions import Regions
 from onnx_net2net.verification.certificate.registry import Registry
-from onnx_net2net.verification.sides import Side, Sides
+from onnx_net2net.verification.certificate.trial import Outcome, Trial
+from onnx_net2net.verification.sides import Sides
 from onnx_net2net.verification.verdict import Layer, Status
 
 # what growing may add without touching a layer
@@ -51,66 +49,31 @@ def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -
 
 
 def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> Layer:
-    embedding = sides.student.embedding
-    registry = Registry(_Shared(sides), embedding=embedding)
-    teacher = Constants(sides, sides.teacher)
-    student = Constants(sides, sides.student, teacher)
-    usual: int | None = None
-    for k, mine in enumerate(facts):
-        if k and mine is facts[0]:
-            continue
-        registry.look_at_teacher()
-        given = input_dims(symbols(sides.teacher.model), mine)
-        before = _evaluated(sides.teacher, mine, teacher, registry, given)
-        usual = len(before.whole) if usual is None else usual
-        if len(before.whole) > usual:  # sizes at which the teacher itself does not run
-            continue
-        registry.teaching = False
-        types = {n: mine.types[n] for n in sides.student.model.inputs if n in mine.types}
-        types = embedding.types(types)
-        try:
-            sizes = _sizes(sides.student, types, known)
-        except ModelError as why:
-            return Layer("certificate", Status.UNDECIDED, f"the student's shapes: {why}")
-        after = _evaluated(sides.student, sizes, student, registry, given, before)
-        wrong = [
-            (o, theirs)
-            for o, theirs in zip(
-                sides.teacher.model.outputs, sides.student.model.outputs, strict=True
-            )
-            if not same(before.term(o), embedding.cut_term(theirs, after.term(theirs)))
-        ]
-        if wrong:
-            return _ended(sides, before, after, registry, [o for _, o in wrong])
-    return _proved(registry)
+    def fresh() -> Registry:
+        return Registry(_Shared(sides), embedding=sides.student.embedding)
+
+    trial = Trial(sides, known, fresh())
+    try:
+        for k, mine in enumerate(facts):
+            if k and mine is facts[0]:
+                continue
+            found = trial.at(mine)
+            if found is not None and found.wrong:
+                return _in_part(trial, fresh, mine) or _ended(sides, found, trial.registry)
+    except ModelError as why:
+        return Layer("certificate", Status.UNDECIDED, f"the student's shapes: {why}")
+    return _proved(trial.registry)
 
 
-def _evaluated(
-    side: Side, facts: Facts, constants: Constants, registry: Registry, given: Sizes,
-    before: Evaluation | None = None,
-) -> Evaluation:  # fmt: skip
-    """A model in the algebra of names.
-
-    Args:
-        given: the teacher's inputs as expressions; what has grown is as the facts have it.
-        before: the teacher's evaluation, where this is the student.
-    """
-    inputs = {
-        name: tuple(d if isinstance(d, Expr) else size for d, size in zip(dims, here, strict=True))
-        for name, dims in given.shapes.items()
-        if (here := Sizes(facts).shape(name)) is not None and len(here) == len(dims)
-    }
-    inference = inference_of(side.source, side.model)
-    sizes = symbolic(inference, facts, replace(given, shapes=inputs), given.resolved)
-    return Evaluation(side, facts, constants, registry, sizes, before).run()
-
-
-def _sizes(side: Side, types: dict[str, TypeProto], known: Sequence[Facts]) -> Facts:
-    """Facts at the given types of the inputs."""
-    for facts in known:
-        if all(facts.types.get(n) == t for n, t in types.items()):
-            return facts
-    return inference_of(side.source, side.model).run(types)
+def _in_part(trial: Trial, fresh: Callable[[], Registry], facts: Facts) -> Layer | None:
+    """A proof for some sizes, where there are sizes to tell apart."""
+    if not input_dims(symbols(trial.sides.teacher.model), facts).shapes:
+        return None
+    found = Regions(trial, fresh).covered(facts)
+    if found is None:
+        return None
+    covered, registry = found
+    return replace(_proved(registry), covered=covered)
 
 
 def _proved(registry: Registry) -> Layer:
@@ -129,16 +92,8 @@ def _proved(registry: Registry) -> Layer:
     return Layer("certificate", Status.PASSED, detail, figures=figures)
 
 
-def same(a: Term, b: Term) -> bool:
-    """Whether two tensors are the same function, position by position."""
-    if isinstance(a, Const) or isinstance(b, Const):
-        return isinstance(a, Const) and isinstance(b, Const) and a.key == b.key
-    return a.whole == b.whole
-
-
-def _ended(
-    sides: Sides, before: Evaluation, after: Evaluation, registry: Registry, wrong: list[str]
-) -> Layer:
+def _ended(sides: Sides, found: Outcome, registry: Registry) -> Layer:
+    before, after, wrong = found.before, found.after, found.wrong
     figures: dict[str, Any] = {"outputs": wrong, "compared": len(registry.compared)}
     ancestors = _ancestors(after, wrong)
     names = {n.name for n in ancestors}
