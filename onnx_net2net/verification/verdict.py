@@ -228,6 +228,6 @@ def _contradiction(known: Mapping[str, Layer]) -> tuple[str, ...]:
     if proof is None or proof.status is not Status.PASSED:
         return ()
     return (
-        "the proof says otherwise, so this is a bug of onnx-net2net or of the runtime: "
-        "please report it with both models and the inputs",
+        "the proof, in exact arithmetic, says otherwise: either the student rounds where the "
+        "teacher does not, or this is a bug; please report it with both models and the inputs",
     )

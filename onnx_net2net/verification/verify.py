@@ -104,6 +104,7 @@ def verify(
     found = [_timed(lambda: interface.compare(first.model, second.model, embedding))]
     if found[0].status is Status.FAILED:
         return conclude(tuple(found), terms)
+    _fit_together(shapes or {}, first, terms.sizes)
     own = feeds.given(inputs, first.model)
     with _runtime(layers, provider) as runtime:
         with _blaming("teacher"):
@@ -155,6 +156,22 @@ def _wanted(sizes: str | Iterable[str] | None, teacher: Side) -> dict[str, Inter
     known = [d for axes in open_axes(teacher.model).values() for d in axes if isinstance(d, str)]
     text = sizes if isinstance(sizes, str) else ",".join(sizes)
     return parsed(text, list(dict.fromkeys(known)))
+
+
+def _fit_together(
+    shapes: Mapping[str, tuple[int, ...]], teacher: Side, wanted: Mapping[str, Interval]
+) -> None:
+    """Refuse sizes that contradict one another, or those that the caller will use."""
+    seen: dict[str, tuple[int, str]] = {}
+    for name, axes in open_axes(teacher.model).items():
+        for d, size in zip(axes, shapes.get(name, ()), strict=False):
+            if isinstance(d, int):
+                continue
+            first, where = seen.setdefault(d, (size, name))
+            low, high = wanted.get(d, (0, size))
+            if first != size or not low <= size <= high:
+                other = f"is {first} in '{where}'" if first != size else "may not be, by sizes"
+                raise UsageError(f"'{d}' is {size} in '{name}' and {other}", "give one size for it")
 
 
 def _covers(proof: Layer, teacher: Side, feed: feeds.Feed) -> bool:

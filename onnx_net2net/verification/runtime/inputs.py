@@ -179,4 +179,6 @@ def save(feed: Feed, path: str | os.PathLike[str]) -> Path:
 
 
 def _plain(values: Mapping[str, Array]) -> dict[str, Any]:
-    return {k.replace("/", "__SLASH__"): np.asarray(v) for k, v in values.items()}
+    """Under names and in types that need no pickle: strings are characters, not objects."""
+    arrays = {k.replace("/", "__SLASH__"): np.asarray(v) for k, v in values.items()}
+    return {k: v.astype(str) if v.dtype == object else v for k, v in arrays.items()}

@@ -107,6 +107,17 @@ def test_sizes_that_make_no_sense(wrong: str) -> None:
     assert error.value.hint
 
 
+def test_sizes_that_contradict_one_another() -> None:
+    info = helper.make_tensor_value_info
+    two = model([helper.make_node("Add", ["x", "z"], ["y"])], ["N", 4])
+    two.graph.input.append(info("z", TensorProto.FLOAT, ["N", 4]))
+    with pytest.raises(UsageError, match=r"'N' is 2 in 'z' and is 1 in 'x'"):
+        verify(two, two, shapes={"x": (1, 4), "z": (2, 4)})
+    with pytest.raises(UsageError, match=r"'N' is 9 in 'x' and may not be"):
+        verify(two, two, shapes={"x": (9, 4)}, sizes="N<=8")
+    assert verify(two, two, shapes={"x": (2, 4), "z": (2, 4)}, sizes="N<=8")
+
+
 def test_at_the_sizes_of_the_caller_nothing_else_is_run() -> None:
     found = verify(sliced(2**40), sliced(512), sizes="L<=512").layer("runtime")
     assert found is not None

@@ -267,3 +267,10 @@ class TestStudentsThatDoNotLoad:
         text = " ".join(["word"] * 100)
         assert brief(Exception(text)).endswith("word ...")
         assert brief(Exception("short  text\n")) == "short text"
+
+
+def test_strings_are_saved_so_that_they_can_be_read(tmp_path: Path) -> None:
+    feed = inputs.Feed("mine", {"x": np.array(["a", "bc"], object)})
+    path = inputs.save(feed, tmp_path / "show.npz")
+    with np.load(path) as saved:
+        assert saved["x"].tolist() == ["a", "bc"]
