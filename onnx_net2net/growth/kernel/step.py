@@ -106,8 +106,8 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
     ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
     return KernelGrowth(
-        editor.patch(), node.name, (window.old, window.new), pads, (name,), leaf.name, ring, leaf.shape,
-        warnings=(why,) if why else (),
+        editor.patch(), node.name, (window.old, window.new), pads, (name,), leaf.name, ring,
+        leaf.shape, warnings=(why,) if why else (),
     )  # fmt: skip
 
 
