@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
@@ -36,7 +36,7 @@ class Channels:
     rank: int | None
 
 
-def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
+def channels(analysis: Analysis, tensor: str) -> Channels:
     """The channel axis of a tensor.
 
     Args:
@@ -45,25 +45,28 @@ def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
     Returns:
         The axis that the nearest weights make or contract. An axis that is part of a
         product there (heads, columns) counts as farther away; of equals the innermost wins.
+
+    Raises:
+        RefusalError: no weights tell, or its rank is not known.
     """
     shape = analysis.first.shapes.get(tensor)
+    if shape is not None:
+        fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
+        found = _nearest(analysis, tensor, fixed)
+        if found is not None:
+            axis, node = found
+            return Channels(axis, shape[axis] or 0, node, len(shape))
+    told = _unranked(analysis, tensor)
+    if told is not None:
+        return (
+            told if shape is None else replace(told, axis=told.axis % len(shape), rank=len(shape))
+        )
     if shape is None:
-        return _unranked(analysis, tensor) or Refusal(
-            Reason.UNKNOWN_SHAPE, tensor, None, "its rank is not known",
-            "give the inputs' sizes with --shape",
-        )  # fmt: skip
-    fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
-    found = _nearest(analysis, tensor, fixed)
-    if found is None and (told := _unranked(analysis, tensor)) is not None:
-        axis = told.axis % len(shape)
-        return Channels(axis, told.size, told.node, len(shape))
-    if found is None:
-        return Refusal(
-            Reason.NO_AXIS, tensor, None, "no weights make or read one of its axes",
-            "choose a tensor that a layer with weights makes or reads",
-        )  # fmt: skip
-    axis, node = found
-    return Channels(axis, shape[axis] or 0, node, len(shape))
+        detail, hint = "its rank is not known", "give the inputs' sizes with --shape"
+        raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, tensor, None, detail, hint))
+    detail = "no weights make or read one of its axes"
+    hint = "choose a tensor that a layer with weights makes or reads"
+    raise RefusalError(Refusal(Reason.NO_AXIS, tensor, None, detail, hint))
 
 
 def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
@@ -150,10 +153,7 @@ def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node,
         node = model.producer[name]
         around.insert(0, (node, -1 - node.outputs.index(name)))
     for node, slot in around:
-        fs = analysis.factors(node)
-        if isinstance(fs, Refusal):
-            continue
-        for f in fs:
+        for f in analysis.known_factors(node):
             if f.role != "size" and (slot, dim) in f.at:
                 yield node, (slot, dim), f
 

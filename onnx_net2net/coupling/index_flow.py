@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.coupling.space import Space
-from onnx_net2net.errors import Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.keyed_random import words
@@ -183,8 +182,6 @@ def side_of(
 def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a node treats each joint position alone: no constant, no window, no sum."""
     fs = analysis.factors(node)
-    if isinstance(fs, Refusal):
-        return False
     at = {e: node.tensor(e[0]) for o in fs for e in o.at}
     passing = {
         e for o in fs if o.role == "parallel" and all(at[e] in dims for e in o.at) for e in o.at
@@ -195,8 +192,6 @@ def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[i
 def groups_of(analysis: Analysis, node: Node, f: Factor) -> int | None:
     """How many groups an axis is cut into, where a factor stands inside a product `(g i)`."""
     fs = analysis.factors(node)
-    if isinstance(fs, Refusal):
-        return None
     inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
     outer = {id(o): o for o in fs for e in inside if e in o.at and o is not f}
     if len(outer) != 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.files.source import Made, Source
 from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference.input_sizes import facts_of, inference_of
@@ -46,7 +46,7 @@ class Analysis:
             self._bury()
         if any(n.op in SEQUENCES for n in self.model.nodes):
             unfold(self.model, self.facts)
-        self._factors: dict[int, list[Factor] | Refusal] = {}
+        self._factors: dict[int, tuple[list[Factor], Refusal | None]] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
         self._cones: dict[tuple[int, int], frozenset[str]] = {}
         self._kept: dict[str, Any] = {}
@@ -91,26 +91,36 @@ class Analysis:
         """Facts at the first probe."""
         return self.facts[0]
 
-    def factors(self, node: Node) -> list[Factor] | Refusal:
-        """The node's factors, or why they cannot be told."""
+    def factors(self, node: Node) -> list[Factor]:
+        """The node's factors; raises RefusalError where they cannot be told."""
+        found, refusal = self._told(node)
+        if refusal is not None:
+            raise RefusalError(refusal)
+        return found
+
+    def known_factors(self, node: Node) -> list[Factor]:
+        """The node's factors; none where they cannot be told."""
+        return self._told(node)[0]
+
+    def _told(self, node: Node) -> tuple[list[Factor], Refusal | None]:
         if node.index not in self._factors:
             self._factors[node.index] = self._find(node)
         return self._factors[node.index]
 
-    def _find(self, node: Node) -> list[Factor] | Refusal:
+    def _find(self, node: Node) -> tuple[list[Factor], Refusal | None]:
         row = TABLE.get(node.op)
         if row is None:
-            return Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
+            return [], Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
         if row.random:
             detail = f"{node.op} draws at run time, so copies would differ"
-            return Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
+            return [], Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
         try:
-            return factors(self.first.site(node))
+            return factors(self.first.site(node)), None
         except LookupError as why:  # a row may also ask for what a node lacks
             reason = why.reason if isinstance(why, RowError) else Reason.ACROSS
             unknown = reason is Reason.UNKNOWN_SHAPE
             hint = self._shape_hint(node) if unknown else _ELSEWHERE
-            return Refusal(reason, node.name, None, str(why), hint)
+            return [], Refusal(reason, node.name, None, str(why), hint)
 
     def _shape_hint(self, node: Node) -> str:
         """What would make a shape known: an operator's row that is missing, or input sizes."""
@@ -153,8 +163,8 @@ class Analysis:
 
     def weights(self, node: Node) -> list[int]:
         """Input slots that hold weights: constants of rank >= 2 that are contracted or picked."""
-        fs = self.factors(node)
-        if isinstance(fs, Refusal):
+        fs, refusal = self._told(node)
+        if refusal is not None:
             return []
         slots = [
             s
@@ -185,12 +195,9 @@ class Analysis:
 
     def output_axis(self, node: Node) -> tuple[str, int] | None:
         """The axis of the node's output that its weights make; None if it makes none."""
-        fs = self.factors(node)
-        if isinstance(fs, Refusal):
-            return None
         slots = self.weights(node)
         found: list[tuple[bool, int]] = []
-        for f in fs:
+        for f in self.known_factors(node):
             if f.role in ("parallel", "mean") and any(e[0] in slots for e in f.at):
                 found += [(not f.name.startswith("."), e[1]) for e in f.at if e[0] == -1]
         return (node.outputs[0], max(found)[1]) if found else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnx_net2net.coupling.catalogue import Blocked, layer_space, space_name, spaces
 from onnx_net2net.coupling.space import Axis, Space
-from onnx_net2net.errors import ModelError, Refusal
+from onnx_net2net.errors import ModelError, RefusalError
 from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.normalised_axes import pads
@@ -116,8 +116,11 @@ def _concerning(
         return passed, []
     above = {n.name for n in _layers_above(analysis, node)}
     why = [b for b in blocked if b.node in above]
-    refusal = layer_space(analysis, node)
-    return [], why or ([Blocked(node.name, refusal)] if isinstance(refusal, Refusal) else [])
+    try:
+        layer_space(analysis, node)
+    except RefusalError as refused:
+        return [], why or [Blocked(node.name, refused.refusal)]
+    return [], why
 
 
 def _layers_above(analysis: Analysis, node: Node) -> list[Node]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from onnx_net2net.errors import Refusal
 from onnx_net2net.operators.factors import Factor, dropped, result_shape
 from onnx_net2net.operators.notation import Entry, parse
 from onnx_net2net.operators.spec import Rule
@@ -19,9 +18,7 @@ def case(op: str, *operands: Operand, outputs: int = 1, **attributes: Any) -> Ca
 
 
 def listed(k: Case) -> list[Factor]:
-    fs = k.analysis.factors(k.node)
-    assert not isinstance(fs, Refusal), fs
-    return fs
+    return k.analysis.factors(k.node)
 
 
 def found(k: Case) -> dict[str, Factor]:

@@ -76,8 +76,6 @@ def place(
     tensor, passed = _after(analysis, after) if after else _before(analysis, str(before))
     _check(analysis, tensor)
     found = channels(analysis, tensor)
-    if isinstance(found, Refusal):
-        raise RefusalError(found)
     producer = analysis.model.producer.get(tensor)
     scope = producer.scope if producer else ""
     readers = _readers(analysis, tensor)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point
 from onnx_net2net.growth.random_weights import noise
@@ -45,12 +45,15 @@ class Form:
         return (count, *[1] * trailing)
 
 
-def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form | Refusal:
+def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form:
     """The form for a point.
 
     Args:
         kernel: window size, needs a Conv above 1; so do `groups`.
         normalized: a BatchNormalization will stand in it, which wants channels at axis 1.
+
+    Raises:
+        RefusalError: none has what is asked for at this rank.
     """
     rank, axis = point.rank, point.axis
     windowed = kernel > 1 or groups > 1
@@ -66,10 +69,9 @@ def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form | 
         return Form("conv", rank, first)
     if windowed or normalized:
         what = "a kernel or groups" if windowed else "a BatchNormalization"
-        return Refusal(
-            Reason.NO_AXIS, point.tensor, (point.tensor, axis),
-            f"{what} at rank {rank}", "leave it out: --kernel 1, no groups, no --batchnorm",
-        )  # fmt: skip
+        hint = "leave it out: --kernel 1, no groups, no --batchnorm"
+        at, detail = (point.tensor, axis), f"{what} at rank {rank}"
+        raise RefusalError(Refusal(Reason.NO_AXIS, point.tensor, at, detail, hint))
     # onnxruntime has no Conv for doubles
     if axis == 1 and 3 <= rank <= 5 and point.dtype != np.float64:
         return Form("conv", rank)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Refusal, RefusalError, UsageError
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth.deepen.block_copy import Block, copy_block, neighbour
 from onnx_net2net.growth.deepen.blocks import BLOCKS, Plan
@@ -135,10 +135,7 @@ def deepen(
     plan = _plan(analysis, point, choice, kernel, point.size if depthwise else groups, inner)
     plan = replace(plan, batchnorm=batchnorm, random=init == "random", seed=seed)
     if batchnorm:
-        form = form_of(point, plan.kernel, plan.groups, True)
-        if isinstance(form, Refusal):
-            raise RefusalError(form)
-        plan = replace(plan, form=form)
+        plan = replace(plan, form=form_of(point, plan.kernel, plan.groups, True))
     graft, patch = _built(analysis, point, choice, plan, count)
     if calibrate is not None:
         if not batchnorm or point.scope:
@@ -171,8 +168,6 @@ def _plan(
         raise UsageError(f"{groups} groups do not divide {n} channels")
     window = kernel or _window(point, choice)
     form = form_of(point, window, groups, False)
-    if isinstance(form, Refusal):
-        raise RefusalError(form)
     outputs = {"residual": width, "pair": 2 * n}.get(choice.kind, n)
     weights = outputs * (n // groups) * window**form.spatial
     if weights > _MOST_WEIGHTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
 from onnx_net2net.coupling.space import Axis, Instance, Space
-from onnx_net2net.errors import Refusal, UsageError
+from onnx_net2net.errors import Refusal, RefusalError, UsageError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.widen.changes import Growth
 from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow
 from onnx_net2net.growth.widen.result import Widened
@@ -87,9 +89,10 @@ def refused(analysis: Analysis, layers: Sequence[Node]) -> dict[str, Refusal]:
         if node.name in blocked:
             found[node.name] = blocked[node.name]
         elif node.name not in able:
-            result = layer_space(analysis, node)
-            if isinstance(result, Refusal):
-                found[node.name] = result
+            try:
+                layer_space(analysis, node)
+            except RefusalError as why:
+                found[node.name] = why.refusal
     return found
 
 
@@ -120,7 +123,7 @@ def next_round(analysis: Analysis, todo: Collection[str], wish: Wish, lenient: b
         chosen = replace(candidate, units=units, width=(widths.today, wanted))
         fill = units.padding.fill.items() if units.padding is not None else ()
         unlike = any(fills.get(a, row) is not row for a, row in fill)
-        if unlike or isinstance(grow(analysis, space, units, wish.scheme), Refusal):
+        if unlike or _growth(analysis, space, units, wish.scheme) is None:
             round_.alone.append(chosen)
             continue
         fills.update(fill)
@@ -160,14 +163,20 @@ def candidates(
 def widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -> Widened | None:
     """One step for several spaces; None if they do not line up together."""
     space, units = union([(c.space, c.units) for c in chosen])
-    growth = grow(analysis, space, units, scheme)
-    if isinstance(growth, Refusal):
+    growth = _growth(analysis, space, units, scheme)
+    if growth is None:
         return None
     name = ", ".join(c.asked[1] for c in chosen)
     step = widened(analysis, growth, name, chosen[0].axis, scheme)
     if len(chosen) == 1:
         return step
     return replace(step, together=tuple((c.asked[1], *c.width) for c in chosen))
+
+
+def _growth(analysis: Analysis, space: Space, units: Units, scheme: Scheme) -> Growth | None:
+    with suppress(RefusalError):
+        return grow(analysis, space, units, scheme)
+    return None
 
 
 def widen_alone(analysis: Analysis, chosen: Chosen, wish: Wish) -> Widened:

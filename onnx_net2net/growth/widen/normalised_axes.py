@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
@@ -57,14 +57,8 @@ class _Ties:
         axis = self.root(axis)
         known = self.must.setdefault(axis, (fill, node))
         if known[0] is not fill:
-            raise _ForbiddenError(
-                Refusal(
-                    Reason.NORMALISED, node.name, axis[::2],
-                    f"{node.op} needs {fill.value} rows where {known[1].name} needs "
-                    f"{known[0].value} rows",
-                    _WHOLE,
-                )
-            )  # fmt: skip
+            needs = f"needs {fill.value} rows where {known[1].name} needs {known[0].value} rows"
+            raise _forbidden(node, [axis], needs)
 
     def of(self, axis: Axis) -> Row | None:
         found = self.must.get(self.root(axis))
@@ -79,31 +73,26 @@ class _Found:
         self.short: list[tuple[int, bool]] = []
 
 
-class _ForbiddenError(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-
-
-def padding(analysis: Analysis, space: Space, width: int) -> Padding | Refusal:
-    """What fills the rows beyond whole copies, or why only whole multiples will do.
+def padding(analysis: Analysis, space: Space, width: int) -> Padding:
+    """What fills the rows beyond whole copies.
 
     Args:
         width: classes and new units.
+
+    Raises:
+        RefusalError: only whole multiples will do.
     """
     ties, result = _Ties(), _Found()
     part = Fraction(width // space.size * space.size, width)
-    try:
-        steps = list(_steps(analysis, space))
-        for step in steps:
-            _tie(analysis, ties, *step)
-        for instance, f in steps:
-            if instance[1] is None:
-                _settle(analysis, ties, result, instance, f)
-        for instance, f in sorted(steps, key=lambda s: -s[0][0]):
-            if instance[1] is not None:
-                _behind(analysis, result, instance, f)
-    except _ForbiddenError as forbidden:
-        return forbidden.refusal
+    steps = list(_steps(analysis, space))
+    for step in steps:
+        _tie(analysis, ties, *step)
+    for instance, f in steps:
+        if instance[1] is None:
+            _settle(analysis, ties, result, instance, f)
+    for instance, f in sorted(steps, key=lambda s: -s[0][0]):
+        if instance[1] is not None:
+            _behind(analysis, result, instance, f)
     for axis, labels in space.labels.items():
         leaf = analysis.model.leaves.get(axis[0])
         detail = ""
@@ -112,7 +101,7 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding | Refusal:
         elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
             detail = "its weights are integers"
         if detail:
-            return Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE)
+            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE))
     return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
 
 
@@ -223,13 +212,11 @@ def _behind(analysis: Analysis, result: _Found, instance: Instance, f: Factor) -
 
 
 def _contracts(analysis: Analysis, node: Node) -> bool:
-    fs = analysis.factors(node)
-    return not isinstance(fs, Refusal) and any(f.role == "sum" for f in fs)
+    return any(f.role == "sum" for f in analysis.known_factors(node))
 
 
 def _means(analysis: Analysis, node: Node) -> int:
-    fs = analysis.factors(node)
-    return 0 if isinstance(fs, Refusal) else sum(f.role == "mean" for f in fs)
+    return sum(f.role == "mean" for f in analysis.known_factors(node))
 
 
 def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
@@ -240,14 +227,13 @@ def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
     if mean is None or mean.inputs[0] != node.inputs[0] or _means(analysis, mean) != 1:
         return False
     fs = analysis.factors(mean)
-    assert not isinstance(fs, Refusal)
     dims = {e[1] for f in fs if f.role == "mean" for e in f.at if e[0] == 0}
     return dims == {e[1] for e in carried}
 
 
-def _forbidden(node: Node, axes: list[Axis], why: str) -> _ForbiddenError:
+def _forbidden(node: Node, axes: list[Axis], why: str) -> RefusalError:
     axis = axes[0][::2] if axes else None
-    return _ForbiddenError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
+    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
 
 
 def pads(analysis: Analysis, space: Space) -> Refusal | None:
@@ -255,8 +241,11 @@ def pads(analysis: Analysis, space: Space) -> Refusal | None:
     counts = {np.bincount(v[v >= 0], minlength=space.size).tobytes() for v in space.labels.values()}
     if any(len(np.unique(np.frombuffer(c, np.int64))) > 1 for c in counts):
         return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", _WHOLE)
-    found = padding(analysis, space, space.size + 1)
-    return found if isinstance(found, Refusal) else None
+    try:
+        padding(analysis, space, space.size + 1)
+    except RefusalError as why:
+        return why.refusal
+    return None
 
 
 def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths:
@@ -274,9 +263,7 @@ def padded(analysis: Analysis, space: Space, units: Units) -> Units:
     """Units with what their pads are, if there are any."""
     if Row.PAD not in units.kind:
         return units
-    found = padding(analysis, space, space.size + len(units.kind))
-    assert isinstance(found, Padding)
-    return replace(units, padding=found)
+    return replace(units, padding=padding(analysis, space, space.size + len(units.kind)))
 
 
 __all__ = ["beyond_multiples", "padded", "padding", "pads"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -14,18 +14,18 @@ from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.errors import (
     AmbiguousError,
     Reason,
-    Refusal,
     RefusalError,
     TooLargeError,
     UsageError,
+    asking,
 )
 from onnx_net2net.growth.widen.changes import Edits, Growth
 from onnx_net2net.growth.widen.interface import (
     changed,
-    checked,
-    closed,
+    check,
+    check_closed,
     declaration,
-    explained,
+    explaining,
     named,
     touches,
     with_tables,
@@ -35,7 +35,7 @@ from onnx_net2net.growth.widen.planner import grow, grow_woven
 from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.rewrite import Grown, patch_of
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
 
@@ -82,7 +82,8 @@ def widen_step(
         raise UsageError(f"init '{init}' makes no copies", "leave the mapping out")
     asked = node if node is not None else str(space)
     analysis = analysis.opened() if allow_interface else analysis
-    found, axis = _space(analysis, node, space)
+    with asking(f"'{asked}'"):
+        found, axis = _space(analysis, node, space)
     rows = rows or scheme.row
     outside = touches(analysis, found) if allow_interface else set()
     if outside:
@@ -93,45 +94,54 @@ def widen_step(
                 "zero weights read what is new of an input", "leave init and noise out"
             )
         rows = Row.FREE
-    widths = Widths.of(found, axis if node is not None else None, rows)
-    whole = widths
+    whole = widths = Widths.of(found, axis if node is not None else None, rows)
     if rows is Row.COPY and not outside:
         widths = beyond_multiples(analysis, found, widths)
     wanted = target(widths, width, ratio, multiple_of, asked)
     _check_memory(analysis, found, wanted / widths.today)
-    units = padded(analysis, found, draw(widths, wanted, mapping, seed, asked, rows))
-    growth = grow(analysis, found, units, scheme)
-    if isinstance(growth, Refusal) and widths.padded and ratio is not None:
-        wanted = target(whole, width, ratio, multiple_of, asked)
-        growth = grow(analysis, found, draw(whole, wanted, mapping, seed, asked, rows), scheme)
-    if outside and isinstance(growth, Refusal):
-        growth = explained(growth)
-    elif isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
-        least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
-        most = wanted if ratio is None else 3 * widths.today
-        tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
-        woven = grow_woven(analysis, found, axis, tried, asked, scheme)
-        growth = woven or growth
-    if isinstance(growth, Growth) and allow_interface:
-        growth = checked(analysis, growth) or growth
-    if isinstance(growth, Refusal):
-        raise RefusalError(growth, f"'{asked}'")
+
+    def units(of: Widths) -> Units:
+        size = target(of, width, ratio, multiple_of, asked)
+        return padded(analysis, found, draw(of, size, mapping, seed, asked, rows))
+
+    with asking(f"'{asked}'"), explaining(bool(outside)):
+        options = [widths, whole] if widths.padded and ratio is not None else [widths]
+        try:
+            growth = _grown(analysis, found, map(units, options), scheme)
+        except RefusalError as why:
+            if outside or why.refusal.reason is not Reason.MISALIGNED or rows is not Row.COPY:
+                raise
+            least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
+            most = wanted if ratio is None else 3 * widths.today
+            tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
+            woven = grow_woven(analysis, found, axis, tried, asked, scheme)
+            if woven is None:
+                raise
+            growth = woven
+        if allow_interface:
+            check(analysis, growth)
     return widened(analysis, growth, asked, axis, scheme)
 
 
+def _grown(analysis: Analysis, space: Space, drawn: Iterable[Units], scheme: Scheme) -> Growth:
+    """With the first units that fit; raises what was said of the last."""
+    refused: RefusalError | None = None
+    for units in drawn:
+        try:
+            return grow(analysis, space, units, scheme)
+        except RefusalError as why:
+            refused = why
+    assert refused is not None
+    raise refused
+
+
 def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Space, Axis]:
+    if node is not None and analysis.interface_may_grow:
+        with explaining(True):
+            return named(analysis, node) or layer_space(analysis, find(analysis, node))
     if node is not None:
-        outside = named(analysis, node) if analysis.interface_may_grow else None
-        if outside is not None:
-            return outside
-        refused = None if analysis.interface_may_grow else closed(analysis, node)
-        if refused is not None:
-            raise RefusalError(refused, f"'{node}'")
-        result = layer_space(analysis, find(analysis, node))
-        if isinstance(result, Refusal):
-            refusal = explained(result) if analysis.interface_may_grow else result
-            raise RefusalError(refusal, f"'{node}'")
-        return result
+        check_closed(analysis, node)
+        return layer_space(analysis, find(analysis, node))
     own = _part(analysis, str(space))
     if own is not None:
         return own
@@ -142,7 +152,7 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
             return found, axis
     for b in blocked:
         if b.node == space:
-            raise RefusalError(b.refusal, f"'{space}'")
+            raise RefusalError(b.refusal)
     names = [space_name(found, nodes[0]) for found, _, nodes in known]
     like = nearest(str(space), names)
     hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists the spaces"
@@ -152,10 +162,11 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
 def _part(analysis: Analysis, space: str) -> tuple[Space, Axis] | None:
     """`qkv:heads` as one of the widths of `/attention/qkv/MatMul`, whatever other layers have."""
     layer, _, part = space.rpartition(":")
-    with suppress(AmbiguousError):
-        result = layer_spaces(analysis, find(analysis, layer)) if layer else None
-        if result is not None and not isinstance(result, Refusal):
-            return next(((s, result[1]) for s in result[0] if s.part == part), None)
+    if not layer:
+        return None
+    with suppress(AmbiguousError, RefusalError):
+        found, axis = layer_spaces(analysis, find(analysis, layer))
+        return next(((s, axis) for s in found if s.part == part), None)
     return None
 
 
