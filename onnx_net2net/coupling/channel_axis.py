@@ -15,12 +15,13 @@ import numpy as np
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.factors import Factor, beside_weights, pointwise
 from onnx_net2net.operators.notation import Entry
+from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
 
 _PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000
-_LINEAR = ("Conv", "Gemm", "MatMul")
+_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,15 @@ def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
             return told
     node = model.producer.get(tensor)
     while node is not None:
-        if node.op in _LINEAR:
-            return _told(analysis, node, 1)
+        told = _told(analysis, node, 1)
+        if told is not None:
+            return told
         live = [t for t in node.inputs if t and t not in model.constant]
         fixed = [analysis.first.shapes.get(t) for t in node.inputs if t in model.constant]
         vectors = all(s is not None and sum((d or 0) > 1 for d in s) < 2 for s in fixed)
-        row = TABLE.get(node.op)
-        passes = row is not None and row.notation in ("... -> ...", "..., ... -> ...")
-        if len(live) != 1 or not vectors or not (passes or "Softmax" in node.op):
+        row = TABLE.get(node.op, _NO_RULE)
+        passes = row.same_shape or pointwise(row, analysis.first.site(node))
+        if len(live) != 1 or not vectors or not passes:
             return None
         node = model.producer.get(live[0])
     return None
@@ -93,19 +95,20 @@ def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
 
 def _told(analysis: Analysis, node: Node, side: int) -> Channels | None:
     """The channels on the input (0) or output (1) side of a layer with constant weights."""
-    if node.op not in _LINEAR or len(node.inputs) < 2:
+    weights = node.tensor(1)
+    shape = analysis.first.shapes.get(weights)
+    if weights not in analysis.model.constant or shape is None or len(shape) < 2:
         return None
-    shape = analysis.first.shapes.get(node.inputs[1])
-    if node.inputs[1] not in analysis.model.constant or shape is None or node.attr("transA", 0):
+    try:
+        axes, found = beside_weights(TABLE.get(node.op, _NO_RULE), analysis.first.site(node), side)
+    except LookupError:
         return None
-    if node.op == "Conv":
-        size = shape[0] if side else (shape[1] or 0) * int(node.attr("group", 1))
-        return Channels(1, size or 0, node, len(shape))
-    if len(shape) != 2:
+    if len(found) != 1:
         return None
-    size = shape[side - 1 if node.attr("transB", 0) else side]
-    gemm = node.op == "Gemm"
-    return Channels(1 if gemm else -1, size or 0, node, 2 if gemm else None)
+    ((axis, size),) = found.items()
+    if "..." in axes:
+        return Channels(axis - len(axes) * ("..." in axes[:axis]), size, node, None)
+    return Channels(axis, size, node, len(axes) + ("*" in axes) * (len(shape) - 3))
 
 
 def _static(analysis: Analysis, tensor: str, dim: int) -> bool:

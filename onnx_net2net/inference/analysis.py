@@ -18,7 +18,7 @@ from onnx_net2net.inference.sequence_elements import unfold
 from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.operators.factors import Factor, dropped, factors
 from onnx_net2net.operators.families.control import live_ends
-from onnx_net2net.operators.families.sequence import SEQUENCES
+from onnx_net2net.operators.families.sequence import makes_sequence
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import RowError
 from onnx_net2net.operators.table import TABLE
@@ -40,11 +40,11 @@ class Analysis:
         # `model` may be shown otherwise below; `stored` is as the file has it
         self.stored = self.model = source.once(Model, lambda: Model(source.proto))
         self._shapes = shapes
-        if any(n.bodies or n.op in SEQUENCES for n in self.model.nodes):
+        if any(n.bodies or makes_sequence(n) for n in self.model.nodes):
             self.model = Model(source.proto)  # its nodes are shown otherwise below
         if any(n.bodies for n in self.model.nodes):
             self._bury()
-        if any(n.op in SEQUENCES for n in self.model.nodes):
+        if any(makes_sequence(n) for n in self.model.nodes):
             unfold(self.model, self.facts)
         self._factors: dict[int, tuple[list[Factor], Refusal | None]] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}

@@ -54,8 +54,7 @@ def _role(name: str, roles: Mapping[str, str], inputs: int, in_output: bool) -> 
 
 
 def _notated(row: Rule, site: Site) -> list[Factor]:
-    assert row.notation is not None
-    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    text = _text(row, site)
     operands, results = parse(text)
     here = [slot for slot in range(len(operands)) if site.has(slot)]
     here += [-1 - k for k in range(min(len(results), len(site.outs))) if site.node.outputs[k]]
@@ -118,15 +117,55 @@ def _shared(
     return tuple(found)
 
 
+def pointwise(row: Rule, site: Site) -> bool:
+    """Whether a node treats every element alone."""
+    try:
+        sides = parse(_text(row, site))
+    except LookupError:
+        return False
+    return sides[1] != () and all(axes in (("...",), ("~",)) for side in sides for axes in side)
+
+
+def beside_weights(row: Rule, site: Site, side: int) -> tuple[tuple[str, ...], Mapping[int, int]]:
+    """Which axes of a product's input or output its weights, input 1, tell, whatever its shape.
+
+    Args:
+        row: of the operator.
+        site: where only the weights' shape has to be known.
+        side: 0 for input 0, 1 for output 0.
+
+    Returns:
+        The axes in the notation, and those that share names with the weights: position -> size.
+
+    Raises:
+        LookupError: the notation depends on what is not known.
+    """
+    operands, results = parse(_text(row, site))
+    if len(operands) < 2 or not results:
+        return (), {}
+    sizes, shape = dict(row.sizes(site)) if row.sizes else {}, site.dims(1)
+    words = {(1, k): word for k, word in enumerate(_aligned(operands[1], len(shape)))}
+    _solve(words, {entry: shape[entry[1]] for entry in words}, sizes)
+    known = {n for word in words.values() for n in _names(word)}
+    axes = (operands[0], results[0])[side]
+    sized = {k: _length(w, sizes) for k, w in enumerate(axes) if known & set(_names(w))}
+    return axes, {k: size for k, size in sized.items() if size is not None}
+
+
+def _text(row: Rule, site: Site) -> str:
+    """The notation at a node; that of nothing where the row has none."""
+    if row.notation is None:
+        return "->"
+    return row.notation if isinstance(row.notation, str) else row.notation(site)
+
+
 def misfit(row: Rule, site: Site) -> str:
     """Two sizes of one index that no broadcast reconciles, in words; "" if all fit.
 
     Raises:
         LookupError: a shape that is not known, or of a rank that the notation does not take.
     """
-    if row.notation is None:
-        return ""
-    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    text = _text(row, site)
     sizes = row.sizes(site) if row.sizes else {}
     shapes = tuple(s if site.has(slot) else None for slot, s in enumerate(site.shapes))
     return _misfit(text, tuple(sizes.items()), shapes)
@@ -159,10 +198,7 @@ def _misfit(text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape |
 
 def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
     """An output's shape where the notation says it; None where `*` or sizes are open."""
-    if row.notation is None:
-        return None
-    text = row.notation if isinstance(row.notation, str) else row.notation(site)
-    operands, results = parse(text)
+    operands, results = parse(_text(row, site))
     if result >= len(results):
         return None
     wanted = results[result]
@@ -297,8 +333,6 @@ def factors(site: Site) -> list[Factor]:
                 raise
     if row.ties is not None:
         return [f for group in row.ties(site) for f in _tied(group, site)]
-    if row.notation is None:
-        return []
     return _notated(row, site)
 
 
@@ -314,4 +348,4 @@ def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
         yield Factor(name, len(labels), "across", {e: labels})
 
 
-__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors"]
+__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors", "pointwise"]

@@ -16,6 +16,7 @@ from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point
 from onnx_net2net.growth.random_weights import noise
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
 EPSILON = float(np.float32(1e-5))  # as the attribute holds it, also beside float64 weights
@@ -62,7 +63,7 @@ def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form:
     rank = rank or 0
     first = _permutation(rank, axis, 1)
     # MatMul also fits where a Squeeze without axes drops a batch of one
-    gemm = axis == 1 and "Gemm" in point.channels.node.op
+    gemm = axis == 1 and TABLE[point.channels.node.op].rank == 2
     if rank == 2 and not windowed and (gemm or normalized):
         return Form("gemm", rank, first)
     if 3 <= rank <= 5 and (windowed or normalized):

@@ -27,10 +27,11 @@ from onnx_net2net.growth.kernel.window_padding import (
 )
 from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.spec import Rule
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
-_CONVOLUTIONS = ("Conv", "ConvTranspose", "com.microsoft.FusedConv")
-_THROUGH = ("Identity", "DequantizeLinear")
+_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
         UsageError: a size that does not fit or is not larger.
     """
     node = find(analysis, node_name)
-    if node.op not in _CONVOLUTIONS:
+    if not _row(node).window:
         raise refused(node, Reason.NO_RULE, f"{node.op} has no kernel", "choose a convolution")
     leaf = _weights(analysis, node)
     window = _window(node, leaf, size)
@@ -111,12 +112,22 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     )  # fmt: skip
 
 
+def _row(node: Node) -> Rule:
+    return TABLE.get(node.op, _NO_RULE)
+
+
+def _hands_on(analysis: Analysis, node: Node) -> bool:
+    """Whether a node returns what it reads, in the same type."""
+    kinds = {analysis.first.dtype(t) for t in (node.inputs[0], node.outputs[0])}
+    return _row(node).repeats and len(kinds) == 1
+
+
 def _weights(analysis: Analysis, node: Node) -> Leaf:
     """The leaf behind a convolution's weights."""
     tensor = node.inputs[1]
     while tensor not in analysis.model.leaves:
         producer = analysis.model.producer.get(tensor)
-        if producer is None or producer.op not in _THROUGH:
+        if producer is None or not (_hands_on(analysis, producer) or 0 in _row(producer).offsets):
             op = producer.op if producer else "a graph input"
             detail = f"its weights are computed by {op}"
             raise refused(node, Reason.NO_RULE, detail, "fold the weights' constants first")
@@ -173,11 +184,12 @@ def _replaced(editor: Editor, analysis: Analysis, node: Node, leaf: Leaf, window
 def _zero(analysis: Analysis, node: Node) -> Array:
     """What stands for zero in the leaf: the zero point of quantized weights."""
     producer = analysis.model.producer.get(node.inputs[1])
-    while producer is not None and producer.op == "Identity":
+    while producer is not None and _hands_on(analysis, producer):
         producer = analysis.model.producer.get(producer.inputs[0])
-    if producer is None or len(producer.inputs) < 3 or not producer.inputs[2]:
+    slot = _row(producer).offsets.get(0) if producer is not None else None
+    if producer is None or slot is None or not producer.tensor(slot):
         return np.zeros(())
-    value = analysis.first.values.get(producer.inputs[2])
+    value = analysis.first.values.get(producer.tensor(slot))
     if value is None or len(np.unique(value)) != 1:
         raise refused(
             node, Reason.NO_RULE, "its zero points differ", "requantize with symmetric weights"

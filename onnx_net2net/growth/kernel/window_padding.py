@@ -13,6 +13,7 @@ from onnx_net2net.graph.editor import Editor
 from onnx_net2net.graph.messages import drop_attribute, set_attribute
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
 
@@ -38,16 +39,20 @@ class Window:
         return [r * d for r, d in zip(rows, self.dilations * 2, strict=True)]
 
 
+def _transposed(node: Node) -> bool:
+    return TABLE[node.op].window == "transposed"
+
+
 def padded(analysis: Analysis, node: Node, window: Window, proto: NodeProto) -> Window:
     """Write the padding that goes with the new kernel; where the ring's rows must stand."""
     auto, rank = node.attr("auto_pad", "NOTSET"), len(window.old)
-    fixed = node.op == "ConvTranspose" and node.attr("output_shape") is not None
+    fixed = _transposed(node) and node.attr("output_shape") is not None
     if auto in ("NOTSET", "", "VALID") and not fixed:
         pads = list(node.attr("pads", [0] * 2 * rank)) if auto != "VALID" else [0] * 2 * rank
         drop_attribute(proto, "auto_pad")
         set_attribute(proto, "pads", [p + r for p, r in zip(pads, window.ring, strict=True)])
         return window
-    if node.op != "ConvTranspose":
+    if not _transposed(node):
         shifted = _same(window, auto)
         if shifted is not None:
             return shifted
@@ -89,7 +94,7 @@ def _explicit(analysis: Analysis, node: Node, window: Window, auto: str) -> list
 
 def _total(analysis: Analysis, node: Node, window: Window, axis: int, auto: str) -> int:
     """How many rows automatic padding adds on one axis, before and behind."""
-    transposed = node.op == "ConvTranspose"
+    transposed = _transposed(node)
     wanted = node.attr("output_shape")
     extra = node.attr("output_padding", [0] * len(window.old))[axis]
     extent = (window.old[axis] - 1) * window.dilations[axis] + 1
@@ -120,7 +125,7 @@ def _total(analysis: Analysis, node: Node, window: Window, axis: int, auto: str)
 def front(analysis: Analysis, node: Node) -> Node | None:
     """A Pad in front that pads with something else than zeros, if this node alone reads it."""
     pad = analysis.model.producer.get(node.inputs[0])
-    if pad is None or pad.op != "Pad" or node.op == "ConvTranspose":
+    if pad is None or pad.op not in TABLE or not TABLE[pad.op].borders or _transposed(node):
         return None
     if len(analysis.model.readers[node.inputs[0]]) > 1 or any(node.attr("pads", [])):
         return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from onnx_net2net.coupling.space import Instance
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.folding import folded
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Grown, Site, Slot
@@ -138,37 +138,21 @@ def follow(
             _operands(analysis, result, node, instance, sources_of(instance))
         if inside and any(i[1] is not None for i in inside):
             continue  # a constant's own chain: its values are arrays, re-indexed with it
-        _values(analysis, result, node, changed)
+        _values(result, node, changed)
     return result
 
 
-def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) -> None:
+def _values(result: Sizes, node: Node, changed: set[str]) -> None:
     """Compute what the node's outputs hold in the student, where that is known."""
-    row = TABLE.get(node.op)
-    if (
-        row is None
-        or row.fold is None
-        or not all(o in result.probes[0].facts.values for o in node.outputs if o)
-    ):
+    if not all(o in result.probes[0].facts.values for o in node.outputs if o):
         return
     for probe, student in enumerate(result.probes):
-        args: list[Any] = []
-        for slot, t in enumerate(node.inputs):
-            fixed = next(
-                (o for o in result.operands if o.instance == (node.index, None) and o.slot == slot),
-                None,
-            )
-            v = fixed.values[probe] if fixed is not None else student.value(t) if t else None
-            if t and v is None:
-                shape = student.shape(t)
-                if not row.sized or shape is None or None in shape:
-                    return
-                v = np.broadcast_to(np.int8(0), tuple(d or 0 for d in shape))
-            args.append(v)
-        try:
-            with np.errstate(all="ignore"):
-                found = [np.asarray(r) for r in row.fold(node, args)]
-        except Exception:  # what no longer fits is caught when its shape is compared
+        values = [student.value(t) if t else None for t in node.inputs]
+        for o in result.operands:
+            if o.instance == (node.index, None) and o.slot is not None and o.slot < len(values):
+                values[o.slot] = o.values[probe]
+        found = folded(node, values, [student.shape(t) for t in node.inputs])
+        if found is None:
             return
         for name, r in zip(node.outputs, found, strict=False):
             if name and not np.array_equal(r, student.facts.values[name]):
