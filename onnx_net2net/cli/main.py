@@ -90,7 +90,7 @@ def widen(model: str, **options: Any) -> None:
 
     how = {k: options[k] for k in ("init", "noise", "seed", "shapes")}
     made = plan(model, steps, split=split, **how)
-    _deliver(made, _target(made.source, model, ".widened", options), "widen", options)
+    _deliver(made, _form(made.source, model, ".widened", options), "widen", options)
 
 
 @cli.command(short_help="Insert layers that change nothing (Net2DeeperNet).")
@@ -132,7 +132,7 @@ def deepen(
     where = [{"after": n} for n in after] + [{"before": n} for n in before]
     steps = [{**step, **p} for p in where or [{"every": every}]]
     made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
-    _deliver(made, _target(made.source, model, ".deepened", options), "deepen", options)
+    _deliver(made, _form(made.source, model, ".deepened", options), "deepen", options)
 
 
 @cli.command("grow-kernel", short_help="Enlarge a convolution's kernel with a ring of zeros.")
@@ -150,7 +150,7 @@ def grow_kernel(model: str, node: str, size: int, **options: Any) -> None:
 
     steps = [{"verb": "grow-kernel", "node": node, "size": size}]
     made = plan(model, steps, seed=options["seed"], shapes=options["shapes"])
-    _deliver(made, _target(made.source, model, ".grown", options), "grow-kernel", options)
+    _deliver(made, _form(made.source, model, ".grown", options), "grow-kernel", options)
 
 
 @cli.command(short_help="Several steps, from a recipe or a student's provenance.")
@@ -179,7 +179,7 @@ def apply(model: str, recipe: str, calibrate: tuple[str, ...], **options: Any) -
     given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
     seed = options["seed"] if given else None
     made = plan(model, recipe, seed=seed, shapes=options["shapes"], calibrate=data)
-    _deliver(made, _target(made.source, model, ".grown", options), "apply", options)
+    _deliver(made, _form(made.source, model, ".grown", options), "apply", options)
 
 
 def _steps(options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -219,8 +219,8 @@ def _count(n: int, one: str, many: str = "") -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
-def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> Path | None:
-    """Where to write, None if nothing is to be written; fails before the student is checked."""
+def _form(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> Any:
+    """How to write, None if nothing is to be written; fails before the student is checked."""
     if options["external_data"] and options["link_teacher"]:
         raise click.UsageError("give --external-data or --link-teacher, not both")
     output = options["output"]
@@ -229,50 +229,51 @@ def _target(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> P
         _mapping_fits(teacher, Path(options["save_mapping"]), target, options["force"])
     if options["plan_only"]:
         return None
-    from onnx_net2net.files.patch import check_target
-    from onnx_net2net.files.teacher_link import check_folder
+    from onnx_net2net.files.output_form import ExternalData, LinkedToTeacher, OutputForm, SingleFile
+    from onnx_net2net.files.writer import AlreadyThereError
 
-    try:
-        check_target(teacher, target, force=True)
-    except OSError as why:
-        raise on_path(why, "choose another with -o") from None
-    if os.path.lexists(target) and not options["force"]:
-        raise UsageError(f"'{target}': already there", "choose another with -o or give --force")
+    form: OutputForm = SingleFile(target, options["force"])
+    if options["external_data"]:
+        form = ExternalData(target, options["force"])
     if options["link_teacher"]:
-        check_folder(teacher, target)
+        form = LinkedToTeacher(target, teacher, options["force"])
+    try:
+        form.check(teacher)
+    except OSError as why:
+        more = " or give --force" if isinstance(why, AlreadyThereError) else ""
+        raise on_path(why, f"choose another with -o{more}") from None
     if not os.access(target.parent, os.W_OK):
         raise ResourceError(f"'{target.parent}': not writable", "choose another folder")
-    return target
+    return form
 
 
 def _mapping_fits(teacher: Any, path: Path, student: Path, force: bool) -> None:
     """Refuse a place for the mapping before the student is written, not after."""
-    from onnx_net2net.files.patch import check_target
+    from onnx_net2net.files.writer import check
 
     if os.path.abspath(path) == os.path.abspath(student):
         raise click.UsageError("-o and --save-mapping name one file; give them different names")
     if not force:
         _free(str(path))
     try:
-        check_target(teacher, path, force=True)
+        check(path, teacher.files, force=True)
     except OSError as why:
         raise on_path(why, "choose another with --save-mapping") from None
     if not os.access(path.parent, os.W_OK):
         raise ResourceError(f"'{path.parent}': not writable", "choose another folder")
 
 
-def _deliver(made: Any, target: Path | None, verb: str, options: dict[str, Any]) -> None:
+def _deliver(made: Any, form: Any, verb: str, options: dict[str, Any]) -> None:
     """Verify and write, unless only planned, and say what changed."""
     from onnx_net2net.report.progress import copying, waiting
     from onnx_net2net.report.text import grown, show, warn
 
-    verdict = None
-    if target is not None:
+    verdict = target = None
+    if form is not None:
         with waiting("verifying the student", made.source.size):
             verdict = made.check(options["verify"])
-        how = {k: options[k] for k in ("force", "external_data", "link_teacher")}
         with copying("writing the student", made.source.size) as progress:
-            made.write(target, progress=progress, **how)
+            target = made.pieces.write(form, progress=progress)
         if options["save_mapping"]:
             made.save_mapping(options["save_mapping"], force=options["force"])
     for warning in dict.fromkeys(made.warnings):

@@ -17,7 +17,8 @@ from onnx import ModelProto, StringStringEntryProto
 
 from onnx_net2net import __version__
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import external_data, teacher_link
+from onnx_net2net.files import teacher_link
+from onnx_net2net.files.output_form import self_contained
 from onnx_net2net.files.patch import Insert, Pieces, Splice, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
@@ -32,8 +33,7 @@ def identity(source: Source) -> dict[str, Any]:
     """Size and hash of a model, the same wherever its payloads are kept."""
     linked = any(p.key == teacher_link.KEY for p in source.proto.metadata_props)
     if source.externals or linked:
-        alone = external_data.inlined(teacher_link.stamped(source.rope, None), source.directory)
-        source = read(Pieces(source, alone))
+        source = read(Pieces(source, self_contained(source)))
     return teacher_link.identity(source)
 
 
