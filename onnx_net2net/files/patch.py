@@ -149,7 +149,7 @@ def _place(root: dict[int, _Slot], edit: Splice | Insert) -> None:
         if named is None or named.message_type is None:
             raise ValueError(f"{edit.path} leads nowhere: a {kind.name} has no message '{name}'")
         kind = named.message_type
-        slot = slots.setdefault(named.number, _Slot(kind, _is_repeated(named)))
+        slot = slots.setdefault(named.number, _Slot(kind, is_repeated(named)))
         index: str | int = 0
         if slot.repeated:
             index = rest.pop(0) if rest else ""
@@ -173,7 +173,7 @@ def _place(root: dict[int, _Slot], edit: Splice | Insert) -> None:
         slot.splices[index] = edit
 
 
-def _is_repeated(named: Descriptor) -> bool:
+def is_repeated(named: Descriptor) -> bool:
     """`label` went away in protobuf 7, `is_repeated` came in 6."""
     repeated = getattr(named, "is_repeated", None)
     return named.label == named.LABEL_REPEATED if repeated is None else bool(repeated)
