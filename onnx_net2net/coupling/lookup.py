@@ -7,7 +7,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
-from onnx_net2net.errors import AmbiguousError
+from onnx_net2net.errors import AmbiguousError, UsageError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 
@@ -69,6 +69,8 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
         AmbiguousError: several nodes or none match; `.candidates` are the names to choose from.
     """
     model = analysis.model
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r:.60} is no name", "give a text; `inspect` lists what is there")
     exact = [n for n in model.nodes if (n.label or n.proto.name) == name]
     if len(exact) == 1:
         return exact[0]

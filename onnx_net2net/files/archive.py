@@ -20,7 +20,8 @@ def archive(path: str) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as why:
-        raise UsageError(f"'{path}' cannot be read as data.npz: {why}") from None
+        said = f"'{path}' cannot be read as data.npz: {why}"
+        raise UsageError(said, "give arrays by input name, as numpy.savez writes them") from None
 
 
 __all__ = ["archive"]

@@ -277,7 +277,9 @@ def _views(piece: Range) -> Iterator[memoryview]:
         while left:
             view = buffer[: stream.readinto(buffer[:left])]
             if not view:
-                raise ModelError(f"'{piece.store.path}' was cut short while it was read")
+                raise ModelError(
+                    f"'{piece.store.path}' was cut short while in use", "read it again"
+                )
             yield view
             left -= len(view)
 

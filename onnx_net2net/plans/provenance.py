@@ -102,7 +102,8 @@ def records(source: Source) -> list[Record]:
             if not (whole and isinstance(size, int) and isinstance(digest, str)):
                 raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ModelError(f"the entry '{KEY}' in the model's metadata is broken") from None
+        broken = f"the entry '{KEY}' in the model's metadata is broken"
+        raise ModelError(broken, "give a recipe in its place") from None
     return found
 
 

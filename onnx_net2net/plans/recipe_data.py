@@ -19,6 +19,9 @@ from onnx_net2net.typing import Array
 Data = Mapping[str, Array]
 
 
+_LIST = "give a list of integers, e.g. [0, 1, 2, 0]"
+
+
 def resolved(recipe: Recipe, data: Sequence[Data] = ()) -> Recipe:
     """The recipe with the contents of the files that it names.
 
@@ -91,8 +94,8 @@ def read_mapping(path: str) -> list[int]:
     try:
         data = json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
-        raise UsageError(f"mapping '{path}' cannot be read as JSON: {why}") from None
+        raise UsageError(f"mapping '{path}' cannot be read as JSON: {why}", _LIST) from None
     data = data.get("mapping") if isinstance(data, dict) else data
     if not isinstance(data, list) or not all(type(g) is int for g in data):
-        raise UsageError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
+        raise UsageError(f"mapping '{path}' is no list of integers", _LIST)
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from onnx_net2net.errors import (
     TooLargeError,
     UsageError,
 )
+from onnx_net2net.growth.record import load, steps_of
 from onnx_net2net.verification.verify import Verdict
 from support.command_line import MODELS, Workplace, call, work
 
@@ -156,6 +158,33 @@ class TestTypes:
         monkeypatch.setattr(execution, "widen_step", broken)
         Path("r.yaml").write_text("steps:\n- {node: conv1, ratio: 2, where_possible: true}\n")
         assert said(70, "apply", digits, "r.yaml")["kind"] == "internal error"
+
+    @pytest.mark.parametrize("wrong", [5, "x", ["x"], {"a": 1}, {"images": "wide"}, {5: (1,)}])
+    def test_shapes(self, wrong: Any) -> None:
+        model = MODELS / "digits_cnn.onnx"
+        with pytest.raises(n2n.UsageError):
+            n2n.inspect(model, shapes=wrong)
+        with pytest.raises(n2n.UsageError):
+            n2n.verify(model, model, shapes=wrong)
+
+    @pytest.mark.parametrize("wrong", [5, ["conv1"], {}, b"conv1"])
+    def test_names(self, wrong: Any) -> None:
+        with pytest.raises(n2n.UsageError, match="is no name"):
+            n2n.inspect(MODELS / "digits_cnn.onnx", node=wrong)
+
+    @pytest.mark.parametrize("wrong", [0, -1, 1.5, "x", None])
+    def test_seeds(self, wrong: Any) -> None:
+        with pytest.raises(n2n.UsageError, match="seeds is"):
+            n2n.verify(MODELS / "digits_cnn.onnx", MODELS / "digits_cnn.onnx", seeds=wrong)
+
+    @pytest.mark.parametrize("part", ["steps", "tensors", "axes", "uses", "flags", "nodes"])
+    def test_a_mapping_that_lacks_something(self, part: str) -> None:
+        made = n2n.plan(MODELS / "digits_cnn.onnx", [{"node": "conv1", "width": 20}]).described()
+        said = json.loads(json.dumps(made))
+        for holder in (said, said["steps"][0], said["steps"][0]["tensors"][0]):
+            holder.pop(part, None)
+        with pytest.raises(n2n.UsageError, match="--save-mapping writes one"):
+            steps_of(load(said))
 
     def test_arguments_of_the_api_are_value_errors(self) -> None:
         for wrong in ({"node": "conv1", "ratio": 0.5}, {"node": "zzz", "ratio": 2}, {}):

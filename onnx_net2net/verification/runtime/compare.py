@@ -174,7 +174,8 @@ def _teacher_runs(sides: Sides, plan: Plan, teacher: Session) -> Iterator[tuple[
         try:
             yield feed, flat(teacher.run(feed.values))
         except Exception as why:
-            raise UsageError(f"the teacher does not run on {feed.label}: {_brief(why)}") from None
+            said = f"the teacher does not run on {feed.label}: {_brief(why)}"
+            raise UsageError(said, "give data that it runs on") from None
     model, ran, why_not = sides.teacher.model, bool(plan.given), ""
     try:
         places = feeds.sizes(model, plan.facts)
