@@ -40,8 +40,7 @@ def _mapping(context: click.Context, option: click.Parameter, value: str) -> Any
 def _operators(context: click.Context, option: click.Parameter, files: tuple[str, ...]) -> None:
     """Teach the table the operators of some files, until the command has ended."""
     for path in files:
-        from onnx_net2net.operators.registration import forget
-        from onnx_net2net.operators.registration_file import register_file
+        from onnx_net2net.operators.registration import forget, register_file
 
         done = register_file(path)
         context.find_root().call_on_close(lambda names=done: forget(*names))

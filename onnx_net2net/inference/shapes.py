@@ -28,7 +28,6 @@ from onnx_net2net.inference.onnx_inference import (
 from onnx_net2net.operators.factors import result_shape
 from onnx_net2net.operators.families.control import bound, common, joined, passed, results
 from onnx_net2net.operators.families.sequence import elements, makes_sequence, taken
-from onnx_net2net.operators.notation import REGISTERED, shapes
 from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
@@ -302,13 +301,12 @@ def _registered(
 ) -> dict[str, TypeProto]:
     """For operators of a user's: what the file declares, and the notation for what it leaves."""
     first = facts.types.get(node.inputs[0]) if node.inputs else None
-    try:
-        told = shapes(REGISTERED[node.op], facts.site(node))
-    except LookupError:
-        told = []
     found = {}
     for k, name in enumerate(node.outputs):
-        shape = told[k] if k < len(told) else None
+        try:
+            shape = result_shape(TABLE[node.op], facts.site(node), k)
+        except LookupError:
+            shape = None
         dtype = first.tensor_type.elem_type if first is not None else 0
         said = declared[name].type if name in declared else TypeProto()
         if said.HasField("tensor_type"):

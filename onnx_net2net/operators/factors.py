@@ -14,12 +14,19 @@ from functools import lru_cache
 import numpy as np
 
 from onnx_net2net.errors import Reason
-from onnx_net2net.operators.notation import Entry, _aligned, _length, _names, _solve, _terms, parse
+from onnx_net2net.operators.notation import (
+    STRETCHES,
+    Entry,
+    aligned,
+    length,
+    names,
+    parse,
+    solve,
+    terms,
+)
 from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, RowError, Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
-
-"""(slot, dimension): slots 0, 1, ... are inputs, -1, -2, ... outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,34 +90,34 @@ def _shared(
     dims: dict[Entry, int | None] = {}
     for slot, shape in shapes:
         axes = operands[slot] if slot >= 0 else results[-1 - slot]
-        for k, word in enumerate(_aligned(axes, len(shape))):
+        for k, word in enumerate(aligned(axes, len(shape))):
             if word.startswith("~"):  # every operand has its own
                 word = f"{word}@{slot}"
             if word != "1" and not (word.startswith("*") and "*" not in roles):
                 words[slot, k], dims[slot, k] = word, shape[k]
-    _solve(words, dims, sizes)
+    solve(words, dims, sizes)
     found = []
-    for name in dict.fromkeys(n for w in words.values() for n in _names(w)):
+    for name in dict.fromkeys(n for w in words.values() for n in names(w)):
         size = sizes.get(name)
         if size is None:
             continue
         at = {}
         inner, whole = 0, True
         for entry, word in words.items():
-            terms = [t for t in _terms(word) if name in t]
-            if not terms:
+            inside = [t for t in terms(word) if name in t]
+            if not inside:
                 continue
             labels = _labels(word, name, sizes, dims[entry])
             if labels is not None:
                 labels.flags.writeable = False
                 at[entry] = labels
-                inner = max(inner, *(t.index(name) for t in terms))
+                inner = max(inner, *(t.index(name) for t in inside))
             elif dims[entry] is None and name[0] != "~":
                 whole = False  # it may be there or broadcast
-            elif " " in word and (dims[entry] != 1 or _length(word, sizes) in (None, 1)):
+            elif " " in word and (dims[entry] != 1 or length(word, sizes) in (None, 1)):
                 whole = False  # it cannot grow there, so nowhere
         inputs = sum(slot >= 0 for slot, _ in at)
-        in_output = any(slot < 0 and name in _names(w) for (slot, _), w in words.items())
+        in_output = any(slot < 0 and name in names(w) for (slot, _), w in words.items())
         if at:
             role = _role(name, roles, inputs, in_output) if whole else "across"
             found.append(Factor(name, size, role, at, inner))
@@ -144,11 +151,11 @@ def beside_weights(row: Rule, site: Site, side: int) -> tuple[tuple[str, ...], M
     if len(operands) < 2 or not results:
         return (), {}
     sizes, shape = dict(row.sizes(site)) if row.sizes else {}, site.dims(1)
-    words = {(1, k): word for k, word in enumerate(_aligned(operands[1], len(shape)))}
-    _solve(words, {entry: shape[entry[1]] for entry in words}, sizes)
-    known = {n for word in words.values() for n in _names(word)}
+    words = {(1, k): word for k, word in enumerate(aligned(operands[1], len(shape)))}
+    solve(words, {entry: shape[entry[1]] for entry in words}, sizes)
+    known = {n for word in words.values() for n in names(word)}
     axes = (operands[0], results[0])[side]
-    sized = {k: _length(w, sizes) for k, w in enumerate(axes) if known & set(_names(w))}
+    sized = {k: length(w, sizes) for k, w in enumerate(axes) if known & set(names(w))}
     return axes, {k: size for k, size in sized.items() if size is not None}
 
 
@@ -184,20 +191,29 @@ def _misfit(text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape |
             rank = ranks.setdefault(len(axes), len(shape))
             if rank != len(shape):
                 return f"operand {slot} has {len(shape)} axes where {rank} are expected"
-        for word, d in zip(_aligned(axes, len(shape)), shape, strict=True):
+        for word, d in zip(aligned(axes, len(shape)), shape, strict=True):
             if " " in word:
                 products += [(slot, word, d)] if d else []
             elif d not in (None, 1) and word[0] not in "*~1" and known.setdefault(word, d) != d:
                 return f"operand {slot} has {d} where {known[word]} is expected"
     for slot, word, d in products:
-        wanted = _length(word, known)
+        wanted = length(word, known)
         if wanted is not None and d not in (1, wanted):
             return f"operand {slot} has {d} where {wanted} is expected"
     return ""
 
 
 def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
-    """An output's shape where the notation says it; None where `*` or sizes are open."""
+    """An output's shape where the notation says it; None where `*` or sizes are open.
+
+    Args:
+        row: of the operator; a user's keeps the sizes of `*` that its first operand has.
+        site: with the shapes of all operands.
+        result: which output.
+
+    Raises:
+        RowError: a shape that is not known, or of a rank that the notation does not take.
+    """
     operands, results = parse(_text(row, site))
     if result >= len(results):
         return None
@@ -210,31 +226,33 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
         shape = site.dims(slot)
         if axes == wanted and "*" in axes:
             return shape
-        for k, word in enumerate(_aligned(axes, len(shape))):
-            words[slot, k], dims[slot, k] = word, shape[k]
+        seen = set(words.values())
+        for k, word in enumerate(aligned(axes, len(shape))):
+            if not (word.startswith("*") and word in seen):
+                words[slot, k], dims[slot, k] = word, shape[k]
+    if "*" in wanted and not row.custom:
+        return None
     sizes = dict(row.sizes(site)) if row.sizes else {}
-    _solve(words, dims, sizes)
-    stretch = sorted((w for w in sizes if w.startswith(".")), key=lambda w: -int(w[1:]))
-    found: list[int | None] = []
-    for word in wanted:
-        for w in stretch if word == "..." else [word]:
-            found.append(1 if w == "1" else _length(w, sizes))
-    return None if "*" in wanted else tuple(found)
+    solve(words, dims, sizes)
+    stretch = next((word for word in wanted if word in STRETCHES), "?")
+    count = len({w for w in words.values() if w.startswith(stretch)})
+    found = aligned(wanted, len(wanted) - (stretch in wanted) + count)
+    return tuple(length(word, sizes) for word in found)
 
 
 def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
     """The factor's index at each position of an axis; None where the axis broadcasts it."""
-    if d is None or _length(word, sizes) is None:
+    if d is None or length(word, sizes) is None:
         return None
-    terms = _terms(word)
-    if terms == [[name]]:
+    parts = terms(word)
+    if parts == [[name]]:
         return np.arange(d) if d == sizes[name] else None
-    if _length(word, sizes) != d:
+    if length(word, sizes) != d:
         return None
     # a factor of one position is not an index, unless the whole axis has one
-    if sizes[name] == 1 and not (d == 1 and name == terms[0][-1]):
+    if sizes[name] == 1 and not (d == 1 and name == parts[0][-1]):
         return None
-    return np.concatenate([_term_labels(term, name, sizes) for term in terms])
+    return np.concatenate([_term_labels(term, name, sizes) for term in parts])
 
 
 def _term_labels(term: list[str], name: str, sizes: Mapping[str, int]) -> Array:
