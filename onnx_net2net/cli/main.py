@@ -48,7 +48,8 @@ def main() -> None:
 def inspect(model: str, node: str | None, shapes: Any, as_json: bool, debug: bool) -> None:
     """Say what can grow in MODEL, how wide it is, and what blocks the rest."""
     from onnx_net2net.plans.inspection import inspect as look
-    from onnx_net2net.report.text import inspection, show
+    from onnx_net2net.report.inspection import inspection
+    from onnx_net2net.report.text import show
 
     report = look(model, shapes=shapes, node=node)
     text = inspection(report, Path(model).name, every_layer=node is not None)
