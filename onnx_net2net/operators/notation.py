@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from onnx_net2net.errors import UsageError
 from onnx_net2net.operators.spec import RowError
 
 Axes = tuple[str, ...]
@@ -20,6 +19,14 @@ Entry = tuple[int, int]
 EXAMPLE = "'n c *, c -> n c *'"
 STRETCHES = ("...", "*", "~")
 _TOKEN = re.compile(r"\s*(->|\.\.\.|[A-Za-z_][A-Za-z_0-9]*|[*~1(),+])")
+
+
+class NotationError(ValueError):
+    """A text is no notation: why, and what was expected. Whoever gave it knows whose mistake."""
+
+    def __init__(self, reason: str, expected: str) -> None:
+        super().__init__(f"{reason}; {expected}")
+        self.reason, self.expected = reason, expected
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def parse(text: str) -> tuple[tuple[Axes, ...], tuple[Axes, ...]]:
     """A notation's operands and results.
 
     Raises:
-        UsageError: it is no notation.
+        NotationError: it is no notation.
 
     >>> parse("n (g i) *, (g o) -> n *")
     ((('n', 'g i', '*'), ('g o',)), (('n', '*'),))
@@ -67,7 +74,7 @@ def parse(text: str) -> tuple[tuple[Axes, ...], tuple[Axes, ...]]:
             sides.append(() if axes == [()] else tuple(axes))
             axes = []
     if len(sides) != 2:
-        raise UsageError(
+        raise NotationError(
             f"notation '{text}' has {len(sides) - 1} '->'",
             f"expected one between the inputs and the outputs, e.g. {EXAMPLE}",
         )
@@ -86,13 +93,15 @@ def _tokens(text: str) -> Iterator[str]:
             yield " ".join(product)
             product = None
         elif product is not None and word == ")":
-            raise UsageError(f"notation '{text}': '()' needs two names, e.g. '(g c)'")
+            raise NotationError(f"notation '{text}': '()' needs two names", "expected e.g. '(g c)'")
         elif product is not None and (word == "+" or word.isidentifier()):
             product.append(word)
         else:
-            raise UsageError(f"notation '{text}': unexpected '{word}'", "expected '(', names, ')'")
+            raise NotationError(
+                f"notation '{text}': unexpected '{word}'", "expected '(', names, ')'"
+            )
     if product is not None:
-        raise UsageError(f"notation '{text}': '(' is not closed", "expected ')'")
+        raise NotationError(f"notation '{text}': '(' is not closed", "expected ')'")
 
 
 def _words(text: str) -> Iterator[str]:
@@ -105,9 +114,9 @@ def _words(text: str) -> Iterator[str]:
         at = token.end()
 
 
-def unexpected(text: str, word: str) -> UsageError:
+def unexpected(text: str, word: str) -> NotationError:
     """The error for what is no part of a notation."""
-    return UsageError(
+    return NotationError(
         f"notation '{text}': unexpected '{word}'",
         "expected names of letters, '...', '*', '~', '1', parentheses, ',' and '->', "
         f"e.g. {EXAMPLE}",

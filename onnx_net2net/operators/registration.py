@@ -20,6 +20,7 @@ from onnx_net2net.operators.notation import (
     STRETCHES,
     Axes,
     Declared,
+    NotationError,
     parse,
     unexpected,
 )
@@ -171,9 +172,12 @@ def _declared(
     for what, given in (("roles", roles), ("sizes", sizes)):
         if not isinstance(given, Mapping) or not all(isinstance(n, str) for n in given):
             raise UsageError(f"{what} is {given!r}", "give a mapping from names of the notation")
-    operands, results = (side or ((),) for side in parse(notation))
-    for axes in (*operands, *results):
-        _check_operand(notation, axes)
+    try:
+        operands, results = (side or ((),) for side in parse(notation))
+        for axes in (*operands, *results):
+            _check_operand(notation, axes)
+    except NotationError as why:
+        raise UsageError(why.reason, why.expected) from None
     known = {n for axes in operands for word in axes for n in word.split()}
     made = [n for axes in results for word in axes for n in word.split()]
     for n in made:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from onnx_net2net.errors import (
     UsageError,
 )
 from onnx_net2net.growth.record import load, steps_of
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.verification.verify import Verdict
 from support.command_line import MODELS, Workplace, call, work
 
@@ -147,16 +149,25 @@ class TestTypes:
             made.__dict__["raising"](kind)
         assert explain(caught.value).code == explain(kind("never raised")).code == code
 
+    def test_a_notation(self, digits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A user's is the user's mistake, a row's is ours."""
+        with pytest.raises(UsageError, match="not closed"):
+            n2n.register_operator("my.domain", "Op", "n (g c")
+        monkeypatch.setitem(TABLE, "Relu", replace(TABLE["Relu"], notation="n (g c"))
+        assert said(70, "inspect", digits)["kind"] == "internal error"
+
     def test_inside_a_step_that_may_leave_out(
         self, digits: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from onnx_net2net.plans import execution
+        from onnx_net2net.growth.deepen import step
 
-        def broken(*_: object, **__: object) -> None:
-            np.zeros(3).reshape(2)
+        def broken(analysis: Any, after: str, *rest: Any) -> Any:
+            return np.zeros(3).reshape(2) if after == "conv1" else place(analysis, after, *rest)
 
-        monkeypatch.setattr(execution, "widen_step", broken)
-        Path("r.yaml").write_text("steps:\n- {node: conv1, ratio: 2, where_possible: true}\n")
+        place = step.place
+        monkeypatch.setattr(step, "place", broken)
+        where = "{verb: deepen, after: [conv1, conv2], where_possible: true}"
+        Path("r.yaml").write_text(f"steps:\n- {where}\n")
         assert said(70, "apply", digits, "r.yaml")["kind"] == "internal error"
 
     @pytest.mark.parametrize("wrong", [5, "x", ["x"], {"a": 1}, {"images": "wide"}, {5: (1,)}])
