@@ -9,6 +9,7 @@ import pytest
 import onnx_net2net as n2n
 from support.torch_models import Cnn, away, exported, run, torch, trained
 
+pytestmark = pytest.mark.torch
 IMAGE = torch.randn(2, 1, 7, 7, generator=torch.Generator().manual_seed(1))
 
 
