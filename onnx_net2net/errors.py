@@ -42,6 +42,10 @@ class Reason(str, Enum):
     ACTIVATION = "activation is not the identity here"
 
 
+ANOTHER_LAYER = "choose a layer whose channels do not pass through this node"
+"""What to do where a node lets no channel pass."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why there is no function-preserving way, as a value.

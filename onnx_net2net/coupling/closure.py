@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
-from onnx_net2net.errors import Reason, Refusal, RefusalError
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
@@ -28,7 +28,6 @@ so that constants which exporters shared are seen apart."""
 """A node (index), in the case of a constant one for a certain use."""
 
 _MOST_ATTEMPTS = 64
-_ELSEWHERE = "choose a layer whose channels do not pass through this node"
 INSIDE = "name a layer inside, or --allow-interface"
 
 
@@ -179,7 +178,7 @@ class _Closure:
         """Put a factor's labels on all of its axes."""
         node = self.analysis.model.nodes[instance[0]]
         if f.role == "across":
-            raise RefusalError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op, _ELSEWHERE))
+            raise RefusalError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op, ANOTHER_LAYER))
         if f.role == "mean":
             if self.uniform is None:
                 self.uniform = node.name
@@ -237,7 +236,7 @@ def _uncovered(
     if ways or not broadcast:
         return Refusal(
             Reason.ACROSS, node.name, axis[::2], node.op,
-            _ELSEWHERE,
+            ANOTHER_LAYER,
         )  # fmt: skip
     return Refusal(
         Reason.BROADCAST, node.name, axis[::2], node.op,
@@ -271,12 +270,13 @@ def closures(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Iterator[S
         shape = analysis.first.shapes.get(tensor)
         size = shape[dim] if shape else None
         if size is None:
-            raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, tensor, (tensor, dim)))
+            hint = "give the sizes of the inputs with --shape"
+            raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, tensor, (tensor, dim), hint=hint))
         assert shape is not None
         static = all((f.shapes.get(tensor) or shape)[dim] == size for f in analysis.facts)
         if not static:
-            detail = "it follows the input's size"
-            raise RefusalError(Refusal(Reason.GRAPH_INPUT, tensor, (tensor, dim), detail))
+            detail, hint = "it follows the input's size", "name an axis that weights make or read"
+            raise RefusalError(Refusal(Reason.GRAPH_INPUT, tensor, (tensor, dim), detail, hint))
         seed = seed or (tensor, None, dim)
         start.set((tensor, None, dim), start.fresh(size))
     assert seed is not None, "no seed axis"
@@ -284,7 +284,8 @@ def closures(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Iterator[S
     found = _explored(start, seed, refusals, itertools.count(1))
     first = next(found, None)
     if first is None:
-        raise RefusalError(next(iter(refusals), Refusal(Reason.MIXED, seed[0], seed[::2])))
+        mixed = Refusal(Reason.MIXED, seed[0], seed[::2], hint="choose a layer before or after it")
+        raise RefusalError(next(iter(refusals), mixed))
     yield first
     yield from found
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal, RefusalError
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.files.source import Made, Source
 from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference.input_sizes import facts_of, inference_of
@@ -23,8 +23,6 @@ from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import RowError
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
-
-_ELSEWHERE = "choose a layer whose channels do not pass through this node"
 
 
 class Analysis:
@@ -113,13 +111,13 @@ class Analysis:
             return [], Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
         if row.random:
             detail = f"{node.op} draws at run time, so copies would differ"
-            return [], Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
+            return [], Refusal(Reason.ACROSS, node.name, None, detail, ANOTHER_LAYER)
         try:
             return factors(self.first.site(node)), None
         except LookupError as why:  # a row may also ask for what a node lacks
             reason = why.reason if isinstance(why, RowError) else Reason.ACROSS
             unknown = reason is Reason.UNKNOWN_SHAPE
-            hint = self._shape_hint(node) if unknown else _ELSEWHERE
+            hint = self._shape_hint(node) if unknown else ANOTHER_LAYER
             return [], Refusal(reason, node.name, None, str(why), hint)
 
     def _shape_hint(self, node: Node) -> str:

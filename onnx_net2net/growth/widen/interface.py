@@ -169,12 +169,12 @@ def check(analysis: Analysis, growth: Growth) -> None:
     space = growth.space
     for axis, labels in space.labels.items():
         if axis[1] is None and any(_kinds(analysis, axis)) and _misdeclared(analysis, axis[0]):
-            why = "the file declares another rank"
-            raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, axis[0], axis[::2], why))
+            why, hint = "the file declares another rank", "export the model again"
+            raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, axis[0], axis[::2], why, hint))
         first = growth.layout.source[axis][: len(labels)]
         if any(_kinds(analysis, axis)) and not np.array_equal(first, range(len(labels))):
-            why = "the old positions would not stay first"
-            raise RefusalError(Refusal(Reason.MISALIGNED, axis[0], axis[::2], why))
+            why, hint = "the old positions would not stay first", "name a layer inside"
+            raise RefusalError(Refusal(Reason.MISALIGNED, axis[0], axis[::2], why, hint))
     if "output" not in touches(analysis, space):
         return
     for (index, use), carried in space.passages.items():

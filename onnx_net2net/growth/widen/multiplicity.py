@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_net2net.coupling.space import Instance, axis_of
-from onnx_net2net.errors import Reason, Refusal, RefusalError
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.growth.widen.changes import Correction, Growth
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
@@ -28,8 +28,7 @@ def even_out(analysis: Analysis, growth: Growth) -> None:
             outside = any(tensor in analysis.model.outputs for tensor, _, _ in growth.space.labels)
             if instance[1] is not None or growth.layout.joint is not None or outside:
                 axis = axis_of(analysis, instance, min(f.at))[::2]
-                hint = "choose a layer whose channels do not pass through this node"
-                raise RefusalError(Refusal(Reason.ACROSS, node.name, axis, node.op, hint))
+                raise RefusalError(Refusal(Reason.ACROSS, node.name, axis, node.op, ANOTHER_LAYER))
             growth.corrections += _corrections(analysis, growth, instance, f, evening)
 
 

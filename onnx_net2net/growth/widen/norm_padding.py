@@ -10,11 +10,10 @@ import onnx
 
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.growth.widen.changes import Growth
+from onnx_net2net.growth.widen.normalised_axes import WHOLE
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.table import TABLE
-
-_WHOLE = "only whole multiples of today's width are exact here"
 
 
 def rescale_norms(analysis: Analysis, growth: Growth) -> None:
@@ -31,12 +30,12 @@ def rescale_norms(analysis: Analysis, growth: Growth) -> None:
         double = analysis.first.dtype(node.inputs[0]) == onnx.TensorProto.DOUBLE
         if double and float(np.float32(epsilon)) != epsilon:
             detail = f"the epsilon of {node.op} is a float32, not exact among float64"
-            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, WHOLE))
         growth.attributes[index, "epsilon"] = epsilon
         leaf = (node.inputs[slot], (index, slot))
         if leaf not in growth.constants:
             detail = f"the scale of {node.op} is computed"
-            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, WHOLE))
         growth.constants[leaf] = replace(growth.constants[leaf], scale=math.sqrt(part))
 
 

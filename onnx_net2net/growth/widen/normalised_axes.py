@@ -29,7 +29,7 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
-_WHOLE = "only whole multiples of today's width are exact here"
+WHOLE = "only whole multiples of today's width are exact here"
 
 
 class _Ties:
@@ -101,7 +101,7 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding:
         elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
             detail = "its weights are integers"
         if detail:
-            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, WHOLE))
     return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
 
 
@@ -233,14 +233,14 @@ def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
 
 def _forbidden(node: Node, axes: list[Axis], why: str) -> RefusalError:
     axis = axes[0][::2] if axes else None
-    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
+    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", WHOLE))
 
 
 def pads(analysis: Analysis, space: Space) -> Refusal | None:
     """Why a space that is averaged over grows by whole multiples alone; None if pads do too."""
     counts = {np.bincount(v[v >= 0], minlength=space.size).tobytes() for v in space.labels.values()}
     if any(len(np.unique(np.frombuffer(c, np.int64))) > 1 for c in counts):
-        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", _WHOLE)
+        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", WHOLE)
     try:
         padding(analysis, space, space.size + 1)
     except RefusalError as why:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnx_net2net.coupling.space import Instance
-from onnx_net2net.errors import Reason, Refusal, RefusalError
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.folding import folded
@@ -185,7 +185,7 @@ def _operands(
             except LookupError as why:
                 if not sources:
                     continue
-                refusal = Refusal(Reason.RUNTIME, node.name, detail=str(why))
+                refusal = Refusal(Reason.RUNTIME, node.name, None, str(why), ANOTHER_LAYER)
                 raise RefusalError(refusal) from None
             if want is not None:
                 wants.append(np.asarray(want, np.int64))
