@@ -17,6 +17,7 @@ import numpy as np
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.union_find import UnionFind
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
@@ -45,7 +46,8 @@ class _Closure:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
-        self.parent: list[int] = []
+        self.count = 0
+        self.classes: UnionFind[int] = UnionFind()
         self.labels: dict[Axis, Array] = {}
         self.taken: dict[Instance, list[Factor]] = {}
         self.chosen: dict[tuple[Instance, Entry], list[Factor]] = {}
@@ -56,7 +58,7 @@ class _Closure:
 
     def copy(self) -> _Closure:
         other = _Closure(self.analysis)
-        other.parent = list(self.parent)
+        other.count, other.classes = self.count, self.classes.copy()
         other.labels = dict(self.labels)
         other.taken = {k: list(v) for k, v in self.taken.items()}
         other.chosen = dict(self.chosen)
@@ -65,29 +67,25 @@ class _Closure:
         return other
 
     def fresh(self, count: int) -> Array:
-        start = len(self.parent)
         self._table = None
-        self.parent += range(start, start + count)
-        return np.arange(start, start + count)
+        self.count += count
+        return np.arange(self.count - count, self.count)
 
-    def root(self, c: int) -> int:
-        while self.parent[c] != c:
-            self.parent[c] = self.parent[self.parent[c]]
-            c = self.parent[c]
-        return c
+    def roots(self) -> list[int]:
+        """The representative of each class."""
+        return [self.classes.root(c) for c in range(self.count)]
 
     def resolved(self, labels: Array) -> Array:
         """Labels with merged classes replaced by their representative."""
         if self._table is None:
-            self._table = np.array([self.root(c) for c in range(len(self.parent))] + [-1])
+            self._table = np.array([*self.roots(), -1])
         return self._table[labels]
 
     def merge(self, a: Array, b: Array) -> None:
         """Make classes equal, position by position."""
         self._table = None
         for x, y in {(int(x), int(y)) for x, y in zip(a, b, strict=True)}:
-            rx, ry = self.root(x), self.root(y)
-            self.parent[max(rx, ry)] = min(rx, ry)
+            self.classes.join(*sorted((self.classes.root(x), self.classes.root(y))))
 
     def set(self, axis: Axis, new: Array) -> None:
         """Add labels to an axis; where it has others already, the classes become one."""
@@ -320,7 +318,7 @@ def _explored(
 
 def _finished(state: _Closure, seed: Axis) -> Space:
     """Classes renumbered in the order in which they stand on the seed axis."""
-    roots = [state.root(c) for c in range(len(state.parent))]
+    roots = state.roots()
     order = list(dict.fromkeys([roots[c] for c in state.labels[seed] if c >= 0] + roots))
     seen = np.unique(np.concatenate(list(state.labels.values())))
     live = {roots[c] for c in seen.tolist() if c >= 0}

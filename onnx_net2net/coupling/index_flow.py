@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_net2net.coupling.space import Space
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.union_find import components
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.keyed_random import words
 from onnx_net2net.operators.factors import Factor
@@ -115,18 +116,8 @@ def came_from(
 
 def _join(count: int, edges: list[tuple[Array, Array]]) -> Array:
     """Connected components: the smallest position of each."""
-    a = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, int)
-    b = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, int)
-    root = np.arange(count)
-    while True:
-        low = np.minimum(root[a], root[b])
-        new = root.copy()
-        np.minimum.at(new, a, low)
-        np.minimum.at(new, b, low)
-        new = new[new]
-        if (new == root).all():
-            return root
-        root = new
+    none = np.zeros(0, int)
+    return components(count, *(np.concatenate([none, *(e[k] for e in edges)]) for k in (0, 1)))
 
 
 def side_of(

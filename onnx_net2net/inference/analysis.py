@@ -12,6 +12,7 @@ import numpy as np
 from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.files.source import Made, Source
 from onnx_net2net.graph.model import Model, Node
+from onnx_net2net.graph.traversal import upstream
 from onnx_net2net.inference.input_sizes import facts_of, inference_of
 from onnx_net2net.inference.partial_values import static_values
 from onnx_net2net.inference.sequence_elements import unfold
@@ -122,17 +123,14 @@ class Analysis:
 
     def _shape_hint(self, node: Node) -> str:
         """What would make a shape known: an operator's row that is missing, or input sizes."""
-        todo, seen = [node], {node.index}
-        while todo:
-            makers = [self.model.producer.get(t) for t in todo.pop().inputs]
-            for maker in makers:
-                if maker is None or maker.index in seen:
-                    continue
-                seen.add(maker.index)
-                unknown = any(o and self.first.shapes.get(o) is None for o in maker.outputs)
-                if unknown and maker.op not in TABLE:
-                    return f"it lies behind '{maker.name}'; {_to_register(maker)}"
-                todo += [maker] if unknown else []
+        shapes = self.first.shapes
+
+        def unknown(maker: Node) -> bool:
+            return any(o and shapes.get(o) is None for o in maker.outputs)
+
+        for maker in upstream(self.model, node.inputs, through=unknown):
+            if unknown(maker) and maker.op not in TABLE:
+                return f"it lies behind '{maker.name}'; {_to_register(maker)}"
         return "give the sizes of the inputs with --shape"
 
     def dropped(self, node: Node) -> Mapping[Entry, Array]:
@@ -148,15 +146,9 @@ class Analysis:
         """The constants that one use of a constant is computed from."""
         if tag not in self._cones:
             node, slot = tag
-            found, todo = set[str](), [self.model.nodes[node].tensor(slot)]
-            while todo:
-                t = todo.pop()
-                if t in found:
-                    continue
-                found.add(t)
-                if t in self.model.producer:
-                    todo += [i for i in self.model.producer[t].inputs if i]
-            self._cones[tag] = frozenset(found)
+            start = self.model.nodes[node].tensor(slot)
+            makers = upstream(self.model, [start])
+            self._cones[tag] = frozenset((start, *(t for n in makers for t in n.inputs if t)))
         return self._cones[tag]
 
     def weights(self, node: Node) -> list[int]:

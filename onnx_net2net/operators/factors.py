@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from onnx_net2net.errors import Reason
+from onnx_net2net.graph.union_find import components
 from onnx_net2net.operators.notation import (
     STRETCHES,
     Entry,
@@ -265,21 +266,13 @@ def _term_labels(term: list[str], name: str, sizes: Mapping[str, int]) -> Array:
 
 def _components(rows: Array, columns: Array, n: int, m: int) -> tuple[int, Array, Array]:
     """Connected components of a relation given as pairs; unrelated positions get -1."""
-    pairs = np.unique(rows.astype(np.int64) * m + columns)
-    r, c = pairs // m, pairs % m
-    left, right = np.full(n, n), np.full(m, n)
-    left[r] = r
-    while True:
-        np.minimum.at(right, c, left[r])
-        new = left.copy()
-        np.minimum.at(new, r, right[c])
-        if (new == left).all():
-            break
-        left = new
-    roots = np.unique(left[left < n])
-    index = np.full(n + 1, -1)
-    index[roots] = np.arange(len(roots))
-    return len(roots), index[left], index[right]
+    whole = components(n + m, rows, n + columns)
+    live = np.zeros(n + m, bool)
+    live[rows] = live[n + columns] = True
+    roots, names = np.unique(whole[live], return_inverse=True)
+    index = np.full(n + m, -1)
+    index[live] = names
+    return len(roots), index[:n], index[n:]
 
 
 def _moved(block: Block, site: Site) -> Iterator[Factor]:

@@ -14,6 +14,7 @@ from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.errors import ModelError, RefusalError
 from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import upstream
 from onnx_net2net.growth.widen.normalised_axes import pads
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference import validity
@@ -126,16 +127,8 @@ def _concerning(
 def _layers_above(analysis: Analysis, node: Node) -> list[Node]:
     """The layers whose output reaches a node through nodes that are none."""
     layers = {n.index for n in analysis.layers()}
-    todo, seen = [node], {node.index}
-    found: list[Node] = []
-    while todo:
-        makers = (analysis.model.producer.get(t) for t in todo.pop().inputs)
-        for maker in makers:
-            if maker is None or maker.index in seen:
-                continue
-            seen.add(maker.index)
-            (found if maker.index in layers else todo).append(maker)
-    return found
+    above = upstream(analysis.model, node.inputs, through=lambda n: n.index not in layers)
+    return [n for n in above if n.index in layers]
 
 
 def report(analysis: Analysis, node: Node | None = None) -> Report:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from onnx_net2net.graph.messages import copied
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import upstream
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import FLOATS, Point
 from onnx_net2net.inference.analysis import Analysis
@@ -71,16 +73,14 @@ def _between(analysis: Analysis, start: str, end: str) -> list[Node] | None:
     """The nodes on the paths from one tensor to another; None if there are none or too many."""
     model = analysis.model
     first = model.producer[start].index if start in model.producer else -1
-    seen: dict[int, Node] = {}
-    todo = [end]
-    while todo:
-        node = model.producer.get(todo.pop())
-        if node is None or node.index in seen or node.index <= first:
-            continue
-        seen[node.index] = node
-        if len(seen) > _MOST_NODES:
-            return None
-        todo += [t for t in node.inputs if t and t != start and t not in model.constant]
+    makers = upstream(
+        model, [end], through=lambda n: n.index > first,
+        past=lambda t: t != start and t not in model.constant,
+    )  # fmt: skip
+    inside = (n for n in makers if n.index > first)
+    seen = {n.index: n for n in islice(inside, _MOST_NODES + 1)}
+    if len(seen) > _MOST_NODES:
+        return None
     reached = {start}
     for index in sorted(seen):
         if reached.intersection(seen[index].inputs):

@@ -21,6 +21,7 @@ import numpy as np
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.union_find import UnionFind
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
@@ -36,32 +37,23 @@ class _Ties:
     """Axes that hold the same fill, and which one they must hold."""
 
     def __init__(self) -> None:
-        self.parent: dict[Axis, Axis] = {}
+        self.classes: UnionFind[Axis] = UnionFind()
         self.must: dict[Axis, tuple[Row, Node]] = {}
 
-    def root(self, axis: Axis) -> Axis:
-        self.parent.setdefault(axis, axis)
-        while self.parent[axis] != axis:
-            axis = self.parent[axis]
-        return axis
-
     def tie(self, a: Axis, b: Axis) -> None:
-        a, b = self.root(a), self.root(b)
-        if a == b:
-            return
-        self.parent[b] = a
-        if b in self.must:
-            self.require(a, *self.must.pop(b))
+        old, new = self.classes.root(b), self.classes.join(a, b)
+        if old != new and old in self.must:
+            self.require(new, *self.must.pop(old))
 
     def require(self, axis: Axis, fill: Row, node: Node) -> None:
-        axis = self.root(axis)
+        axis = self.classes.root(axis)
         known = self.must.setdefault(axis, (fill, node))
         if known[0] is not fill:
             needs = f"needs {fill.value} rows where {known[1].name} needs {known[0].value} rows"
             raise _forbidden(node, [axis], needs)
 
     def of(self, axis: Axis) -> Row | None:
-        found = self.must.get(self.root(axis))
+        found = self.must.get(self.classes.root(axis))
         return found[0] if found else None
 
 

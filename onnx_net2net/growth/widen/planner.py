@@ -6,7 +6,7 @@ part -> the student's shape arithmetic -> the index proof. No weights are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 
@@ -15,6 +15,7 @@ import numpy as np
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import downstream
 from onnx_net2net.growth.widen.changes import Change, Growth, Use
 from onnx_net2net.growth.widen.copy_layout import Layout, layout
 from onnx_net2net.growth.widen.division import divide_among_copies
@@ -32,7 +33,7 @@ from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
-from onnx_net2net.operators.spec import Site
+from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
@@ -170,19 +171,18 @@ def _carriers(analysis: Analysis, growth: Growth) -> None:
             change.grouped[dim] = growth.layout.grouped[tensor, use, dim]
 
 
-def _readers(analysis: Analysis, leaf: str) -> Iterator[Use]:
+def _readers(analysis: Analysis, leaf: str) -> list[Use]:
     """The uses of a leaf by nodes that are not themselves constant; sizes do not count."""
-    todo, seen = [leaf], {leaf}
-    while todo:
-        tensor = todo.pop()
-        for node, slot in analysis.model.uses(tensor):
-            if node.outputs and all(o in analysis.model.constant for o in node.outputs if o):
-                if TABLE.get(node.op, TABLE["Identity"]).sized:
-                    continue
-                todo += [o for o in node.outputs if o and o not in seen]
-                seen.update(node.outputs)
-            else:
-                yield node.index, slot
+    constant = analysis.model.constant
+
+    def computed(node: Node) -> bool:
+        return not node.outputs or any(o not in constant for o in node.outputs if o)
+
+    def through(node: Node) -> bool:
+        return not computed(node) and not TABLE.get(node.op, Rule()).sized
+
+    uses = downstream(analysis.model, leaf, through)
+    return [(node.index, slot) for node, slot in uses if computed(node)]
 
 
 def _part(analysis: Analysis, growth: Growth) -> None:
