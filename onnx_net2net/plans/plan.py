@@ -16,13 +16,17 @@ from onnx_net2net.files.patch import Pieces, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
 from onnx_net2net.growth.result import Result, Shapes
+from onnx_net2net.growth.student import Student
 from onnx_net2net.inference import validity
 from onnx_net2net.inference.analysis import Analysis, parameters
 from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.plans import provenance
-from onnx_net2net.plans.execution import Student, Taken, do
+from onnx_net2net.plans.execution import Taken, do
 from onnx_net2net.plans.recipe import Recipe, load
 from onnx_net2net.plans.recipe_data import Data, resolved
+
+COMMON = ("split", "init", "noise", "seed")
+"""Settings that `plan` takes for all steps; they come before a recipe's."""
 
 
 @dataclass

@@ -13,6 +13,8 @@ import numpy as np
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.archive import archive
+from onnx_net2net.growth.verb import ARRAYS
+from onnx_net2net.growth.verbs import VERBS
 from onnx_net2net.plans.recipe import Recipe
 from onnx_net2net.typing import Array
 
@@ -36,8 +38,9 @@ def resolved(recipe: Recipe, data: Sequence[Data] = ()) -> Recipe:
     for step in recipe.steps:
         try:
             given = _with_mapping(step.given, recipe.folder)
-            if "calibrate" in given:
-                given["calibrate"] = _arrays(given["calibrate"], recipe.folder, data)
+            for key in given:
+                if VERBS[step.verb].settings()[key].kind is ARRAYS:
+                    given[key] = _arrays(given[key], recipe.folder, data)
         except UsageError as why:
             if step.where:
                 why.prefix(step.where)

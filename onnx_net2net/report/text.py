@@ -6,10 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
+from onnx_net2net.growth.deepen.step import Deepening
+from onnx_net2net.growth.kernel.step import KernelGrowth
+from onnx_net2net.growth.result import Result
 from onnx_net2net.growth.widen.interface import InterfaceChange
+from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.plans.plan import Plan
 from onnx_net2net.report.recipe import heading, taken_json
@@ -66,7 +71,15 @@ def _change(parameters: tuple[int, int]) -> str:
     return f"parameters {a:,} -> {b:,} ({(b - a) / max(a, 1):+.1%})"
 
 
-def _widened(s: Any) -> list[str]:
+@singledispatch
+def _said(result: Result) -> list[str]:
+    """What a result did, in lines."""
+    found = result.record()
+    return [headline(f"{found['verb']}: {count(len(found['tensors']), 'constant')} changed")]
+
+
+@_said.register
+def _widened(s: Widened) -> list[str]:
     before, after = s.width
     lines = [headline(f"widen '{s.name}': {before} -> {after} (axis {s.axis[1]} of '{s.axis[0]}')")]
     if s.together:
@@ -87,7 +100,7 @@ def _widened(s: Any) -> list[str]:
     return lines
 
 
-def _units(s: Any) -> Iterator[str]:
+def _units(s: Widened) -> Iterator[str]:
     """How the new units of a widening come about."""
     if s.scheme.said:
         yield f"new units: {s.scheme.said}"
@@ -107,7 +120,8 @@ def _changed(c: InterfaceChange) -> str:
     return f"{c.kind} '{c.name}' changed: axis {c.axis} {c.before} -> {c.after}; {kept}"
 
 
-def _deepened(s: Any) -> list[str]:
+@_said.register
+def _deepened(s: Deepening) -> list[str]:
     where = s.placed
     lines = [headline(f"deepen after '{where.producer or where.tensor}': kind {s.kind}")]
     lines.append(paragraph(f"because {s.why}"))
@@ -119,13 +133,13 @@ def _deepened(s: Any) -> list[str]:
     return lines
 
 
-def _enlarged(s: Any) -> list[str]:
+@_said.register
+def _enlarged(s: KernelGrowth) -> list[str]:
     before, after = (_dims(k) for k in s.kernel)
     pads = "x".join(map(str, s.pads)) if s.pads is not None else "as they were"
     return [headline(f"kernel of '{s.node}': {before} -> {after}, pads {pads}")]
 
 
-_SAID = {"Widened": _widened, "Deepening": _deepened, "KernelGrowth": _enlarged}
 _UNSAID = {"patch", "grown", "units", "edits", "ring", "teacher", "shape"}
 
 
@@ -135,7 +149,7 @@ def _grown_text(plan: Plan, verb: str, output: Path | None, verdict: Any) -> str
         if verb == "apply":
             lines += heading(taken, number)
         for step in taken.results:
-            lines += _SAID[type(step).__name__](step)
+            lines += _said(step)
         if verb == "apply":
             lines += [f"  {_change(taken.parameters)}", ""]
     rows = [["constant", "before", "after"]]

@@ -25,7 +25,6 @@ from onnx_net2net.operators.intervals import Range
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE as OPERATORS
 
-KINDS = ("auto", "identity", "linear", "residual", "pair", "shift")
 _NO_RULE = Rule()
 _NEARBY = 400
 
@@ -44,11 +43,9 @@ def choose(analysis: Analysis, point: Point, kind: str, activation: str | None) 
     """What to insert at a point.
 
     Raises:
-        UsageError: an unknown kind or activation, or both do not go together.
+        UsageError: an unknown activation, or one that does not go with the kind.
         RefusalError: it would not be exact, or could never train.
     """
-    if kind not in KINDS:
-        raise UsageError(f"kind '{kind}' is not known", f"choose one of {', '.join(KINDS)}")
     values = value_range(analysis, point.tensor)
     asked = _asked(point, values, activation)
     produced = _produced(analysis, point.tensor)

@@ -18,6 +18,7 @@ from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.graph.editor import Editor
 from onnx_net2net.graph.messages import copied, set_attribute
 from onnx_net2net.graph.model import Leaf, Node
+from onnx_net2net.growth.kernel.verb import GrowKernel
 from onnx_net2net.growth.kernel.window_padding import (
     Window,
     front,
@@ -78,23 +79,24 @@ class KernelGrowth:
         }  # fmt: skip
 
 
-def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -> KernelGrowth:
+def grow_kernel(analysis: Analysis, asked: GrowKernel) -> KernelGrowth:
     """Grow the kernel of a convolution without changing its output (growth-operators.md K1).
 
     Args:
-        node_name: what `naming.find` finds.
-        size: of all spatial axes, or one for each. By one row only the end grows.
+        analysis: of the teacher.
+        asked: one `node`, and the `size` of all spatial axes or of each. By one row only the
+            end grows.
 
     Raises:
         RefusalError: no convolution, weights that are computed, automatic padding that
             cannot follow.
         UsageError: a size that does not fit or is not larger.
     """
-    node = find(analysis, node_name)
+    node = find(analysis, str(asked.node))
     if not _row(node).window:
         raise refused(node, Reason.NO_RULE, f"{node.op} has no kernel", "choose a convolution")
     leaf = _weights(analysis, node)
-    window = _window(node, leaf, size)
+    window = _window(node, leaf, asked.size)
     editor = Editor(analysis.model)
     proto = editor.node(node)
     window = padded(analysis, node, window, proto)
@@ -138,9 +140,9 @@ def _weights(analysis: Analysis, node: Node) -> Leaf:
     return leaf
 
 
-def _window(node: Node, leaf: Leaf, size: int | Sequence[int]) -> Window:
+def _window(node: Node, leaf: Leaf, size: int | Sequence[int] | None) -> Window:
     old = leaf.shape[2:]
-    new = (size,) * len(old) if isinstance(size, int) else tuple(size)
+    new = (size,) * len(old) if isinstance(size, int) else tuple(size or ())
     if len(new) != len(old):
         raise UsageError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
     if new == old or any(n < o for n, o in zip(new, old, strict=True)):
