@@ -94,32 +94,34 @@ def _explicit(analysis: Analysis, node: Node, window: Window, auto: str) -> list
 
 def _total(analysis: Analysis, node: Node, window: Window, axis: int, auto: str) -> int:
     """How many rows automatic padding adds on one axis, before and behind."""
-    transposed = _transposed(node)
-    wanted = node.attr("output_shape")
-    extra = node.attr("output_padding", [0] * len(window.old))[axis]
     extent = (window.old[axis] - 1) * window.dilations[axis] + 1
     stride = window.strides[axis]
-    if transposed and wanted is None:  # output = input x stride, whatever the input
-        total = extent - stride + extra
-    else:
-        shapes = [f.shapes.get(node.inputs[0]) for f in analysis.facts]
-        sizes = {s[axis + 2] if s is not None else None for s in shapes}
-        if len(sizes) > 1 or None in sizes:
-            raise refused(
-                node, Reason.COMPUTED_SIZE, f"{auto or 'output_shape'} padding at open sizes",
-                "grow by an even number of rows, or export with a fixed input size",
-            )  # fmt: skip
-        n = int(sizes.pop() or 0)
-        total = (-(-n // stride) - 1) * stride + extent - n
-        if transposed:
-            size = int(wanted[axis - len(window.old)])
-            total = stride * (n - 1) + extra + extent - size
-    if total < 0 and transposed:
+    if not _transposed(node):
+        size = _fixed_size(analysis, node, axis, auto)
+        return max((-(-size // stride) - 1) * stride + extent - size, 0)
+    total: int = extent - stride + node.attr("output_padding", [0] * len(window.old))[axis]
+    wanted = node.attr("output_shape")
+    if wanted is not None:  # else the output is input x stride, whatever the input
+        made = int(wanted[axis - len(window.old)])
+        total += stride * _fixed_size(analysis, node, axis, auto) - made
+    if total < 0:
         raise refused(
             node, Reason.COMPUTED_SIZE, "its automatic padding is negative",
             "write explicit pads first",
         )  # fmt: skip
-    return max(total, 0)
+    return total
+
+
+def _fixed_size(analysis: Analysis, node: Node, axis: int, auto: str) -> int:
+    """A spatial size of the input, which must be the same whatever comes in."""
+    shapes = [f.shapes.get(node.inputs[0]) for f in analysis.facts]
+    sizes = {s[axis + 2] if s is not None else None for s in shapes}
+    if len(sizes) > 1 or None in sizes:
+        raise refused(
+            node, Reason.COMPUTED_SIZE, f"{auto or 'output_shape'} padding at open sizes",
+            "grow by an even number of rows, or export with a fixed input size",
+        )  # fmt: skip
+    return int(sizes.pop() or 0)
 
 
 def front(analysis: Analysis, node: Node) -> Node | None:
