@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import click
-
 from onnx_net2net.cli.exit_codes import on_path
 from onnx_net2net.errors import ResourceError, UsageError
 from onnx_net2net.growth.verbs import VERBS
@@ -19,7 +17,7 @@ GROWN = ".grown"  # the suffix where several verbs had a part
 def form(teacher: Any, model: str, suffix: str, options: dict[str, Any]) -> Any:
     """How to write, None if nothing is to be written; fails before the student is checked."""
     if options["external_data"] and options["link_teacher"]:
-        raise click.UsageError("give --external-data or --link-teacher, not both")
+        raise UsageError("--external-data and --link-teacher are two forms", "give one of them")
     output = options["output"]
     target = default_output(model, suffix) if output is None else Path(output)
     if options["save_mapping"] is not None:
@@ -49,7 +47,7 @@ def _mapping_fits(teacher: Any, path: Path, student: Path, force: bool) -> None:
     from onnx_net2net.files.writer import check
 
     if os.path.abspath(path) == os.path.abspath(student):
-        raise click.UsageError("-o and --save-mapping name one file; give them different names")
+        raise UsageError("-o and --save-mapping name one file", "give them different names")
     if not force:
         free(str(path))
     try:

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from onnx_net2net.cli.delivery import deliver, form
 from onnx_net2net.cli.options import PATH, writing
+from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.verb import ARRAYS, Setting, Verb
 from onnx_net2net.growth.verbs import VERBS
 
@@ -87,7 +88,7 @@ def _not_given(flag: str, *others: str) -> None:
     context = click.get_current_context()
     for other in others:
         if context.get_parameter_source(other) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{flag} decides on --{other}; give one of them")
+            raise UsageError(f"--{flag} decides on --{other}", "give one of them")
 
 
 def _steps(verb: type[Verb], options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -98,10 +99,8 @@ def _steps(verb: type[Verb], options: dict[str, Any]) -> list[dict[str, Any]]:
     if len({n for n, _ in far}) != bool(_offered(verb, "far")):
         raise click.UsageError(f"say how far, with {_either(verb, 'far')}")
     if len(far) > 1 and len(far) != len(where):
-        raise click.UsageError(
-            f"{_count(len(where), 'layer')} and {_count(len(far), far[0][0])}; "
-            "give one for each layer, or one for all"
-        )
+        given = f"{_count(len(where), 'layer')} and {_count(len(far), far[0][0])}"
+        raise UsageError(given, "give one for each layer, or one for all")
     far = far * len(where) if len(far) == 1 else far
     common = {"verb": verb.verb, **{n: options[n] for n in _offered(verb, "")}}
     own = [dict([w, *far[k : k + 1]]) for k, w in enumerate(where)]

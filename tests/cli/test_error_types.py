@@ -105,6 +105,11 @@ class TestFields:
         assert f"'{name}' is not of the form" in error["reason"]
         assert error["hint"] == "onnx-net2net widen --help says more"
 
+    def test_options_that_do_not_go_together(self, digits: str) -> None:
+        error = said(2, *self.WIDEN, "conv1", "--width", "20", "--init", "fresh", "--split", "even")
+        assert error["reason"] == "--init decides on --split"
+        assert error["hint"] == "give one of them"
+
     @pytest.mark.parametrize("name", ODD)
     def test_refusal(self, work: Workplace, name: str) -> None:
         model = onnx.load(MODELS / "digits_cnn.onnx")
