@@ -24,6 +24,7 @@ _PUBLIC = {
     "inspect": "plans.inspection",
     "plan": "plans.plan",
     "register_operator": "operators.registration",
+    "to_graphsurgeon": "files.graphsurgeon",
     "verify": "verification.verify",
     "widen": "api",
 }

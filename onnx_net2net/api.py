@@ -1,64 +1,37 @@
-"""The public calls that grow a model: `widen`, `deepen`, `grow_kernel`, `apply`."""
+"""The public calls that grow a model: one for each verb, and `apply` for several steps."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from onnx_net2net.growth.deepen.verb import Deepen
+from onnx_net2net.growth.kernel.verb import GrowKernel
 from onnx_net2net.growth.result import Shapes
-from onnx_net2net.plans.plan import plan
+from onnx_net2net.growth.verb import Verb
+from onnx_net2net.growth.widen.verb import Widen
+from onnx_net2net.plans.plan import COMMON, plan
 
 
-def widen(
+def _grown(
     teacher: Any,
     *,
-    node: str | None = None,
-    space: str | None = None,
-    width: int | None = None,
-    ratio: float | None = None,
-    multiple_of: int = 1,
-    mapping: str | Sequence[int] = "random",
-    split: str = "zero-sum",
-    init: str = "replicate",
-    noise: float = 0.0,
-    seed: int = 0,
-    allow_interface: bool = False,
     shapes: Shapes | None = None,
     verify: str = "auto",
     output: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> onnx.ModelProto | Path:
-    """Net2WiderNet: a wider student that computes the teacher's function.
-
-    New units copy units drawn by `mapping`; everything coupled to them grows along, and the
-    weights that read them are divided among the copies, exactly.
+    """What all calls have in common: their signature and documentation.
 
     Args:
         teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
-        node: the layer to widen: node, output tensor, parameter or part of a module path.
-        space: instead of `node`, a space as `inspect` names it.
-        width: the new length of the node's output axis (with `space`: its size).
-        ratio: instead of `width`, at least this times today's.
-        multiple_of: round the width up to a multiple of this.
-        mapping: `random` (with replacement, the paper's), `balanced`, or the source of each
-            unit as a list of integers.
-        split: `zero-sum` (copies can diverge in training), `even` (the paper), `one-hot`,
-            `uneven` (a positive share for each copy; Adam hardly sees the difference).
-        init: new units are copies (`replicate`); random in and zero out (`fresh`); random
-            pairs, equal in and opposite out (`twin`); or the paper's baseline, random in and
-            out (`random-pad`), declared not to preserve.
-        noise: on the copies' own weights, in terms of their standard deviation; declared not
-            to preserve.
-        seed: same seed, same bytes.
-        allow_interface: grow also what is the model's own input or output; `node` may then be
-            an input, an output or a table of embeddings (`NAME:AXIS` where that is not clear).
-            New positions stand last. Those of an input are read by zero weights, so that their
-            values do not matter; those of an output are copies. The student's metadata say so,
-            and `verify` compares on the teacher's positions.
+        {settings}
         shapes: input name -> sizes, for inputs that declare none.
         verify: `auto`, `certificate`, `full` or `off`.
         output: write to this file and return its path.
@@ -71,99 +44,54 @@ def widen(
         RefusalError: no function-preserving way (.node .axis .reason .hint).
         NotEquivalentError: the student did not pass verification; nothing is written.
         AmbiguousError, UsageError: the arguments. ModelError: the teacher.
-
-    Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1.
-
-    >>> import onnx_net2net as n2n
-    >>> student = n2n.widen("models/digits_cnn.onnx", node="conv1", ratio=1.5)  # doctest: +SKIP
     """
-    step = {
-        "node": node, "space": space, "width": width, "ratio": ratio,
-        "multiple_of": multiple_of, "mapping": mapping, "allow_interface": allow_interface,
-    }  # fmt: skip
-    how: dict[str, Any] = {"split": split, "init": init, "noise": noise, "seed": seed}
-    made = plan(teacher, [step], shapes=shapes, **how)
-    return made.apply(output, force=force, verify=verify)
+    raise NotImplementedError
 
 
-def deepen(
-    teacher: Any,
-    *,
-    after: str | None = None,
-    before: str | None = None,
-    every: str | None = None,
-    kind: str = "auto",
-    activation: str | None = None,
-    kernel: int | None = None,
-    groups: int = 1,
-    depthwise: bool = False,
-    batchnorm: bool = False,
-    calibrate: Mapping[str, Any] | None = None,
-    count: int = 1,
-    only_into: str | None = None,
-    init: str = "identity",
-    inner: int | None = None,
-    seed: int = 0,
-    shapes: Shapes | None = None,
-    verify: str = "auto",
-    output: str | os.PathLike[str] | None = None,
-    force: bool = False,
-) -> onnx.ModelProto | Path:
-    """Net2DeeperNet: a deeper student that computes the teacher's function.
+def call(verb: type[Verb]) -> Callable[..., onnx.ModelProto | Path]:
+    """The Python call of a verb: its settings and those of `_grown` as keywords.
 
-    Args:
-        teacher: a path, an `onnx.ModelProto` or a `gs.Graph`; not changed.
-        after, before: a layer (after its BatchNormalization and activation) or a tensor.
-        every: instead, a pattern of layer names or operators (`Relu`, `layer1*`).
-        kind: `identity` (the paper's), `linear`, `residual`, `pair`, `shift`; `auto`:
-            identity where it is exact, else residual.
-        activation, kernel, groups, depthwise, inner: the inserted layer's.
-        batchnorm: with a BatchNormalization; `calibrate`: input name -> array, the data for
-            its statistics.
-        count: how many, one behind the other.
-        only_into: the one reader to feed, where a tensor has several.
-        init: `random`: the paper's baseline; declared not to preserve.
-        seed, shapes, verify, output, force: see `widen`.
-
-    Returns, raises: see `widen`.
-
-    Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.3.
-
-    >>> import onnx_net2net as n2n
-    >>> student = n2n.deepen("models/digits_cnn.onnx", after="conv1")  # doctest: +SKIP
+    >>> call(GrowKernel).__name__
+    'grow_kernel'
     """
-    step = {
-        "verb": "deepen", "kind": kind, "activation": activation, "kernel": kernel,
-        "groups": groups, "depthwise": depthwise, "batchnorm": batchnorm,
-        "calibrate": calibrate, "count": count, "only_into": only_into, "init": init,
-        "inner": inner, "after": after, "before": before, "every": every,
-    }  # fmt: skip
-    made = plan(teacher, [step], seed=seed, shapes=shapes)
-    return made.apply(output, force=force, verify=verify)
+    settings = verb.settings()
+    teacher, *others = inspect.signature(_grown).parameters.values()
+    own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=s.default)
+           for n, s in settings.items()]  # fmt: skip
+    signature = inspect.Signature(
+        [teacher, *own, *others], return_annotation=onnx.ModelProto | Path
+    )
+
+    def grow(*arguments: Any, **keywords: Any) -> onnx.ModelProto | Path:
+        given = signature.bind(*arguments, **keywords)
+        given.apply_defaults()
+        said = given.arguments
+        common = {n: said[n] for n, s in settings.items() if s.header and n in COMMON}
+        step = {n: said[n] for n in settings if n not in common}
+        made = plan(said["teacher"], [{"verb": verb.verb, **step}], shapes=said["shapes"], **common)
+        return made.apply(said["output"], force=said["force"], verify=said["verify"])
+
+    grow.__name__ = grow.__qualname__ = verb.verb.replace("-", "_")
+    grow.__signature__ = signature  # type: ignore[attr-defined]
+    words = (f"{n}: {_choices(s.choices)}{s.help}" for n, s in settings.items())
+    about = (inspect.getdoc(verb) or verb.summary).replace("MODEL", "a model")
+    common_words = (inspect.getdoc(_grown) or "").partition("\n\n")[2]
+    grow.__doc__ = f"{about}\n\n{common_words.format(settings=_indented(words))}"
+    return grow
 
 
-def grow_kernel(
-    teacher: Any,
-    *,
-    node: str,
-    size: int | Sequence[int],
-    shapes: Shapes | None = None,
-    verify: str = "auto",
-    output: str | os.PathLike[str] | None = None,
-    force: bool = False,
-) -> onnx.ModelProto | Path:
-    """A student whose convolution has a larger kernel: a ring of zeros, with matching pads.
+def _indented(entries: Iterable[str]) -> str:
+    wrapped = (textwrap.wrap(e, 92, subsequent_indent="    ") for e in entries)
+    return "\n    ".join(line for lines in wrapped for line in lines)
 
-    Args:
-        node: the convolution; size: of all spatial axes, or one for each.
-        teacher, shapes, verify, output, force: see `widen`.
 
-    Returns, raises: see `widen`.
+def _choices(choices: Collection[str]) -> str:
+    return f"one of {', '.join(choices)}. " if choices else ""
 
-    Source: Network Morphism (Wei et al. 2016), kernel size morphing.
-    """
-    made = plan(teacher, [{"verb": "grow-kernel", "node": node, "size": size}], shapes=shapes)
-    return made.apply(output, force=force, verify=verify)
+
+widen = call(Widen)
+deepen = call(Deepen)
+grow_kernel = call(GrowKernel)
 
 
 def apply(

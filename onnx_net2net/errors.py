@@ -15,7 +15,8 @@ The type says whose mistake it is: a bare ValueError is one of ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -39,6 +40,10 @@ class Reason(str, Enum):
     NO_AXIS = "no channel axis"
     NORMALISED = "normalised axis"
     ACTIVATION = "activation is not the identity here"
+
+
+ANOTHER_LAYER = "choose a layer whose channels do not pass through this node"
+"""What to do where a node lets no channel pass."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,15 @@ class RefusalError(Net2NetError):
 
     def __str__(self) -> str:
         return f"{self._said}\n  {self.hint}" if self.hint else self._said
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Say in the refusals of a block what was to grow."""
+    try:
+        yield
+    except RefusalError as why:
+        raise RefusalError(why.refusal, what) from None
 
 
 class NotEquivalentError(Net2NetError):

@@ -188,7 +188,10 @@ def grow_optimizer(
     groups = optimizer_state["param_groups"]
     order = [k for g in groups for k in g["params"]]
     if len(order) != len(names):
-        raise UsageError(f"{len(names)} names for {len(order)} parameters of the optimiser")
+        raise UsageError(
+            f"{len(names)} names for {len(order)} parameters of the optimiser",
+            "give the names of the module's parameters, in its order",
+        )
     of = dict(zip(names, order, strict=True))
     state = {n: dict(optimizer_state["state"].get(k, {})) for n, k in of.items()}
     unknown = _grow_state(state, grown)

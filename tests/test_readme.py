@@ -43,6 +43,10 @@ class Block:
     lines: list[str] = field(default_factory=list)
 
     @property
+    def needs_torch(self) -> bool:
+        return "import torch" in self.lines
+
+    @property
     def commands(self) -> list[tuple[str, list[str]]]:
         """Commands and the output shown under each."""
         found: list[tuple[str, list[str]]] = []
@@ -78,6 +82,10 @@ def spans(file: str) -> list[str]:
 
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 BLOCKS = [block for file in ("README.md", *DOCS) for block in blocks(file)]
+CASES = [
+    pytest.param(b, id=f"{b.file}-line{b.line}", marks=[pytest.mark.torch] * b.needs_torch)
+    for b in BLOCKS
+]
 SPANS = list(dict.fromkeys(span for file in DOCS for span in spans(file)))
 
 
@@ -134,13 +142,15 @@ def codes(lines: list[str]) -> set[int]:
     return next((c for start, c in VERDICTS.items() if first.startswith(start)), {0})
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: f"{b.file}-line{b.line}")
+@pytest.mark.parametrize("block", CASES)
 def test_block(block: Block, checkout: Path) -> None:
     if block.language == "yaml":  # a recipe: its first line says which file it is
         name = block.lines[0].removeprefix("# ")
         assert name.endswith(".yaml"), "say in the first line which file it is"
         (checkout / name).write_text("\n".join(block.lines) + "\n", encoding="utf-8")
         return
+    if block.needs_torch:
+        pytest.importorskip("torch", reason="needs PyTorch, the extra [torch]")
     if block.language == "python":
         (checkout / "block.py").write_text("\n".join(block.lines), encoding="utf-8")
         code, printed = bash("python block.py", checkout)

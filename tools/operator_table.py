@@ -71,14 +71,15 @@ def since(op: str) -> str:
 
 def _asked(row: Any, known: list[Any]) -> Iterator[str]:
     """Each notation once, with what all cases together show of its names."""
-    from onnx_net2net.errors import Refusal
+    from onnx_net2net.errors import RefusalError
 
     roles: dict[str, dict[str, str]] = {}
     refused = []
     for case in known:
-        fs = case.analysis.factors(case.node)
-        if isinstance(fs, Refusal):
-            refused.append(f"refused: {fs.detail or fs.reason.value}")
+        try:
+            fs = case.analysis.factors(case.node)
+        except RefusalError as why:
+            refused.append(f"refused: {why.refusal.detail or why.reason}")
             continue
         text = row.notation if isinstance(row.notation, str) else row.notation(case.site)
         said = roles.setdefault(text, {})

@@ -18,10 +18,11 @@ from onnx import TensorProto
 
 from onnx_net2net import __version__
 from onnx_net2net.files import writer
+from onnx_net2net.files.output_form import FileForm, Stored
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.rope import Range, Rope, memory
 from onnx_net2net.files.source import Source
-from onnx_net2net.files.transfer import Progress
+from onnx_net2net.files.writer import Progress
 from onnx_net2net.graph.model import Leaf, Model
 
 _TYPES: dict[int, tuple[str, int]] = {
@@ -63,35 +64,45 @@ def export_weights(
     model: Any, output: str | os.PathLike[str], *, force: bool = False,
     progress: Progress | None = None,
 ) -> Exported:  # fmt: skip
-    """Write every initializer, and every Constant that holds more than one float, by its name.
+    """Write a model's weights as a safetensors file; see `SafetensorsWeights`.
 
     Args:
         model: a path, an `onnx.ModelProto` or a `gs.Graph`.
+        output: the file to write.
         force: replace an existing output.
+        progress: is told how many bytes were copied.
 
     Raises:
         ModelError: the model, or external data that is missing.
         FileExistsError: `output` exists (without `force`) or is read from.
     """
-    source = read(model)
-    target = Path(output)
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    data: list[tuple[int, str, list[Range], int]] = []
-    left_out = [t.values.name for t in source.proto.graph.sparse_initializer]
-    for leaf in _weights(source):
-        if leaf.dtype not in _TYPES:
-            left_out.append(leaf.name)
-            continue
-        kind, width = _TYPES[leaf.dtype]
-        assert leaf.tensor is not None
-        tensors[leaf.name] = (kind, leaf.shape)
-        ranges = list(source.stored(leaf.tensor).ranges)
-        data.append((width, leaf.name, ranges, width * math.prod(leaf.shape)))
-    data.sort(key=lambda d: -d[0])  # so that every tensor is aligned
-    rope = Rope([_header(tensors, data), *(r for d in data for r in d[2])])
-    writer.check(target, {f.path for f in (*source.rope.files(), *rope.files())}, force=force)
-    writer.write(rope, target, progress)
-    return Exported(target, tensors, tuple(left_out), rope.size)
+    source, form = read(model), SafetensorsWeights(output, force)
+    form.check(source)
+    return form.write(source, progress)
+
+
+class SafetensorsWeights(FileForm):
+    """Every initializer, and every Constant that holds more than one float, by its name."""
+
+    def write(self, model: Stored, progress: Progress | None = None) -> Exported:
+        """Write them; raises OSError, and ModelError where external data is missing."""
+        source, target = read(model), Path(self.path)
+        tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        data: list[tuple[int, str, list[Range], int]] = []
+        left_out = [t.values.name for t in source.proto.graph.sparse_initializer]
+        for leaf in _weights(source):
+            if leaf.dtype not in _TYPES:
+                left_out.append(leaf.name)
+                continue
+            kind, width = _TYPES[leaf.dtype]
+            assert leaf.tensor is not None
+            tensors[leaf.name] = (kind, leaf.shape)
+            ranges = list(source.stored(leaf.tensor).ranges)
+            data.append((width, leaf.name, ranges, width * math.prod(leaf.shape)))
+        data.sort(key=lambda d: -d[0])  # so that every tensor is aligned
+        rope = Rope([_header(tensors, data), *(r for d in data for r in d[2])])
+        writer.write(rope, target, progress)
+        return Exported(target, tensors, tuple(left_out), rope.size)
 
 
 def _weights(source: Source) -> Iterator[Leaf]:

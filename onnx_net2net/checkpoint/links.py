@@ -15,6 +15,7 @@ from onnx_net2net.coupling.lookup import nearest
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Leaf, Model, Node
+from onnx_net2net.graph.traversal import downstream
 from onnx_net2net.growth.record import Use
 from onnx_net2net.typing import Array
 
@@ -121,15 +122,14 @@ class Matcher:
         if known.tensor is None:
             return
         array = np.asarray(self.source.array(known.tensor))
-        todo, seen = [leaf], {leaf}
-        while todo:
-            tensor = todo.pop()
-            for node, slot in self.model.readers.get(tensor, ()):
-                if all(o in self.model.constant for o in node.outputs if o):
-                    todo += [o for o in node.outputs if o and o not in seen]
-                    seen.update(node.outputs)
-                elif path := self._path(tensor, leaf):
-                    yield _Unit(known, array, node, slot, path)
+
+        def through(node: Node) -> bool:
+            return all(o in self.model.constant for o in node.outputs if o)
+
+        for node, slot in downstream(self.model, leaf, through):
+            path = self._path(node.inputs[slot], leaf) if slot < len(node.inputs) else ()
+            if path:
+                yield _Unit(known, array, node, slot, path)
 
     def _path(self, tensor: str, leaf: str) -> tuple[str, ...]:
         if tensor == leaf:

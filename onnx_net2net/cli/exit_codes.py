@@ -104,7 +104,9 @@ def _foreign(error: BaseException) -> Net2NetError | None:
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         return on_path(error)
     if isinstance(error, MemoryError):
-        return TooLargeError(str(error) or "too little memory")
+        return TooLargeError(
+            str(error) or "too little memory", "free some, or take another machine"
+        )
     if isinstance(error, ImportError) and not (error.name or "").startswith("onnx_net2net"):
         return ResourceError(str(error), "install onnx-net2net again")
     return None
@@ -115,8 +117,9 @@ def on_path(error: OSError, hint: str = "") -> Net2NetError:
     said = str(error) or type(error).__name__
     if error.strerror:
         said = f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
-    named = error.errno in _NAMING or isinstance(error, (FileExistsError, FileNotFoundError))
-    return (UsageError if named else ResourceError)(said, hint)
+    if error.errno in _NAMING or isinstance(error, (FileExistsError, FileNotFoundError)):
+        return UsageError(said, hint or "give another path")
+    return ResourceError(said, hint or "check the disk's room and the folder's permissions")
 
 
 def _ended(error: BaseException) -> Failure | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_net2net.coupling.head_widths import alternatives
 from onnx_net2net.coupling.space import Axis, Signature, Space
-from onnx_net2net.errors import AmbiguousError, Reason, Refusal
+from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 
@@ -34,33 +34,28 @@ class Blocked:
         }
 
 
-def layer_spaces(analysis: Analysis, node: Node) -> tuple[list[Space], Axis] | Refusal:
-    """The spaces of a layer's output axis, default first, and that axis."""
+def layer_spaces(analysis: Analysis, node: Node) -> tuple[list[Space], Axis]:
+    """The spaces of a layer's output axis, default first, and that axis.
+
+    Raises:
+        RefusalError: it has none that can grow.
+    """
     axis = analysis.output_axis(node)
     if axis is None:
-        fs = analysis.factors(node)
-        if isinstance(fs, Refusal):
-            return fs
-        return Refusal(
-            Reason.NO_AXIS, node.name, detail=node.op,
-            hint="name a layer with weights; `inspect` lists them",
-        )  # fmt: skip
-    found = alternatives(analysis, axis)
-    if isinstance(found, Refusal):
-        return found
-    return found, (axis[0], None, axis[1])
+        analysis.factors(node)  # why it has none may be that they cannot be told
+        hint = "name a layer with weights; `inspect` lists them"
+        raise RefusalError(Refusal(Reason.NO_AXIS, node.name, detail=node.op, hint=hint))
+    return alternatives(analysis, axis), (axis[0], None, axis[1])
 
 
-def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis] | Refusal:
+def layer_space(analysis: Analysis, node: Node) -> tuple[Space, Axis]:
     """The space of a layer's output axis, and that axis.
 
     Raises:
+        RefusalError: it has none that can grow.
         AmbiguousError: the layer has several widths and none is the default.
     """
-    found = layer_spaces(analysis, node)
-    if isinstance(found, Refusal):
-        return found
-    parts, axis = found
+    parts, axis = layer_spaces(analysis, node)
     if not parts[0].default:
         listed = spaces(analysis)[0]  # the names that `inspect` gives them: another layer's, maybe
         names = [space_name(space, nodes[0]) for space, _, nodes in listed if node in nodes]
@@ -94,11 +89,11 @@ def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], l
         if key is not None and key in whole:
             found[whole[key]][2].append(node)
             continue
-        result = layer_spaces(analysis, node)
-        if isinstance(result, Refusal):
-            blocked.append(Blocked(node.name, result))
+        try:
+            parts, at = layer_spaces(analysis, node)
+        except RefusalError as why:
+            blocked.append(Blocked(node.name, why.refusal))
             continue
-        parts, at = result
         for space in parts:
             if space.signature in signatures:
                 nodes = found[signatures[space.signature]][2]

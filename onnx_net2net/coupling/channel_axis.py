@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.factors import Factor, beside_weights, pointwise
 from onnx_net2net.operators.notation import Entry
+from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
 
 _PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000
-_LINEAR = ("Conv", "Gemm", "MatMul")
+_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Channels:
     rank: int | None
 
 
-def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
+def channels(analysis: Analysis, tensor: str) -> Channels:
     """The channel axis of a tensor.
 
     Args:
@@ -45,25 +46,28 @@ def channels(analysis: Analysis, tensor: str) -> Channels | Refusal:
     Returns:
         The axis that the nearest weights make or contract. An axis that is part of a
         product there (heads, columns) counts as farther away; of equals the innermost wins.
+
+    Raises:
+        RefusalError: no weights tell, or its rank is not known.
     """
     shape = analysis.first.shapes.get(tensor)
+    if shape is not None:
+        fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
+        found = _nearest(analysis, tensor, fixed)
+        if found is not None:
+            axis, node = found
+            return Channels(axis, shape[axis] or 0, node, len(shape))
+    told = _unranked(analysis, tensor)
+    if told is not None:
+        return (
+            told if shape is None else replace(told, axis=told.axis % len(shape), rank=len(shape))
+        )
     if shape is None:
-        return _unranked(analysis, tensor) or Refusal(
-            Reason.UNKNOWN_SHAPE, tensor, None, "its rank is not known",
-            "give the inputs' sizes with --shape",
-        )  # fmt: skip
-    fixed = [k for k in range(len(shape)) if _static(analysis, tensor, k)]
-    found = _nearest(analysis, tensor, fixed)
-    if found is None and (told := _unranked(analysis, tensor)) is not None:
-        axis = told.axis % len(shape)
-        return Channels(axis, told.size, told.node, len(shape))
-    if found is None:
-        return Refusal(
-            Reason.NO_AXIS, tensor, None, "no weights make or read one of its axes",
-            "choose a tensor that a layer with weights makes or reads",
-        )  # fmt: skip
-    axis, node = found
-    return Channels(axis, shape[axis] or 0, node, len(shape))
+        detail, hint = "its rank is not known", "give the inputs' sizes with --shape"
+        raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, tensor, None, detail, hint))
+    detail = "no weights make or read one of its axes"
+    hint = "choose a tensor that a layer with weights makes or reads"
+    raise RefusalError(Refusal(Reason.NO_AXIS, tensor, None, detail, hint))
 
 
 def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
@@ -75,14 +79,15 @@ def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
             return told
     node = model.producer.get(tensor)
     while node is not None:
-        if node.op in _LINEAR:
-            return _told(analysis, node, 1)
+        told = _told(analysis, node, 1)
+        if told is not None:
+            return told
         live = [t for t in node.inputs if t and t not in model.constant]
         fixed = [analysis.first.shapes.get(t) for t in node.inputs if t in model.constant]
         vectors = all(s is not None and sum((d or 0) > 1 for d in s) < 2 for s in fixed)
-        row = TABLE.get(node.op)
-        passes = row is not None and row.notation in ("... -> ...", "..., ... -> ...")
-        if len(live) != 1 or not vectors or not (passes or "Softmax" in node.op):
+        row = TABLE.get(node.op, _NO_RULE)
+        passes = row.same_shape or pointwise(row, analysis.first.site(node))
+        if len(live) != 1 or not vectors or not passes:
             return None
         node = model.producer.get(live[0])
     return None
@@ -90,19 +95,20 @@ def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
 
 def _told(analysis: Analysis, node: Node, side: int) -> Channels | None:
     """The channels on the input (0) or output (1) side of a layer with constant weights."""
-    if node.op not in _LINEAR or len(node.inputs) < 2:
+    weights = node.tensor(1)
+    shape = analysis.first.shapes.get(weights)
+    if weights not in analysis.model.constant or shape is None or len(shape) < 2:
         return None
-    shape = analysis.first.shapes.get(node.inputs[1])
-    if node.inputs[1] not in analysis.model.constant or shape is None or node.attr("transA", 0):
+    try:
+        axes, found = beside_weights(TABLE.get(node.op, _NO_RULE), analysis.first.site(node), side)
+    except LookupError:
         return None
-    if node.op == "Conv":
-        size = shape[0] if side else (shape[1] or 0) * int(node.attr("group", 1))
-        return Channels(1, size or 0, node, len(shape))
-    if len(shape) != 2:
+    if len(found) != 1:
         return None
-    size = shape[side - 1 if node.attr("transB", 0) else side]
-    gemm = node.op == "Gemm"
-    return Channels(1 if gemm else -1, size or 0, node, 2 if gemm else None)
+    ((axis, size),) = found.items()
+    if "..." in axes:
+        return Channels(axis - len(axes) * ("..." in axes[:axis]), size, node, None)
+    return Channels(axis, size, node, len(axes) + ("*" in axes) * (len(shape) - 3))
 
 
 def _static(analysis: Analysis, tensor: str, dim: int) -> bool:
@@ -150,10 +156,7 @@ def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node,
         node = model.producer[name]
         around.insert(0, (node, -1 - node.outputs.index(name)))
     for node, slot in around:
-        fs = analysis.factors(node)
-        if isinstance(fs, Refusal):
-            continue
-        for f in fs:
+        for f in analysis.known_factors(node):
             if f.role != "size" and (slot, dim) in f.at:
                 yield node, (slot, dim), f
 

@@ -8,13 +8,16 @@ convolution: channels per group, else whole groups).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.union_find import UnionFind
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
@@ -26,20 +29,16 @@ so that constants which exporters shared are seen apart."""
 """A node (index), in the case of a constant one for a certain use."""
 
 _MOST_ATTEMPTS = 64
-_ELSEWHERE = "choose a layer whose channels do not pass through this node"
 INSIDE = "name a layer inside, or --allow-interface"
 
 
-class _BlockedError(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
+@dataclass(frozen=True)
+class _Choice:
+    """A label is finer than every factor of a node: `ways` are those it may coarsen to."""
 
-
-class _ConflictError(Exception):
-    """A label is finer than every factor: `ways` are the factors it may coarsen to."""
-
-    def __init__(self, axis: Axis, ways: list[Array], node: Node) -> None:
-        self.axis, self.ways, self.node = axis, ways, node
+    axis: Axis
+    ways: list[Array]
+    node: Node
 
 
 class _Closure:
@@ -47,7 +46,8 @@ class _Closure:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
-        self.parent: list[int] = []
+        self.count = 0
+        self.classes: UnionFind[int] = UnionFind()
         self.labels: dict[Axis, Array] = {}
         self.taken: dict[Instance, list[Factor]] = {}
         self.chosen: dict[tuple[Instance, Entry], list[Factor]] = {}
@@ -58,7 +58,7 @@ class _Closure:
 
     def copy(self) -> _Closure:
         other = _Closure(self.analysis)
-        other.parent = list(self.parent)
+        other.count, other.classes = self.count, self.classes.copy()
         other.labels = dict(self.labels)
         other.taken = {k: list(v) for k, v in self.taken.items()}
         other.chosen = dict(self.chosen)
@@ -67,29 +67,25 @@ class _Closure:
         return other
 
     def fresh(self, count: int) -> Array:
-        start = len(self.parent)
         self._table = None
-        self.parent += range(start, start + count)
-        return np.arange(start, start + count)
+        self.count += count
+        return np.arange(self.count - count, self.count)
 
-    def root(self, c: int) -> int:
-        while self.parent[c] != c:
-            self.parent[c] = self.parent[self.parent[c]]
-            c = self.parent[c]
-        return c
+    def roots(self) -> list[int]:
+        """The representative of each class."""
+        return [self.classes.root(c) for c in range(self.count)]
 
     def resolved(self, labels: Array) -> Array:
         """Labels with merged classes replaced by their representative."""
         if self._table is None:
-            self._table = np.array([self.root(c) for c in range(len(self.parent))] + [-1])
+            self._table = np.array([*self.roots(), -1])
         return self._table[labels]
 
     def merge(self, a: Array, b: Array) -> None:
         """Make classes equal, position by position."""
         self._table = None
         for x, y in {(int(x), int(y)) for x, y in zip(a, b, strict=True)}:
-            rx, ry = self.root(x), self.root(y)
-            self.parent[max(rx, ry)] = min(rx, ry)
+            self.classes.join(*sorted((self.classes.root(x), self.classes.root(y))))
 
     def set(self, axis: Axis, new: Array) -> None:
         """Add labels to an axis; where it has others already, the classes become one."""
@@ -115,19 +111,27 @@ class _Closure:
                 self.merge(here[:-1], here[1:])
         self.todo.append(axis)
 
-    def run(self) -> None:
-        """Follow labels until nothing changes."""
+    def run(self) -> _Choice | None:
+        """Follow labels until nothing changes (None), or there is a choice.
+
+        Raises:
+            RefusalError: a node blocks an axis.
+        """
         while self.todo:
             axis = self.todo.pop()
             for instance, entry in _around(self.analysis, axis):
-                self.visit(instance, entry, axis)
+                choice = self.visit(instance, entry, axis)
+                if choice is not None:
+                    return choice
+        return None
 
-    def visit(self, instance: Instance, entry: Entry, axis: Axis) -> None:
+    def visit(self, instance: Instance, entry: Entry, axis: Axis) -> _Choice | None:
         """Carry an axis' labels through one node."""
         node = self.analysis.model.nodes[instance[0]]
-        fs = self.analysis.factors(node)
-        if isinstance(fs, Refusal):
-            raise _BlockedError(_at(fs, axis))
+        try:
+            fs = self.analysis.factors(node)
+        except RefusalError as why:
+            raise RefusalError(replace(why.refusal, axis=axis[::2])) from None
         labels = self.resolved(self.labels[axis])
         labelled = labels >= 0
         covered = self.analysis.dropped(node).get(entry, np.zeros(len(labels), bool)).copy()
@@ -156,12 +160,13 @@ class _Closure:
         if open_.any():
             options = [(f, i) for f, i in ways if f.role != "across" and (open_ & (i >= 0)).any()]
             if not options:
-                raise _BlockedError(_uncovered(node, axis, [f for f, _ in ways], fs, entry))
+                raise RefusalError(_uncovered(node, axis, [f for f, _ in ways], fs, entry))
             options.sort(key=lambda c: (-c[0].inner, -self._classes(labels, c[1])))
-            raise _ConflictError(axis, [i for _, i in options], node)
+            return _Choice(axis, [i for _, i in options], node)
         self.chosen[instance, entry] = [f for f, _ in carry]
         for f, phi in carry:
             self.carry(instance, f, phi, axis)
+        return None
 
     def _classes(self, labels: Array, way: Array) -> int:
         """How many classes remain if labels coarsen to a factor (an upper bound)."""
@@ -171,7 +176,7 @@ class _Closure:
         """Put a factor's labels on all of its axes."""
         node = self.analysis.model.nodes[instance[0]]
         if f.role == "across":
-            raise _BlockedError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op, _ELSEWHERE))
+            raise RefusalError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op, ANOTHER_LAYER))
         if f.role == "mean":
             if self.uniform is None:
                 self.uniform = node.name
@@ -212,25 +217,14 @@ def _around(analysis: Analysis, axis: Axis) -> Iterator[tuple[Instance, Entry]]:
 def _interface(analysis: Analysis, axis: Axis) -> None:
     tensor, _, dim = axis
     model = analysis.model
-    open_ = analysis.interface_may_grow
-    if tensor in model.inputs and not open_:
-        raise _BlockedError(
-            Refusal(
-                Reason.GRAPH_INPUT, tensor, (tensor, dim),
-                hint=f"this width is the model's input; {INSIDE}",
-            )
-        )  # fmt: skip
-    if tensor in model.outputs and not open_:
-        raise _BlockedError(
-            Refusal(
-                Reason.GRAPH_OUTPUT, tensor, (tensor, dim),
-                hint=f"this width is the model's output; {INSIDE}",
-            )
-        )  # fmt: skip
-
-
-def _at(refusal: Refusal, axis: Axis) -> Refusal:
-    return Refusal(refusal.reason, refusal.node, axis[::2], refusal.detail, refusal.hint)
+    ends = (
+        (model.inputs, Reason.GRAPH_INPUT, "input"),
+        (model.outputs, Reason.GRAPH_OUTPUT, "output"),
+    )
+    for names, reason, what in () if analysis.interface_may_grow else ends:
+        if tensor in names:
+            hint = f"this width is the model's {what}; {INSIDE}"
+            raise RefusalError(Refusal(reason, tensor, (tensor, dim), hint=hint))
 
 
 def _uncovered(
@@ -240,7 +234,7 @@ def _uncovered(
     if ways or not broadcast:
         return Refusal(
             Reason.ACROSS, node.name, axis[::2], node.op,
-            _ELSEWHERE,
+            ANOTHER_LAYER,
         )  # fmt: skip
     return Refusal(
         Reason.BROADCAST, node.name, axis[::2], node.op,
@@ -248,79 +242,83 @@ def _uncovered(
     )  # fmt: skip
 
 
-def close(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Space | Refusal:
+def close(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Space:
     """The smallest set of axes that contains the seed axes and is closed under all factors.
 
     Where a product of factors leaves a choice, the one that is taken by default.
 
     Args:
         seeds: (tensor, dimension) pairs; every position starts as a class of its own.
+
+    Raises:
+        RefusalError: there is none.
     """
-    found = closures(analysis, seeds)
-    return found if isinstance(found, Refusal) else next(found, None) or found.refusal
+    return next(closures(analysis, seeds))
 
 
-def closures(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Closures | Refusal:
-    """All spaces of the seed axes: one, or one for each factor of a product; default first."""
+def closures(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Iterator[Space]:
+    """All spaces of the seed axes: one, or one for each factor of a product; default first.
+
+    Raises:
+        RefusalError: there is none; why the first way that was tried is blocked.
+    """
     start = _Closure(analysis)
     seed: Axis | None = None
     for tensor, dim in seeds:
         shape = analysis.first.shapes.get(tensor)
         size = shape[dim] if shape else None
         if size is None:
-            return Refusal(Reason.UNKNOWN_SHAPE, tensor, (tensor, dim))
+            hint = "give the sizes of the inputs with --shape"
+            raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, tensor, (tensor, dim), hint=hint))
         assert shape is not None
         static = all((f.shapes.get(tensor) or shape)[dim] == size for f in analysis.facts)
         if not static:
-            return Refusal(Reason.GRAPH_INPUT, tensor, (tensor, dim), "it follows the input's size")
+            detail, hint = "it follows the input's size", "name an axis that weights make or read"
+            raise RefusalError(Refusal(Reason.GRAPH_INPUT, tensor, (tensor, dim), detail, hint))
         seed = seed or (tensor, None, dim)
         start.set((tensor, None, dim), start.fresh(size))
-    if seed is None:
-        raise ValueError("no seed axis")
-    return Closures(analysis, start, seed)
+    assert seed is not None, "no seed axis"
+    refusals: list[Refusal] = []
+    found = _explored(start, seed, refusals, itertools.count(1))
+    first = next(found, None)
+    if first is None:
+        mixed = Refusal(Reason.MIXED, seed[0], seed[::2], hint="choose a layer before or after it")
+        raise RefusalError(next(iter(refusals), mixed))
+    yield first
+    yield from found
 
 
-class Closures(Iterator[Space]):
-    """Spaces as they are asked for; `refusal`: why there is none."""
-
-    def __init__(self, analysis: Analysis, start: _Closure, seed: Axis) -> None:
-        self._model, self._seed, self._attempts = analysis.model, seed, 0
-        self.refusal = Refusal(Reason.MIXED, seed[0], seed[::2])
-        self._first = True
-        self._found = self._explore(start)
-
-    def __next__(self) -> Space:
-        return next(self._found)
-
-    def _explore(self, state: _Closure) -> Iterator[Space]:
-        self._attempts += 1
-        if self._attempts > _MOST_ATTEMPTS:
+def _explored(
+    state: _Closure, seed: Axis, refusals: list[Refusal], attempts: Iterator[int]
+) -> Iterator[Space]:
+    """The spaces that a state closes to; what blocks the others goes to `refusals`."""
+    if next(attempts) > _MOST_ATTEMPTS:
+        return
+    try:
+        choice = state.run()
+    except RefusalError as blocked:
+        refusals.append(blocked.refusal)
+        return
+    if choice is None:
+        yield _finished(state, seed)
+        return
+    row = TABLE[choice.node.op]
+    for way in choice.ways:
+        other = state.copy()
+        other.choices.append(choice.node.name)
+        other.coarsen(choice.axis, way)
+        some = False
+        for space in _explored(other, seed, refusals, attempts):
+            some = True
+            yield space
+        # a product of the operator's own: its default, unless it offers each of its names
+        if some and row.movement is None and not row.offers:
             return
-        try:
-            state.run()
-        except _BlockedError as blocked:
-            if self._first:
-                self.refusal, self._first = blocked.refusal, False
-        except _ConflictError as conflict:
-            row = TABLE[conflict.node.op]
-            for way in conflict.ways:
-                other = state.copy()
-                other.choices.append(conflict.node.name)
-                other.coarsen(conflict.axis, way)
-                some = False
-                for space in self._explore(other):
-                    some = True
-                    yield space
-                # a product of the operator's own: its default, unless it offers each of its names
-                if some and row.movement is None and not row.offers:
-                    return
-        else:
-            yield _finished(state, self._seed)
 
 
 def _finished(state: _Closure, seed: Axis) -> Space:
     """Classes renumbered in the order in which they stand on the seed axis."""
-    roots = [state.root(c) for c in range(len(state.parent))]
+    roots = state.roots()
     order = list(dict.fromkeys([roots[c] for c in state.labels[seed] if c >= 0] + roots))
     seen = np.unique(np.concatenate(list(state.labels.values())))
     live = {roots[c] for c in seen.tolist() if c >= 0}

@@ -14,7 +14,6 @@ import numpy as np
 from onnx_net2net.coupling.closure import closures
 from onnx_net2net.coupling.segments import segments
 from onnx_net2net.coupling.space import Axis, Instance, Signature, Space, axis_of
-from onnx_net2net.errors import Refusal
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
@@ -22,19 +21,18 @@ from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
 
-def alternatives(analysis: Analysis, axis: tuple[str, int]) -> list[Space] | Refusal:
+def alternatives(analysis: Analysis, axis: tuple[str, int]) -> list[Space]:
     """All widths that an axis has, default first.
 
     Returns:
         Spaces with `part` and `default` set; no default where the axis holds queries or keys
         beside values, so that a user has to choose.
+
+    Raises:
+        RefusalError: the axis cannot grow.
     """
     tried = closures(analysis, [axis])
-    if isinstance(tried, Refusal):
-        return tried
-    first = next(tried, None)
-    if first is None:
-        return tried.refusal
+    first = next(tried)
     if not first.choices:
         return [first]
     whole = [first, *tried]
@@ -121,13 +119,10 @@ def _parts(analysis: Analysis, space: Space) -> list[frozenset[str]]:
 
 def _computed_sums(analysis: Analysis, node: Node) -> list[Factor]:
     """Indices that a node sums over between two tensors that are both computed."""
-    fs = analysis.factors(node)
-    if isinstance(fs, Refusal):
-        return []
     constant = analysis.model.constant
     return [
         f
-        for f in fs
+        for f in analysis.factors(node)
         if f.role == "sum"
         and len({e[0] for e in f.at if e[0] >= 0 and node.inputs[e[0]] not in constant}) > 1
     ]

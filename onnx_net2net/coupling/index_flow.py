@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.coupling.space import Space
-from onnx_net2net.errors import Refusal
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.union_find import components
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.keyed_random import words
 from onnx_net2net.operators.factors import Factor
@@ -116,18 +116,8 @@ def came_from(
 
 def _join(count: int, edges: list[tuple[Array, Array]]) -> Array:
     """Connected components: the smallest position of each."""
-    a = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, int)
-    b = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, int)
-    root = np.arange(count)
-    while True:
-        low = np.minimum(root[a], root[b])
-        new = root.copy()
-        np.minimum.at(new, a, low)
-        np.minimum.at(new, b, low)
-        new = new[new]
-        if (new == root).all():
-            return root
-        root = new
+    none = np.zeros(0, int)
+    return components(count, *(np.concatenate([none, *(e[k] for e in edges)]) for k in (0, 1)))
 
 
 def side_of(
@@ -183,8 +173,6 @@ def side_of(
 def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a node treats each joint position alone: no constant, no window, no sum."""
     fs = analysis.factors(node)
-    if isinstance(fs, Refusal):
-        return False
     at = {e: node.tensor(e[0]) for o in fs for e in o.at}
     passing = {
         e for o in fs if o.role == "parallel" and all(at[e] in dims for e in o.at) for e in o.at
@@ -195,8 +183,6 @@ def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[i
 def groups_of(analysis: Analysis, node: Node, f: Factor) -> int | None:
     """How many groups an axis is cut into, where a factor stands inside a product `(g i)`."""
     fs = analysis.factors(node)
-    if isinstance(fs, Refusal):
-        return None
     inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
     outer = {id(o): o for o in fs for e in inside if e in o.at and o is not f}
     if len(outer) != 1:

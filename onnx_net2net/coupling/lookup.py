@@ -7,8 +7,9 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 
-from onnx_net2net.errors import AmbiguousError
+from onnx_net2net.errors import AmbiguousError, UsageError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import downstream
 from onnx_net2net.inference.analysis import Analysis
 
 
@@ -35,16 +36,13 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
 
 def readers_of(analysis: Analysis, leaf: str) -> list[Node]:
     """The nodes that read a constant, through nodes that are constant themselves."""
-    model, todo, seen = analysis.model, [leaf], {leaf}
-    found: list[Node] = []
-    while todo:
-        for node, _ in model.readers.get(todo.pop(), ()):
-            if node.outputs and all(o in model.constant for o in node.outputs if o):
-                todo += [o for o in node.outputs if o and o not in seen]
-                seen.update(node.outputs)
-            elif node not in found:
-                found.append(node)
-    return found
+    constant = analysis.model.constant
+
+    def through(node: Node) -> bool:
+        return bool(node.outputs) and all(o in constant for o in node.outputs if o)
+
+    uses = downstream(analysis.model, leaf, through)
+    return list({n.index: n for n, slot in uses if slot < len(n.inputs)}.values())
 
 
 def _called(analysis: Analysis, name: str) -> list[Node]:
@@ -69,6 +67,8 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
         AmbiguousError: several nodes or none match; `.candidates` are the names to choose from.
     """
     model = analysis.model
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r:.60} is no name", "give a text; `inspect` lists what is there")
     exact = [n for n in model.nodes if (n.label or n.proto.name) == name]
     if len(exact) == 1:
         return exact[0]

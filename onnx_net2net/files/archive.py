@@ -32,7 +32,8 @@ def archive(path: str) -> dict[str, Array]:
             unread = [name for name in data.files if _holds_objects(data, name)]
             found = {name: data[name] for name in data.files if name not in unread}
     except (OSError, ValueError, AttributeError, EOFError, BadZipFile, UnpicklingError) as why:
-        raise UsageError(f"'{path}' cannot be read as data.npz: {why}") from None
+        said = f"'{path}' cannot be read as data.npz: {why}"
+        raise UsageError(said, "give arrays by input name, as numpy.savez writes them") from None
     if unread:
         raise UsageError(
             f"'{path}' holds '{unread[0]}' as Python objects, which are not read",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 from typing import Any
 
 from google.protobuf.message import EncodeError
 from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import external_data, teacher_link, tensor_data, writer
+from onnx_net2net.files import tensor_data
+from onnx_net2net.files.output_form import InMemory, OutputForm, form_of
 from onnx_net2net.files.protobuf import (
     BYTES,
-    LIMIT,
     Descriptor,
     Field,
     length_delimited,
@@ -24,7 +23,7 @@ from onnx_net2net.files.protobuf import (
 )
 from onnx_net2net.files.rope import Range, Rope, memory
 from onnx_net2net.files.source import Source
-from onnx_net2net.files.transfer import Progress
+from onnx_net2net.files.writer import Progress
 
 Message = Any  # a protobuf message of onnx
 Path = tuple[str | int, ...]
@@ -84,82 +83,33 @@ class Pieces:
 
     def to_proto(self) -> ModelProto:
         """The model with everything inside; raises ModelError over 2 GiB."""
-        whole = self._whole()
-        if whole.size > LIMIT:
-            raise ModelError("the model is over 2 GiB, more than a ModelProto holds", "use output=")
-        return ModelProto.FromString(whole.read(0, whole.size))
+        return InMemory().write(self)
 
     def write(
         self,
-        path: str | os.PathLike[str],
+        output: str | os.PathLike[str] | OutputForm,
         *,
         force: bool = False,
-        external: bool | None = None,
-        linked: Source | None = None,
         progress: Progress | None = None,
-    ) -> None:
-        """Write the model; the file appears whole or not at all, the source is never written.
+    ) -> Any:
+        """Write the model, whole or not at all; its source is never written.
 
         Args:
-            path: the file to write.
-            force: replace a file that is there.
-            external: True puts payloads into one file beside the model, False keeps everything
-                in one file, None takes one file up to 2 GiB.
-            linked: a model in the same folder to whose files the new one refers for what is
-                the same; these must stay as they are.
+            output: a path, for one file (over 2 GiB with external data), or a form.
+            force: with a path: replace a file that is there.
             progress: is told how many bytes were copied.
+
+        Returns:
+            What the form gives: of files, the path.
 
         Raises:
             FileExistsError: the file is there (without `force`) or belongs to the source.
             OSError: no room, or not writable.
-            ModelError: external data is missing, or over 2 GiB with `external=False`.
-            UsageError: `linked` is in memory or in another folder.
+            ModelError: external data is missing.
         """
-        target = FilePath(path)
-        check_target(self.source, target, force=force)
-        if linked is not None:
-            teacher_link.check_folder(linked, target)
-            check_target(linked, target, force=True)
-            writer.write(_limited(teacher_link.linked(self.rope, linked)), target, progress)
-            return
-        if not external:
-            whole = self._whole()
-            if whole.size <= LIMIT:
-                writer.write(whole, target, progress)
-                return
-            if external is False:
-                raise ModelError(f"'{path}' would be over 2 GiB", "external data is needed")
-        alone = teacher_link.stamped(self.rope, None)
-        writer.write_external(
-            lambda location: external_data.externalised(alone, self.directory, location),
-            target,
-            progress,
-        )
-
-    def _whole(self) -> Rope:
-        """The model with everything inside, and no word of files elsewhere."""
-        return external_data.inlined(teacher_link.stamped(self.rope, None), self.directory)
-
-
-def _limited(rope: Rope) -> Rope:
-    if rope.size > LIMIT:
-        raise ModelError(
-            "what changed is over 2 GiB, too much for a linked model", "write all of it"
-        )
-    return rope
-
-
-def check_target(source: Source, target: FilePath, *, force: bool) -> None:
-    """Raise OSError if a student of `source` cannot be written to `target`.
-
-    Raises:
-        FileExistsError: the file is there (without `force`) or belongs to the source.
-        IsADirectoryError, FileNotFoundError: it is a folder, or its folder is missing.
-    """
-    kept = {file.path for file in source.rope.files()}
-    if source.directory:
-        kept |= {source.directory / name for name in source.locations}
-    writer.check(target, kept, force=force)
+        form = form_of(output, force)
+        form.check(self.source)
+        return form.write(self, progress)
 
 
 def apply(source: Source, patch: Iterable[Splice | Insert]) -> Pieces:
@@ -174,7 +124,7 @@ def apply(source: Source, patch: Iterable[Splice | Insert]) -> Pieces:
         TypeError: a message is not of the kind that stands at the path.
 
     >>> import onnx
-    >>> from onnx_net2net.files import read
+    >>> from onnx_net2net.files.reader import read
     >>> relu = onnx.helper.make_node("Relu", ["x"], ["y"])
     >>> source = read(onnx.helper.make_model(onnx.helper.make_graph([relu], "g", [], [])))
     >>> tanh = onnx.helper.make_node("Tanh", ["x"], ["y"])
@@ -199,7 +149,7 @@ def _place(root: dict[int, _Slot], edit: Splice | Insert) -> None:
         if named is None or named.message_type is None:
             raise ValueError(f"{edit.path} leads nowhere: a {kind.name} has no message '{name}'")
         kind = named.message_type
-        slot = slots.setdefault(named.number, _Slot(kind, _is_repeated(named)))
+        slot = slots.setdefault(named.number, _Slot(kind, is_repeated(named)))
         index: str | int = 0
         if slot.repeated:
             index = rest.pop(0) if rest else ""
@@ -223,7 +173,7 @@ def _place(root: dict[int, _Slot], edit: Splice | Insert) -> None:
         slot.splices[index] = edit
 
 
-def _is_repeated(named: Descriptor) -> bool:
+def is_repeated(named: Descriptor) -> bool:
     """`label` went away in protobuf 7, `is_repeated` came in 6."""
     repeated = getattr(named, "is_repeated", None)
     return named.label == named.LABEL_REPEATED if repeated is None else bool(repeated)

@@ -56,7 +56,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position + 1
         shift += 7
-    raise ModelError(f"not an ONNX model, or cut short: broken number at byte {at}")
+    raise _damaged(f"broken number at byte {at}")
 
 
 def length_delimited(number: int, body: list[Range]) -> list[Range]:
@@ -99,17 +99,18 @@ def fields(rope: Rope, start: int, end: int) -> Iterator[Field]:
         elif wire == GROUP:
             groups.append(number)
         elif wire != END_GROUP or not groups or groups.pop() != number:
-            raise ModelError(f"not an ONNX model, or damaged: broken field at byte {at}")
+            raise _damaged(f"broken field at byte {at}")
         if stop > end:
-            raise ModelError(
-                f"not an ONNX model, or cut short: the field at byte {at} claims "
-                f"{stop - at} bytes of {end - at} left"
-            )
+            raise _damaged(f"the field at byte {at} claims {stop - at} bytes of {end - at} left")
         if not groups and wire != END_GROUP:
             yield Field(number, wire, at, body, stop)
         at = stop
     if groups:
-        raise ModelError("not an ONNX model, or cut short: a group has no end")
+        raise _damaged("a group has no end")
+
+
+def _damaged(what: str) -> ModelError:
+    return ModelError(f"not an ONNX model, or cut short: {what}", "export or download it again")
 
 
 Visit = Callable[[Field], "list[Range] | None"]
@@ -169,7 +170,7 @@ def rewrite_tensors(
         if kind.name == "SparseTensorProto":
             edit = edit_sparse or edit
         if depth > _DEPTH:
-            raise ModelError(f"messages are nested more than {_DEPTH} deep at byte {start}")
+            raise _damaged(f"messages are nested more than {_DEPTH} deep at byte {start}")
         inner = _to_tensors()[kind.name]
 
         def visit(field: Field) -> list[Range] | None:

@@ -16,15 +16,16 @@ from onnx_net2net.files.protobuf import LIMIT, rewrite_tensors
 from onnx_net2net.files.rope import File, Range, Rope, memory
 from onnx_net2net.files.source import Source
 
-_HINTS = {
-    b"version https://git-lfs": "it is a git LFS pointer: run 'git lfs pull'",
-    b"PK\x03\x04": "it is a zip or PyTorch archive: export it to ONNX",
-    b"\x80\x02": "it is a Python pickle: export it to ONNX",
-    b"<": "it is a web page or XML: download the model again",
-    b"\xfd7zXZ": "it is compressed: decompress it",
-    b"\x1f\x8b": "it is compressed: decompress it",
-    b"\x89HDF": "it is an HDF5 file: convert it to ONNX",
+_OTHERS = {
+    b"version https://git-lfs": ("it is a git LFS pointer", "run 'git lfs pull'"),
+    b"PK\x03\x04": ("it is a zip or PyTorch archive", "export it to ONNX"),
+    b"\x80\x02": ("it is a Python pickle", "export it to ONNX"),
+    b"<": ("it is a web page or XML", "download the model again"),
+    b"\xfd7zXZ": ("it is compressed", "decompress it"),
+    b"\x1f\x8b": ("it is compressed", "decompress it"),
+    b"\x89HDF": ("it is an HDF5 file", "convert it to ONNX"),
 }
+_DAMAGED = "it is not an ONNX model, or damaged", "export or download it again"
 
 
 def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Source:
@@ -83,7 +84,7 @@ def _whole(path: Path) -> Range:
         file = File.at(path)
         file.open().close()
     except OSError as error:
-        raise ModelError(f"cannot read '{path}': {error.strerror}") from error
+        raise ModelError(f"cannot read '{path}'", str(error.strerror)) from error
     return Range(file, 0, file.size)
 
 
@@ -124,23 +125,23 @@ def _skeleton(rope: Rope, name: str) -> tuple[ModelProto, tuple[tuple[int, int],
             raise ModelError(f"not an ONNX model: {rest.size} bytes that are no tensors")
         data = rest.read(0, rest.size)
         model = ModelProto.FromString(data)
-    except (ModelError, DecodeError) as error:
-        raise ModelError(f"cannot read {name}: {_reason(rope, error)}") from None
+    except DecodeError:
+        raise _unreadable(name, rope, _DAMAGED) from None
+    except ModelError as error:
+        raise _unreadable(name, rope, (error.reason, error.hint)) from None
     if not model.HasField("graph") and not model.functions:
-        raise ModelError(f"{name} holds no graph", _reason(rope, "expected an ONNX model"))
+        raise _unreadable(name, rope, ("it holds no graph", "give an ONNX model"))
     if data.count(tensor_data.MARKER.encode()) != len(cuts):
         raise ModelError(f"{name} uses the reserved name '{tensor_data.MARKER}'", "rename it there")
     return model, tuple(cuts)
 
 
-def _reason(rope: Rope, error: object) -> str:
+def _unreadable(name: str, rope: Rope, otherwise: tuple[str, str]) -> ModelError:
+    """What the file is, where its first bytes tell, with what to do; else `otherwise`."""
     head = rope.read(0, min(rope.size, 64))
-    hints = (hint for start, hint in _HINTS.items() if head.startswith(start))
-    if hint := next(hints, None):
-        return hint
-    if isinstance(error, DecodeError):
-        return "it is not an ONNX model, or damaged; export or download it again"
-    return str(error)
+    known = (said for start, said in _OTHERS.items() if head.startswith(start))
+    reason, hint = next(known, otherwise)
+    return ModelError(f"cannot read {name}: {reason}", hint)
 
 
 __all__ = ["read"]

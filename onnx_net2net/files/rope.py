@@ -48,7 +48,7 @@ class File:
                 raise ModelError(f"'{self.path}' changed while it was in use", "read it again")
             return io.FileIO(self.path)
         except OSError as error:
-            raise ModelError(f"cannot read '{self.path}': {error.strerror}") from error
+            raise ModelError(f"cannot read '{self.path}'", str(error.strerror)) from error
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`; raises ModelError if there are fewer."""
@@ -58,7 +58,7 @@ class File:
             while length:
                 part = stream.read(length)
                 if not part:
-                    raise ModelError(f"'{self.path}' was cut short while it was read")
+                    raise ModelError(f"'{self.path}' was cut short while in use", "read it again")
                 parts.append(part)
                 length -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

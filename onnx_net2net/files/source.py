@@ -68,6 +68,12 @@ class Source:
         """The names of the external data files."""
         return {e.value for t in self.externals for e in t.external_data if e.key == "location"}
 
+    @property
+    def files(self) -> set[Path]:
+        """The files that it is read from, those of external data too."""
+        outside = {self.directory / name for name in self.locations} if self.directory else set()
+        return {file.path for file in self.rope.files()} | outside
+
     def check_externals(self) -> None:
         """Raise ModelError where external data is missing or too short."""
         for tensor in self.externals:

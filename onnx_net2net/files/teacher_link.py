@@ -104,9 +104,11 @@ def check(student: Source, read: Callable[[Path], Source]) -> None:
         wanted = json.loads(entry)
         name, size, digest = str(wanted["file"]), wanted["size"], wanted["sha256"]
     except (ValueError, KeyError, TypeError):
-        raise ModelError(f"the entry '{KEY}' in the model's metadata is broken") from None
+        broken = f"the entry '{KEY}' in the model's metadata is broken"
+        raise ModelError(broken, "grow the student again") from None
     if not name or Path(name).name != name or name == (student.path and student.path.name):
-        raise ModelError(f"the model's metadata name '{name}' as its teacher, which cannot be")
+        told = f"the model's metadata name '{name}' as its teacher, which is no file beside it"
+        raise ModelError(told, "grow the student again")
     told = f"'{student.path or 'the model'}' keeps weights in its teacher's file '{name}', which"
     path = student.directory / name
     if not path.is_file():

@@ -24,6 +24,8 @@ from onnx_net2net.files.rope import File, Range, Rope, memory
 
 MARKER = "*onnx-net2net payload*"
 MARKED = b"location\x12" + bytes([len(MARKER)]) + MARKER.encode()  # as protobuf writes it
+_AGAIN = "export or download the model again"
+_PUT = "put it in the model's folder"
 SMALL = 1024  # payloads up to this many bytes stay where they are
 RAW = TensorProto.RAW_DATA_FIELD_NUMBER
 _HOLDING = frozenset(
@@ -74,7 +76,7 @@ def parse_tensor(data: bytes) -> TensorProto:
         return TensorProto.FromString(data)
     except DecodeError as error:
         raise ModelError(
-            f"not an ONNX model, or damaged: a tensor does not parse ({error})"
+            f"not an ONNX model, or damaged: a tensor does not parse ({error})", _AGAIN
         ) from None
 
 
@@ -175,24 +177,25 @@ def external(tensor: TensorProto, directory: Path | None) -> Stored:
         offset = int(entries.get("offset", "0"))
         length = int(entries.get("length", "-1"))
     except ValueError:
-        raise ModelError(f"{name} has an offset or length that is no number") from None
+        raise ModelError(f"{name} has an offset or length that is no number", _AGAIN) from None
     path = directory / location
     try:
         if not path.resolve().is_relative_to(directory.resolve()):
-            raise ModelError(f"{name} is at '{location}', outside the model's folder")
+            raise ModelError(f"{name} is at '{location}', outside the model's folder", _PUT)
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ModelError(f"{name} is at '{path}', which is not a file")
+            raise ModelError(f"{name} is at '{path}', which is not a file", _PUT)
         file = File.at(path)
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{name} is missing: '{location}' beside the model") from error
+        raise ModelError(f"{name} is missing: '{location}' beside the model", _PUT) from error
     if length < 0:
         length = byte_size(tensor)
     if offset < 0 or offset + length > file.size:
         raise ModelError(
             f"{name} should be bytes {offset} to {offset + length} of '{location}', "
-            f"which has {file.size}"
+            f"which has {file.size}",
+            _AGAIN,
         )
     return Stored(RAW, Rope([Range(file, offset, length)]))
 
@@ -204,7 +207,7 @@ def dtype(tensor: TensorProto) -> np.dtype:
         return _element(code)[0]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(
-            f"tensor '{tensor.name}' has element type {code}, not known here"
+            f"tensor '{tensor.name}' has element type {code}, not known here", _AGAIN
         ) from None
 
 
@@ -224,7 +227,7 @@ def _element(code: int) -> tuple[np.dtype, int]:
 def byte_size(tensor: TensorProto) -> int:
     """How many bytes the tensor takes as raw data; raises ModelError."""
     if any(size < 0 for size in tensor.dims):
-        raise ModelError(f"tensor '{tensor.name}' has the shape {list(tensor.dims)}")
+        raise ModelError(f"tensor '{tensor.name}' has the shape {list(tensor.dims)}", _AGAIN)
     dtype(tensor)  # for its complaint
     return (prod(tensor.dims) * _element(tensor.data_type)[1] + 7) // 8
 
@@ -248,7 +251,8 @@ def to_array(tensor: TensorProto, stored: Stored | None) -> np.ndarray:
             if stored.rope.size != wanted:
                 raise ModelError(
                     f"tensor '{tensor.name}' of shape {list(tensor.dims)} should have {wanted} "
-                    f"bytes and has {stored.rope.size}"
+                    f"bytes and has {stored.rope.size}",
+                    _AGAIN,
                 )
             if prod(tensor.dims) * kind.itemsize == wanted:
                 data = stored.rope.read(0, wanted)
@@ -264,7 +268,7 @@ def to_array(tensor: TensorProto, stored: Stored | None) -> np.ndarray:
     except ModelError:
         raise
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ModelError(f"tensor '{tensor.name}' is broken: {error}") from error
+        raise ModelError(f"tensor '{tensor.name}' is broken: {error}", _AGAIN) from error
 
 
 def _marker(tensor: TensorProto) -> int | None:

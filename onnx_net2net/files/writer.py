@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,13 +22,30 @@ from typing import BinaryIO
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import external_data
 from onnx_net2net.files.rope import File, Range, Rope
-from onnx_net2net.files.transfer import Progress, copy_summed
-from onnx_net2net.files.transfer import copy as _copy
 
 if sys.platform != "win32":
     import fcntl
 
+Progress = Callable[[int], None]
+"""Called with the number of bytes that were copied since it was called last."""
+
 _ENDING = ".n2n-tmp"
+_CHUNK = 1 << 18
+_PAGE = 4096
+_STRETCH = 1 << 26  # what the system copies at a time: long enough to be fast, short to watch
+_UNSUPPORTED = {
+    errno.ENOSYS,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EBADF,
+    errno.ETXTBSY,
+}
+
+
+class AlreadyThereError(FileExistsError):
+    """The file to write is there and is not to be replaced."""
 
 
 def check(target: Path, kept: set[Path], *, force: bool) -> None:
@@ -41,7 +59,7 @@ def check(target: Path, kept: set[Path], *, force: bool) -> None:
     if any(_same(target, path) for path in kept):
         raise FileExistsError(errno.EEXIST, "is read from and never written to", str(target))
     if not force and os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, "already there", str(target))
+        raise AlreadyThereError(errno.EEXIST, "already there", str(target))
 
 
 def write(rope: Rope, target: Path, progress: Progress | None = None) -> None:
@@ -70,7 +88,7 @@ def write_external(
     skeleton, payloads = model(_data_name(target, "0" * 8))
     _check_room(target.parent, skeleton.size + payloads.size)
     with _temporary(target) as (data_stream, data_path):
-        digest = copy_summed(payloads, data_stream, progress)
+        digest = _copy_summed(payloads, data_stream, progress)
         data = target.with_name(_data_name(target, digest))
         known = data.exists()
         skeleton, _ = model(data.name)
@@ -203,3 +221,101 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _reserve(out: BinaryIO, size: int) -> None:
+    """Set the room for a file aside, so that a full disk is met before anything is copied."""
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(out.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def _copy(rope: Rope, out: BinaryIO, progress: Progress | None = None) -> None:
+    """Write the bytes of `rope` to a new file; raises OSError and ModelError."""
+    _reserve(out, rope.size)
+    for piece in rope.ranges:
+        done = 0
+        # What moves to another place in a page the system copies in two parts a page, which
+        # takes longer than reading and writing.
+        if isinstance(piece.store, File) and not (piece.offset - out.tell()) % _PAGE:
+            done = _copy_range(piece.store, piece, out, progress)
+        if done < piece.length:
+            rest = Range(piece.store, piece.offset + done, piece.length - done)
+            for view in _views(rest):
+                _write(view, out)
+                _tell(progress, len(view))
+
+
+def _copy_summed(rope: Rope, out: BinaryIO, progress: Progress | None = None) -> str:
+    """Copy, and give 8 hexadecimal digits that stand for the content.
+
+    They tell contents apart, not forgeries: a CRC costs a third of what a secure hash does.
+    """
+    _reserve(out, rope.size)
+    total = 0
+    for piece in rope.ranges:
+        for view in _views(piece):
+            _write(view, out)
+            total = zlib.crc32(view, total)
+            _tell(progress, len(view))
+    return f"{total:08x}"
+
+
+def _views(piece: Range) -> Iterator[memoryview]:
+    """The bytes of a range, those of a file in small parts; raises ModelError if it is shorter."""
+    if not isinstance(piece.store, File):
+        yield memoryview(piece.store)[piece.offset : piece.offset + piece.length]
+        return
+    left = piece.length
+    buffer = memoryview(bytearray(min(_CHUNK, left)))
+    with piece.store.open() as stream:
+        stream.seek(piece.offset)
+        while left:
+            view = buffer[: stream.readinto(buffer[:left])]
+            if not view:
+                raise ModelError(
+                    f"'{piece.store.path}' was cut short while in use", "read it again"
+                )
+            yield view
+            left -= len(view)
+
+
+def _tell(progress: Progress | None, count: int) -> None:
+    if progress is not None:
+        progress(count)
+
+
+def _write(data: memoryview, out: BinaryIO) -> None:
+    while data:
+        data = data[out.write(data[: 1 << 30]) :]
+
+
+def _copy_range(file: File, piece: Range, out: BinaryIO, progress: Progress | None = None) -> int:
+    """Copy without the bytes coming through this process; how many the system copied so."""
+    done = 0
+    with file.open() as stream:
+        for way in _ways(stream.fileno(), out.fileno()):
+            while done < piece.length:
+                try:
+                    copied = way(piece.offset + done, min(piece.length - done, _STRETCH))
+                except OSError as error:
+                    if error.errno not in _UNSUPPORTED:
+                        raise
+                    break
+                if not copied:
+                    break
+                done += copied
+                _tell(progress, copied)
+    return done
+
+
+def _ways(source: int, sink: int) -> Iterator[Callable[[int, int], int]]:
+    """The system's calls that copy `count` bytes at `offset` of one open file to another."""
+    if hasattr(os, "copy_file_range"):
+        yield lambda offset, count: os.copy_file_range(source, sink, count, offset_src=offset)
+    if hasattr(os, "sendfile"):
+        yield lambda offset, count: os.sendfile(sink, source, offset, count)

@@ -6,7 +6,7 @@ scope in front of its name (`loop/body:x`), so that a tensor id is unique in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoPr
 from onnx_net2net.errors import ModelError
 from onnx_net2net.graph.functions import CALLED, called, instantiated, stored
 from onnx_net2net.graph.node import Leaf, Node, Path, Scope, running_order
-from onnx_net2net.graph.subgraphs import invariants
+from onnx_net2net.graph.subgraphs import Tie, invariants
 
 _CONSTANT_LISTS = {
     "value_float": TensorProto.FLOAT,
@@ -28,6 +28,106 @@ _CONSTANT_LISTS = {
 
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
+
+
+def _operator(node: NodeProto) -> str:
+    """A node's operator as the table names it: with its domain, but for ONNX's own."""
+    domain = _domain(node.domain)
+    kind = node.op_type.replace(".", ":")  # a dot ends the domain
+    return f"{domain}.{kind}" if domain else kind
+
+
+class _Names:
+    """What names mean in one graph or function: its own tensors, else those around it.
+
+    Attributes:
+        here: name -> tensor id.
+        defined: the names that it defines itself.
+        captured: the outer tensors that were used.
+    """
+
+    def __init__(self, scope: str, outer: Mapping[str, str], where: str = "") -> None:
+        self.here = dict(outer)
+        self.defined: set[str] = set()
+        self.captured: set[str] = set()
+        self._prefix = f"{scope}:" if scope else ""
+        self._where = where
+
+    def define(self, name: str) -> str:
+        """A tensor of its own; its id."""
+        self.defined.add(name)
+        self.here[name] = self._prefix + name
+        return self.here[name]
+
+    def made(self, name: str) -> str:
+        """The id of a tensor that a node makes; "" of an output that is left out."""
+        return self.here[name] if name else ""
+
+    def use(self, name: str) -> str:
+        """The id of a tensor that is read; raises ModelError where nothing defines it."""
+        if name and name not in self.here:
+            raise ModelError(
+                f"tensor '{name}' is read{self._where} but nothing defines it",
+                "export the model again or run onnx.checker on it",
+            )
+        if name and name not in self.defined:
+            self.captured.add(self.here[name])
+        return self.here[name] if name else ""
+
+    def outer(self, tensors: Set[str] | None = None) -> set[str]:
+        """Those of `tensors` (of what was captured) that it does not define itself."""
+        own = {self.here[d] for d in self.defined}
+        return set(self.captured if tensors is None else tensors) - own
+
+
+def _aliases(graph: GraphProto, given: Mapping[int, str]) -> dict[str, str]:
+    """Names of a body for outer tensors: formal inputs `given`, and what hands them on."""
+    alias = {graph.input[k].name: t for k, t in given.items()}
+    for n in graph.node if alias else ():
+        if n.op_type == "Identity" and n.input[0] in alias:
+            alias[n.output[0]] = alias[n.input[0]]
+    return alias
+
+
+def _made(graph: GraphProto) -> list[str]:
+    """What the nodes of a graph make; raises ModelError where two make the same."""
+    made: dict[str, None] = {}
+    for o in (o for n in graph.node for o in n.output if o):
+        if o in made:
+            raise ModelError(f"tensor '{o}' is made twice", "export the model again")
+        made[o] = None
+    return list(made)
+
+
+def _graphs(node: NodeProto) -> Iterator[tuple[str, GraphProto, Path]]:
+    """The graphs that a node carries: the attribute's name, the graph, the path from the node."""
+    for k, a in enumerate(node.attribute):
+        if a.type == AttributeProto.GRAPH:
+            yield a.name, a.g, ("attribute", k, "g")
+        for j, g in enumerate(a.graphs):
+            yield a.name, g, ("attribute", k, "graphs", j)
+
+
+def _by_tensor(
+    nodes: Iterable[Node], slots: Callable[[Node], Iterable[tuple[int, str]]]
+) -> dict[str, list[tuple[Node, int]]]:
+    """Tensor -> the nodes that `slots` says have it, and where."""
+    found: dict[str, list[tuple[Node, int]]] = {}
+    for n in nodes:
+        for slot, t in slots(n):
+            if t:
+                found.setdefault(t, []).append((n, slot))
+    return found
+
+
+def _crossings(n: Node) -> Iterator[tuple[int, str]]:
+    """What a node's bodies return and are given, by slot of the node."""
+    for k, t in enumerate(n.ends):
+        if t and not (t in n.inputs and t in n.formals):
+            yield len(n.inputs) + k, t
+    for k, t in enumerate(n.formals):
+        if t not in n.inputs:  # else an outer tensor by another name
+            yield -1 - len(n.outputs) - k, t
 
 
 class Model:
@@ -59,28 +159,23 @@ class Model:
     def index(self) -> None:
         """Who makes and reads each tensor; the bodies' inputs and outputs by slot of the owner."""
         self.producer = {o: n for n in self.nodes for o in n.outputs if o}
-        self.readers: dict[str, list[tuple[Node, int]]] = {}
-        self.crossings: dict[str, list[tuple[Node, int]]] = {}
-        for n in self.nodes:
-            for slot, t in enumerate(n.inputs):
-                if t:
-                    self.readers.setdefault(t, []).append((n, slot))
-            for k, t in enumerate(n.ends):
-                if not t or (t in n.inputs and t in n.formals):
-                    continue
-                self.crossings.setdefault(t, []).append((n, len(n.inputs) + k))
-            for k, t in enumerate(n.formals):
-                if t not in n.inputs:  # else an outer tensor by another name
-                    self.crossings.setdefault(t, []).append((n, -1 - len(n.outputs) - k))
+        self.readers = _by_tensor(self.nodes, lambda n: enumerate(n.inputs))
+        self.crossings = _by_tensor(self.nodes, _crossings)
         for n in self.nodes:
             for tie in n.ties() if n.formals else ():
-                if tie.input is None or tie.formal is None or tie.output is None:
-                    continue
-                t, out = n.inputs[tie.input], n.outputs[tie.output]
-                unread = not self.readers.get(out) and out not in self.outputs
-                if t == n.formals[tie.formal] and unread and out not in self.crossings:
-                    # handed round unchanged and not looked at afterwards: the body reads it
-                    self.readers[t].remove((n, tie.input))
+                if tie.input is not None and self._goes_round(n, tie):
+                    self.readers[n.inputs[tie.input]].remove((n, tie.input))
+
+    def _goes_round(self, n: Node, tie: Tie) -> bool:
+        """Whether a state is handed round unchanged and not looked at afterwards.
+
+        Then the body reads it, not the node.
+        """
+        if tie.input is None or tie.formal is None or tie.output is None:
+            return False
+        out = n.outputs[tie.output]
+        unread = not self.readers.get(out) and out not in self.outputs
+        return unread and out not in self.crossings and n.inputs[tie.input] == n.formals[tie.formal]
 
     def uses(self, tensor: str) -> list[tuple[Node, int]]:
         """Its readers, and the nodes one of whose bodies returns it."""
@@ -113,97 +208,63 @@ class Model:
         Args:
             given: formal inputs that are an outer tensor by another name.
         """
-        prefix = f"{scope}:" if scope else ""
-        here = dict(outer)
-        defined: set[str] = set()
-        captured: set[str] = set()
-
-        def define(name: str) -> str:
-            defined.add(name)
-            here[name] = prefix + name
-            return prefix + name
-
-        def use(name: str) -> str:
-            if not name:
-                return ""
-            if name not in here:
-                raise ModelError(
-                    f"tensor '{name}' is read but nothing defines it",
-                    "export the model again or run onnx.checker on it",
-                )
-            if name not in defined:
-                captured.add(here[name])
-            return here[name]
-
+        names = _Names(scope, outer)
         for t in graph.initializer:
-            define(t.name)
-        alias = {graph.input[k].name: t for k, t in (given or {}).items()}
-        for n in graph.node if alias else ():  # and what hands them on
-            if n.op_type == "Identity" and n.input[0] in alias:
-                alias[n.output[0]] = alias[n.input[0]]
-        here.update(alias)
-        captured.update(alias.values())
-        inputs = tuple(alias.get(i.name) or define(i.name) for i in graph.input)
-        for t in graph.sparse_initializer:
-            define(t.values.name)
-        made: set[str] = set()
-        for n in graph.node:
-            for o in n.output:
-                if o in made:
-                    raise ModelError(f"tensor '{o}' is made twice", "export the model again")
-                if o:
-                    made.add(o)
-                    if o not in alias:
-                        define(o)
+            names.define(t.name)
+        alias = _aliases(graph, given or {})
+        names.here.update(alias)
+        names.captured.update(alias.values())
+        inputs = tuple(alias.get(i.name) or names.define(i.name) for i in graph.input)
+        for sparse in graph.sparse_initializer:
+            names.define(sparse.values.name)
+        for o in _made(graph):
+            if o not in alias:
+                names.define(o)
+        self._declared(graph, path, scope, names)
+        for k, n in enumerate(graph.node):
+            if not n.output or n.output[0] not in alias:
+                self._add(n, (*path, "node", k), scope, names, opsets)
+        outputs = tuple(names.use(o.name) for o in graph.output)
+        self.scopes[scope] = Scope(scope, path, graph, inputs, outputs, alias)
+        return names.outer()
+
+    def _declared(self, graph: GraphProto, path: Path, scope: str, names: _Names) -> None:
+        """Index the initializers and the declarations of types and shapes."""
         also = {i.name: (*path, "input", k) for k, i in enumerate(graph.input)}
         for k, t in enumerate(graph.initializer):
-            self.leaves[here[t.name]] = Leaf(
-                here[t.name], (*path, "initializer", k), scope, tuple(t.dims), t.data_type, t,
-                also_input=also.get(t.name),
-            )  # fmt: skip
+            name, at = names.here[t.name], (*path, "initializer", k)
+            self.leaves[name] = Leaf(
+                name, at, scope, tuple(t.dims), t.data_type, t, also_input=also.get(t.name)
+            )
         for i in (*graph.input, *graph.output, *graph.value_info):
-            if i.name in here and (i.name in defined):
-                self.infos.setdefault(here[i.name], i)
-        for k, n in enumerate(graph.node):
-            if n.output and n.output[0] in alias:
-                continue
-            self._add(n, (*path, "node", k), scope, here, use, captured, defined, opsets)
-        outputs = tuple(use(o.name) for o in graph.output)
-        self.scopes[scope] = Scope(scope, path, graph, inputs, outputs, alias)
-        return captured - {here[d] for d in defined}
+            if i.name in names.defined:
+                self.infos.setdefault(names.here[i.name], i)
 
     def _add(
-        self, n: NodeProto, path: Path, scope: str, here: dict[str, str], use: Any,
-        captured: set[str], defined: set[str], opsets: Mapping[str, int], label: str = "",
+        self, n: NodeProto, path: Path, scope: str, names: _Names, opsets: Mapping[str, int],
+        label: str = "",
     ) -> None:  # fmt: skip
-        domain = _domain(n.domain)
-        kind = n.op_type.replace(".", ":")  # a dot ends the domain
-        op = f"{domain}.{kind}" if domain else kind
-        outputs = tuple(here[o] if o else "" for o in n.output)
+        op, outputs = _operator(n), tuple(names.made(o) for o in n.output)
         if called(n) in self.functions:
-            self._call(n, path, scope, here, use, label)
+            self._call(n, path, scope, names, label)
             return
         if op == "Constant" and outputs:
             self._constant(n, path, scope, outputs[0])
             return
-        version = opsets.get(domain, 1)
+        version = opsets.get(_domain(n.domain), 1)
         inner: set[str] = set()
         bodies = {}
-        same = {k: use(n.input[j]) for k, j in invariants(op, n, version).items()}
-        for k, a in enumerate(n.attribute):
-            graphs: list[tuple[GraphProto, Path]] = []
-            if a.type == AttributeProto.GRAPH:
-                graphs.append((a.g, ("g",)))
-            graphs += [(g, ("graphs", j)) for j, g in enumerate(a.graphs)]
-            for g, tail in graphs:
-                key = self._key(f"{scope}/{n.name or (n.output[0] if n.output else k)}.{a.name}")
-                bodies[a.name] = key
-                inner |= self._walk(g, (*path, "attribute", k, *tail), key, here, opsets, same)
+        same = {k: names.use(n.input[j]) for k, j in invariants(op, n, version).items()}
+        for name, graph, where in _graphs(n):
+            maker = n.name or (n.output[0] if n.output else where[1])
+            bodies[name] = key = self._key(f"{scope}/{maker}.{name}")
+            inner |= self._walk(graph, (*path, *where), key, names.here, opsets, same)
         if inner:
-            captured |= inner - {here[d] for d in defined}
-        inputs = tuple(use(i) for i in n.input)
-        ends = tuple(t for s in bodies.values() for t in self.scopes[s].outputs)
-        formals = tuple(t for s in bodies.values() for t in self.scopes[s].inputs)
+            names.captured |= names.outer(inner)
+        inputs = tuple(names.use(i) for i in n.input)
+        scopes = [self.scopes[s] for s in bodies.values()]
+        ends = tuple(t for s in scopes for t in s.outputs)
+        formals = tuple(t for s in scopes for t in s.inputs)
         self._raw.append(
             Node(
                 -1, op, version, n, path, scope, inputs, outputs, tuple(sorted(inner)), bodies,
@@ -216,45 +277,30 @@ class Model:
             wanted += "'"
         return wanted
 
-    def _call(
-        self, call: NodeProto, path: Path, scope: str, here: dict[str, str], use: Any, label: str
-    ) -> None:
+    def _call(self, call: NodeProto, path: Path, scope: str, names: _Names, label: str) -> None:
         """Index a function's body in the place of a call; it reads and makes what the call does."""
         index, f = self.functions[called(call)]
         self.calls[path] = index, call
-        results = tuple(here[o] if o else "" for o in call.output)
+        results = tuple(names.made(o) for o in call.output)
         name = label or call.name or next((o for o in call.output if o), f.name)
         prefix = self._names(f"{scope}/{name}()")
-        actual = [use(i) for i in call.input] + [""] * (len(f.input) - len(call.input))
+        actual = [names.use(i) for i in call.input] + [""] * (len(f.input) - len(call.input))
         self._callers[path] = Node(-1, f.name, 1, call, path, scope, tuple(actual), results)
-        inside = dict(zip(f.input, actual, strict=True))
+        inside = _Names(prefix, dict(zip(f.input, actual, strict=True)), f" in function '{f.name}'")
         given = dict(zip(f.output, results, strict=False))
         nodes = instantiated(f, call)
-        made = {o for n in nodes for o in n.output if o}
-        for o in made:
-            inside[o] = given.pop(o, "") or f"{prefix}:{o}"
-
-        def find(name: str) -> str:
-            if name and name not in inside:
-                raise ModelError(
-                    f"tensor '{name}' is read in function '{f.name}' but nothing defines it",
-                    "export the model again or run onnx.checker on it",
-                )
-            return inside[name] if name else ""
-
+        for o in {o for n in nodes for o in n.output if o}:
+            inside.here[o] = given.pop(o, "") or f"{prefix}:{o}"
         opsets = {_domain(o.domain): o.version for o in f.opset_import} or self.opsets
         for k, n in enumerate(nodes):
             title = f"{name}/{n.name or next((o for o in n.output if o), k)}"
-            self._add(
-                n, (*path, CALLED, k), scope, inside, find, set(), set(), opsets, title
-            )  # fmt: skip
-        for k, (name_, t) in enumerate(given.items()):  # handed through
+            self._add(n, (*path, CALLED, k), scope, inside, opsets, title)
+        for k, (formal, t) in enumerate(given.items()):  # handed through
             if t:
-                one = NodeProto(op_type="Identity", input=[name_], output=[f"{name_}_{k}"])
+                one = NodeProto(op_type="Identity", input=[formal], output=[f"{formal}_{k}"])
                 at = (*path, CALLED, len(nodes) + k)
-                self._raw.append(
-                    Node(-1, "Identity", opsets.get("", 1), one, at, scope, (find(name_),), (t,))
-                )
+                version, source = opsets.get("", 1), inside.use(formal)
+                self._raw.append(Node(-1, "Identity", version, one, at, scope, (source,), (t,)))
 
     def _names(self, wanted: str) -> str:
         taken = self._prefixes

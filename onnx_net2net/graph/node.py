@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -137,45 +137,45 @@ def running_order(raw: Sequence[Node]) -> list[Node]:
     """Stable topological order; files whose nodes are unsorted run in onnxruntime too."""
     makers = {o: n for n in raw for o in n.outputs if o}
     owner: dict[str, Node] = {s: n for n in raw for s in n.bodies.values()}
-    order: list[Node] = []
-    state: dict[int, int] = {}
     inside: dict[str, list[Node]] = {}
     for n in raw:
         inside.setdefault(n.scope, []).append(n)
 
     def needs(n: Node) -> Iterator[Node]:
-        for t in (*n.inputs, *n.captured):
-            m = makers.get(t)
-            if m is not None:
-                yield m
+        yield from (makers[t] for t in (*n.inputs, *n.captured) if t in makers)
         for s in n.bodies.values():
             yield from inside.get(s, ())
         scope = n.scope
         while scope in owner:  # a body's formal inputs get their types from its owner's
-            for t in owner[scope].inputs:
-                if t in makers:
-                    yield makers[t]
+            yield from (makers[t] for t in owner[scope].inputs if t in makers)
             scope = owner[scope].scope
 
-    for root in raw:
-        stack = [(root, needs(root))] if id(root) not in state else []
-        if stack:
-            state[id(root)] = 1
-        while stack:
-            n, todo = stack[-1]
-            for m in todo:
-                seen = state.get(id(m), 0)
-                if seen == 1:
-                    raise ModelError(
-                        f"the graph has a cycle through node '{m.name}'", "export it again"
-                    )
-                if seen == 0:
-                    state[id(m)] = 1
-                    stack.append((m, needs(m)))
-                    break
-            else:
-                state[id(n)] = 2
-                n.index = len(order)
-                order.append(n)
-                stack.pop()
+    done: dict[int, bool] = {}
+    order = [n for root in raw if id(root) not in done for n in _behind_needs(root, needs, done)]
+    for index, n in enumerate(order):
+        n.index = index
     return order
+
+
+def _behind_needs(
+    root: Node, needs: Callable[[Node], Iterator[Node]], done: dict[int, bool]
+) -> Iterator[Node]:
+    """A node and what it needs, each behind what it needs itself; what is `done` is left out.
+
+    Args:
+        done: id of a node -> whether it was given, False on the way.
+    """
+    stack = [(root, needs(root))]
+    done[id(root)] = False
+    while stack:
+        n, todo = stack[-1]
+        m = next((m for m in todo if not done.get(id(m))), None)
+        if m is None:
+            done[id(n)] = True
+            stack.pop()
+            yield n
+        elif id(m) in done:
+            raise ModelError(f"the graph has a cycle through node '{m.name}'", "export it again")
+        else:
+            done[id(m)] = False
+            stack.append((m, needs(m)))

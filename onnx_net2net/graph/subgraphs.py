@@ -100,20 +100,28 @@ def ties(op: str, node: NodeProto, version: int) -> list[Tie]:
 def invariants(op: str, node: NodeProto, version: int) -> dict[int, int]:
     """States that the body hands on as they came: formal input -> the node's input."""
     graphs = bodies(node)
-    found: dict[int, int] = {}
     if len(graphs) != 1:
-        return found
-    (body,) = graphs
-    passed = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity" and n.output}
+        return {}
+    ends = _passed_on(graphs[0])
+    found: dict[int, int] = {}
     for tie in ties(op, node, version):
         if tie.input is None or tie.formal is None or tie.end is None or tie.outer:
             continue
-        if tie.formal >= len(body.input) or tie.end >= len(body.output):
-            continue
-        name, seen = body.output[tie.end].name, set[str]()
+        formals = graphs[0].input[tie.formal : tie.formal + 1]
+        same = [i.name for i in formals] == ends[tie.end : tie.end + 1]
+        if formals and same and node.input[tie.input]:
+            found[tie.formal] = tie.input
+    return found
+
+
+def _passed_on(body: GraphProto) -> list[str]:
+    """What the outputs of a body are, before nodes that hand on what they get."""
+    passed = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity" and n.output}
+    found = []
+    for name in (o.name for o in body.output):
+        seen = set[str]()
         while name in passed and name not in seen:
             seen.add(name)
             name = passed[name]
-        if name == body.input[tie.formal].name and node.input[tie.input]:
-            found[tie.formal] = tie.input
+        found.append(name)
     return found

@@ -196,19 +196,25 @@ def load(mapping: Any) -> dict[str, Any]:
     else:
         try:
             found = json.loads(Path(mapping).read_text(encoding="utf-8"))
-        except ValueError as why:
+        except (ValueError, RecursionError) as why:
             raise UsageError(
                 f"'{mapping}' is no mapping file: {why}", "--save-mapping writes one"
             ) from None
     if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
         said = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
-        raise UsageError(f"expected a mapping with schema '{SCHEMA}', not {said!r}")
+        raise UsageError(
+            f"expected a mapping with schema '{SCHEMA}', not {said!r}", "--save-mapping writes one"
+        )
     return dict(found)
 
 
 def steps_of(mapping: Mapping[str, Any]) -> list[StepRecord]:
-    """The steps of a mapping, ready to be replayed."""
-    return [_read_step(s) for s in mapping["steps"]]
+    """The steps of a mapping, ready to be replayed; raises UsageError where it is broken."""
+    try:
+        return [_read_step(s) for s in mapping["steps"]]
+    except (LookupError, TypeError, AttributeError, ValueError) as why:
+        broken = f"the mapping is broken: {type(why).__name__} {why}"
+        raise UsageError(broken, "--save-mapping writes one") from None
 
 
 def _read_step(entry: Mapping[str, Any]) -> StepRecord:

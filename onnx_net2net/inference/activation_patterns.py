@@ -7,7 +7,7 @@ computes: it is evaluated on a grid and compared with the rows of the table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,12 @@ from onnx import TensorProto
 
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.activations import TABLE, Activation
+from onnx_net2net.inference.folding import folded
+from onnx_net2net.inference.shapes import FLOATS
+from onnx_net2net.operators.activations import Activation
+from onnx_net2net.operators.factors import pointwise
+from onnx_net2net.operators.spec import Rule
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
 _LONGEST = 16
@@ -34,87 +39,8 @@ class Found:
     nodes: tuple[Node, ...]
 
 
-Read = Callable[[Node, Analysis], "Activation | None"]
-
-
-def _attributes(name: str, *names: str) -> Read:
-    def read(node: Node, analysis: Analysis) -> Activation:
-        given = {n: node.attr(n) for n in names if node.attr(n) is not None}
-        return Activation(name, given)
-
-    return read
-
-
-def _clip(node: Node, analysis: Analysis) -> Activation | None:
-    bounds = {"min": node.attr("min"), "max": node.attr("max")}
-    for slot, name in ((1, "min"), (2, "max")):
-        if slot < len(node.inputs) and node.inputs[slot]:
-            value = analysis.first.values.get(node.inputs[slot])
-            if value is None:
-                return None
-            bounds[name] = value.reshape(-1)[0]
-    # exporters write the largest float for "no bound"
-    known = {n: float(v) for n, v in bounds.items() if v is not None and abs(v) < 3.4e38}
-    return Activation("Clip", known)
-
-
-def _prelu(node: Node, analysis: Analysis) -> Activation | None:
-    leaf = analysis.model.leaves.get(node.inputs[1])
-    if leaf is None or leaf.tensor is None:
-        return None
-    slope = np.asarray(analysis.source.array(leaf.tensor), np.float64).reshape(-1)
-    return Activation("PRelu", {"alpha": slope if len(slope) > 1 else float(slope[0])})
-
-
-def _fused(node: Node, analysis: Analysis) -> Activation | None:
-    name = node.attr("activation", "")
-    given = list(node.attr("activation_params", []))
-    names = {"Clip": ("min", "max"), "HardSigmoid": ("alpha", "beta")}.get(name, ("alpha",))
-    if name not in TABLE:
-        return None
-    taken = {"alpha": node.attr("activation_alpha")} if node.attr("activation_alpha") else {}
-    return Activation(name, taken | dict(zip(names, given, strict=False)))
-
-
-_WITH_ALPHA = ("LeakyRelu", "Elu", "Celu", "ThresholdedRelu", "Swish")
-_READERS: dict[str, Read] = {
-    **{name: _attributes(name) for name in TABLE},
-    **{name: _attributes(name, "alpha") for name in _WITH_ALPHA},
-    "Selu": _attributes("Selu", "alpha", "gamma"),
-    "HardSigmoid": _attributes("HardSigmoid", "alpha", "beta"),
-    "Gelu": _attributes("Gelu", "approximate"),
-    "Clip": _clip,
-    "PRelu": _prelu,
-    "com.microsoft.Gelu": _attributes("Gelu"),
-    "com.microsoft.BiasGelu": _attributes("Gelu"),
-    "com.microsoft.FastGelu": lambda n, a: Activation("Gelu", {"approximate": "tanh"}),
-    "com.microsoft.QuickGelu": lambda n, a: Activation("Swish", {"alpha": n.attr("alpha", 1.702)}),
-    "com.microsoft.FusedConv": _fused,
-    "com.microsoft.FusedGemm": _fused,
-}  # fmt: skip
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "Pow": np.power,
-    "Neg": np.negative,
-    "Exp": np.exp,
-    "Log": np.log,
-    "Sqrt": np.sqrt,
-    "Tanh": np.tanh,
-    "Reciprocal": np.reciprocal,
-    "Erf": np.vectorize(math.erf, otypes=[np.float64]),
-    "Max": lambda *v: np.maximum.reduce(np.broadcast_arrays(*v)),
-    "Min": lambda *v: np.minimum.reduce(np.broadcast_arrays(*v)),
-    "Sum": lambda *v: np.add.reduce(np.broadcast_arrays(*v)),
-    "Identity": lambda x: x,
-    "Cast": lambda x: x,
-}
-_ENDS = frozenset("Mul Div Add Sub Neg Log Min Max".split())
 _CHAINED = ("Gelu", "Swish", "HardSwish", "Mish", "Softplus", "LogSigmoid", "Sigmoid", "Clip")
-_INNER = frozenset("Sigmoid HardSigmoid Softplus Relu Clip Softsign HardSwish Gelu".split())
+_NO_RULE = Rule()
 
 
 def recognise(analysis: Analysis, tensor: str) -> Found | None:
@@ -125,14 +51,25 @@ def recognise(analysis: Analysis, tensor: str) -> Found | None:
     node = analysis.model.producer.get(tensor)
     if node is None or tensor != node.outputs[0]:
         return None
-    read = _READERS.get(node.op)
-    if read is not None:
-        activation = read(node, analysis)
-        fused = node.op.startswith("com.microsoft.Fused")
-        if activation is None or node.inputs[0] in analysis.model.constant:
-            return None
-        return Found(activation, "" if fused else node.inputs[0], tensor, (node,))
-    return _chain(analysis, tensor) if node.op in _ENDS else None
+    row = TABLE.get(node.op, _NO_RULE)
+    if row.activation is None:
+        return None if row.repeats or not _opens(analysis, node) else _chain(analysis, tensor)
+    activation = _read(analysis, node)
+    if activation is None or node.inputs[0] in analysis.model.constant:
+        return None
+    alone = pointwise(row, analysis.first.site(node))
+    return Found(activation, node.inputs[0] if alone else "", tensor, (node,))
+
+
+def _read(analysis: Analysis, node: Node) -> Activation | None:
+    """The activation that a single node applies."""
+
+    def constant(slot: int) -> Array | None:
+        leaf = analysis.model.leaves.get(node.inputs[slot])
+        return None if leaf is None or leaf.tensor is None else analysis.source.array(leaf.tensor)
+
+    read = TABLE[node.op].activation
+    return None if read is None else read(analysis.first.site(node), constant)
 
 
 def after(analysis: Analysis, tensor: str) -> Found | None:
@@ -153,7 +90,7 @@ def after(analysis: Analysis, tensor: str) -> Found | None:
                 read = (r.index for o in between for r, _ in model.readers.get(o, ()))
                 if readers <= inside and inside.issuperset(read):
                     return found
-            if node.op in _OPERATIONS or node.op in _INNER:
+            if _opens(analysis, node):
                 todo.append(end)
     return None
 
@@ -183,15 +120,14 @@ def _chain(analysis: Analysis, end: str) -> Found | None:
 
 def _opens(analysis: Analysis, node: Node) -> bool:
     """Whether a node can be evaluated on single values."""
-    if len(node.outputs) > 1 or not (node.op in _OPERATIONS or node.op in _INNER):
+    row, facts = TABLE.get(node.op, _NO_RULE), analysis.first
+    alone = row.activation is not None and row.notation == "... -> ..."
+    if len(node.outputs) > 1 or not (row.fold or alone):
         return False
-    if node.op == "Cast" and node.attr("to") not in (1, 10, 11, 16):
+    if facts.dtype(node.outputs[0]) not in FLOATS or not pointwise(row, facts.site(node)):
         return False
-    return all(
-        t not in analysis.model.constant or _single(analysis, t) is not None
-        for t in node.inputs
-        if t
-    )
+    fixed = (t for t in node.inputs if t in analysis.model.constant)
+    return all(_single(analysis, t) is not None for t in fixed)
 
 
 def _single(analysis: Analysis, tensor: str) -> float | None:
@@ -216,12 +152,15 @@ def _matched(analysis: Analysis, source: str, end: str, nodes: list[Node]) -> Ac
     return None
 
 
-def _evaluated(analysis: Analysis, node: Node, known: list[Any]) -> Any:
-    if node.op in _OPERATIONS:
-        return _OPERATIONS[node.op](*known)
-    read = _READERS[node.op]
-    activation = read(node, analysis)
-    return activation(known[0]) if activation is not None else np.full(_GRID.shape, np.nan)
+def _evaluated(analysis: Analysis, node: Node, known: list[Any]) -> Array:
+    row, nothing = TABLE[node.op], np.full(_GRID.shape, np.nan)
+    if row.repeats:  # in whatever type
+        return np.asarray(known[0])
+    if row.activation is None:
+        found = folded(node, [np.asarray(v, np.float64) for v in known])
+        return found[0] if found else nothing
+    activation = _read(analysis, node)
+    return activation(known[0]) if activation is not None else nothing
 
 
 def _candidates(result: Array) -> list[Activation]:

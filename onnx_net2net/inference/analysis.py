@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.files.source import Made, Source
 from onnx_net2net.graph.model import Model, Node
+from onnx_net2net.graph.traversal import upstream
 from onnx_net2net.inference.input_sizes import facts_of, inference_of
 from onnx_net2net.inference.partial_values import static_values
 from onnx_net2net.inference.sequence_elements import unfold
 from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.operators.factors import Factor, dropped, factors
 from onnx_net2net.operators.families.control import live_ends
-from onnx_net2net.operators.families.sequence import SEQUENCES
+from onnx_net2net.operators.families.sequence import makes_sequence
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import RowError
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
-
-_ELSEWHERE = "choose a layer whose channels do not pass through this node"
 
 
 class Analysis:
@@ -40,13 +39,13 @@ class Analysis:
         # `model` may be shown otherwise below; `stored` is as the file has it
         self.stored = self.model = source.once(Model, lambda: Model(source.proto))
         self._shapes = shapes
-        if any(n.bodies or n.op in SEQUENCES for n in self.model.nodes):
+        if any(n.bodies or makes_sequence(n) for n in self.model.nodes):
             self.model = Model(source.proto)  # its nodes are shown otherwise below
         if any(n.bodies for n in self.model.nodes):
             self._bury()
-        if any(n.op in SEQUENCES for n in self.model.nodes):
+        if any(makes_sequence(n) for n in self.model.nodes):
             unfold(self.model, self.facts)
-        self._factors: dict[int, list[Factor] | Refusal] = {}
+        self._factors: dict[int, tuple[list[Factor], Refusal | None]] = {}
         self._dropped: dict[int, Mapping[Entry, Array]] = {}
         self._cones: dict[tuple[int, int], frozenset[str]] = {}
         self._kept: dict[str, Any] = {}
@@ -91,40 +90,47 @@ class Analysis:
         """Facts at the first probe."""
         return self.facts[0]
 
-    def factors(self, node: Node) -> list[Factor] | Refusal:
-        """The node's factors, or why they cannot be told."""
+    def factors(self, node: Node) -> list[Factor]:
+        """The node's factors; raises RefusalError where they cannot be told."""
+        found, refusal = self._told(node)
+        if refusal is not None:
+            raise RefusalError(refusal)
+        return found
+
+    def known_factors(self, node: Node) -> list[Factor]:
+        """The node's factors; none where they cannot be told."""
+        return self._told(node)[0]
+
+    def _told(self, node: Node) -> tuple[list[Factor], Refusal | None]:
         if node.index not in self._factors:
             self._factors[node.index] = self._find(node)
         return self._factors[node.index]
 
-    def _find(self, node: Node) -> list[Factor] | Refusal:
+    def _find(self, node: Node) -> tuple[list[Factor], Refusal | None]:
         row = TABLE.get(node.op)
         if row is None:
-            return Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
+            return [], Refusal(Reason.NO_RULE, node.name, detail=node.op, hint=_to_register(node))
         if row.random:
             detail = f"{node.op} draws at run time, so copies would differ"
-            return Refusal(Reason.ACROSS, node.name, None, detail, _ELSEWHERE)
+            return [], Refusal(Reason.ACROSS, node.name, None, detail, ANOTHER_LAYER)
         try:
-            return factors(self.first.site(node))
+            return factors(self.first.site(node)), None
         except LookupError as why:  # a row may also ask for what a node lacks
             reason = why.reason if isinstance(why, RowError) else Reason.ACROSS
             unknown = reason is Reason.UNKNOWN_SHAPE
-            hint = self._shape_hint(node) if unknown else _ELSEWHERE
-            return Refusal(reason, node.name, None, str(why), hint)
+            hint = self._shape_hint(node) if unknown else ANOTHER_LAYER
+            return [], Refusal(reason, node.name, None, str(why), hint)
 
     def _shape_hint(self, node: Node) -> str:
         """What would make a shape known: an operator's row that is missing, or input sizes."""
-        todo, seen = [node], {node.index}
-        while todo:
-            makers = [self.model.producer.get(t) for t in todo.pop().inputs]
-            for maker in makers:
-                if maker is None or maker.index in seen:
-                    continue
-                seen.add(maker.index)
-                unknown = any(o and self.first.shapes.get(o) is None for o in maker.outputs)
-                if unknown and maker.op not in TABLE:
-                    return f"it lies behind '{maker.name}'; {_to_register(maker)}"
-                todo += [maker] if unknown else []
+        shapes = self.first.shapes
+
+        def unknown(maker: Node) -> bool:
+            return any(o and shapes.get(o) is None for o in maker.outputs)
+
+        for maker in upstream(self.model, node.inputs, through=unknown):
+            if unknown(maker) and maker.op not in TABLE:
+                return f"it lies behind '{maker.name}'; {_to_register(maker)}"
         return "give the sizes of the inputs with --shape"
 
     def dropped(self, node: Node) -> Mapping[Entry, Array]:
@@ -140,21 +146,15 @@ class Analysis:
         """The constants that one use of a constant is computed from."""
         if tag not in self._cones:
             node, slot = tag
-            found, todo = set[str](), [self.model.nodes[node].tensor(slot)]
-            while todo:
-                t = todo.pop()
-                if t in found:
-                    continue
-                found.add(t)
-                if t in self.model.producer:
-                    todo += [i for i in self.model.producer[t].inputs if i]
-            self._cones[tag] = frozenset(found)
+            start = self.model.nodes[node].tensor(slot)
+            makers = upstream(self.model, [start])
+            self._cones[tag] = frozenset((start, *(t for n in makers for t in n.inputs if t)))
         return self._cones[tag]
 
     def weights(self, node: Node) -> list[int]:
         """Input slots that hold weights: constants of rank >= 2 that are contracted or picked."""
-        fs = self.factors(node)
-        if isinstance(fs, Refusal):
+        fs, refusal = self._told(node)
+        if refusal is not None:
             return []
         slots = [
             s
@@ -185,12 +185,9 @@ class Analysis:
 
     def output_axis(self, node: Node) -> tuple[str, int] | None:
         """The axis of the node's output that its weights make; None if it makes none."""
-        fs = self.factors(node)
-        if isinstance(fs, Refusal):
-            return None
         slots = self.weights(node)
         found: list[tuple[bool, int]] = []
-        for f in fs:
+        for f in self.known_factors(node):
             if f.role in ("parallel", "mean") and any(e[0] in slots for e in f.at):
                 found += [(not f.name.startswith("."), e[1]) for e in f.at if e[0] == -1]
         return (node.outputs[0], max(found)[1]) if found else None

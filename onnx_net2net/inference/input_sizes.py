@@ -137,7 +137,8 @@ def _checked(
         or any(isinstance(d, int) and d != n for d, n in zip(said, shape, strict=True))
     ):
         takes = "x".join("?" if d is None else str(d) for d in said)
-        raise UsageError(f"input '{name}' is {takes}, not {'x'.join(map(str, shape))}")
+        given = "x".join(map(str, shape))
+        raise UsageError(f"input '{name}' is {takes}, not {given}", "give sizes that it takes")
     return shape
 
 
@@ -177,8 +178,21 @@ def inference_of(source: Source, model: Model) -> Inference:
     return source.once(Inference, lambda: Inference(model, source))
 
 
+def given_sizes(shapes: Any) -> dict[str, tuple[int, ...]]:
+    """Input name -> sizes, as a caller gives them; raises UsageError for anything else.
+
+    >>> given_sizes({"x": [1, 3]}), given_sizes(None)
+    ({'x': (1, 3)}, {})
+    """
+    try:
+        return {str(n): tuple(map(operator.index, s)) for n, s in dict(shapes or {}).items()}
+    except (TypeError, ValueError):
+        said = f"shapes is {shapes!r:.60}"
+        raise UsageError(said, "give input name -> sizes, e.g. {'x': (1, 3, 224, 224)}") from None
+
+
 def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
     """See `probe`; computed once for a model as read."""
-    given = {n: tuple(s) for n, s in (shapes or {}).items()}
+    given = given_sizes(shapes)
     how = ("facts", *sorted(given.items()))
     return source.once(how, lambda: probe(model, inference_of(source, model), given))

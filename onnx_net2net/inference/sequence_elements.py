@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.operators.families.sequence import listed, position
+from onnx_net2net.operators.families.sequence import listed
+from onnx_net2net.operators.spec import Rule
+from onnx_net2net.operators.table import TABLE
 
-_TAKING = frozenset(("SequenceAt", "ConcatFromSequence", "SequenceLength"))
+_NO_RULE = Rule()
 
 
 def unfold(model: Model, facts: Sequence[Facts]) -> None:
@@ -48,7 +50,7 @@ def _held(model: Model, facts: Sequence[Facts]) -> dict[str, list[str]]:
             continue
         values = [facts[0].values.get(i) if i else None for i in node.inputs]
         found = listed(node, [held.get(i) for i in node.inputs], node.inputs, values)
-        if node.op == "SplitToSequence":
+        if TABLE.get(node.op, _NO_RULE).cuts:
             found = [f"{t}[{k}]" for k in range(len(facts[0].elements[t]))]
         if found is not None:
             held[t] = found
@@ -61,22 +63,27 @@ def _sequences(model: Model, tensor: str, facts: Facts) -> list[str]:
     return [i for i in node.inputs if i in facts.elements]
 
 
+def _taken(node: Node, held: dict[str, list[str]], facts: Facts) -> list[str] | None:
+    """The elements that a node takes out of a sequence; None where that is not known."""
+    takes = TABLE.get(node.op, _NO_RULE).takes
+    if takes is None or not node.inputs or node.inputs[0] not in held:
+        return None
+    return takes(held[node.inputs[0]], [facts.values.get(t) for t in node.inputs])
+
+
 def _may(node: Node, held: dict[str, list[str]], facts: Facts) -> bool:
     """Whether a reader of a sequence can do with its elements."""
-    if node.op in _TAKING:
-        return node.op != "SequenceAt" or facts.values.get(node.inputs[1]) is not None
-    return bool(node.outputs) and node.outputs[0] in held
+    if bool(node.outputs) and node.outputs[0] in held:
+        return True
+    return _taken(node, held, facts) is not None
 
 
 def _shown(node: Node, held: dict[str, list[str]], facts: Facts) -> None:
-    if node.op == "SplitToSequence" and node.outputs[0] in held:
-        node.outputs = tuple(held[node.outputs[0]])
-    elif node.outputs and node.outputs[0] in held:  # its elements are made elsewhere
-        node.inputs, node.outputs = (), ()
-    elif node.inputs and node.inputs[0] in held and node.op in _TAKING:
-        inside = held[node.inputs[0]]
-        if node.op == "SequenceAt":
-            values = [None, facts.values[node.inputs[1]]]
-            at = position(values, 1, len(inside)) or 0
-            inside = [inside[at]]
-        node.inputs = (*inside, *node.inputs[1:]) if node.op != "SequenceLength" else ()
+    taken = _taken(node, held, facts)
+    if node.outputs and node.outputs[0] in held:
+        if TABLE.get(node.op, _NO_RULE).cuts:
+            node.outputs = tuple(held[node.outputs[0]])
+        else:  # its elements are made elsewhere
+            node.inputs, node.outputs = (), ()
+    elif taken is not None:
+        node.inputs = (*taken, *node.inputs[1:])

@@ -17,6 +17,7 @@ from onnx import TensorProto, TypeProto
 
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Leaf, Model, Node
+from onnx_net2net.inference.folding import folded
 from onnx_net2net.inference.onnx_inference import (
     Operand,
     inferred,
@@ -26,8 +27,7 @@ from onnx_net2net.inference.onnx_inference import (
 )
 from onnx_net2net.operators.factors import result_shape
 from onnx_net2net.operators.families.control import bound, common, joined, passed, results
-from onnx_net2net.operators.families.sequence import SEQUENCES, elements, taken
-from onnx_net2net.operators.notation import REGISTERED, shapes
+from onnx_net2net.operators.families.sequence import elements, makes_sequence, taken
 from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
@@ -101,7 +101,7 @@ class Inference:
         shapes: dict[str, Shape | None] = {n: f.shape for n, f in self.model.leaves.items()}
         facts = Facts(dict(self._leaf_types), shapes, values)
         for name, t in inputs.items():
-            facts.types[name], facts.shapes[name] = t, shape_of(t)
+            facts.put(name, t)
         given: set[str] = set()
         for node in self.model.nodes:
             self._bind(node.scope, facts, given)
@@ -116,7 +116,7 @@ class Inference:
             done.add(s)
             owner = self.model.owners[s]
             for name, t in bound(owner, facts.types, self.model.infos).items():
-                facts.types[name], facts.shapes[name] = t, shape_of(t)
+                facts.put(name, t)
 
     def _settle(self, owner: Node, facts: Facts, done: set[str]) -> None:
         """Go round until a body hands on the sizes it was given: what changes is not known."""
@@ -128,7 +128,7 @@ class Inference:
             if not changed:
                 return
             for name, t in changed.items():
-                facts.types[name], facts.shapes[name] = t, shape_of(t)
+                facts.put(name, t)
             for n in inside:
                 facts.failed.pop(n.index, None)
                 for o in n.outputs:
@@ -147,14 +147,14 @@ class Inference:
     def step(self, node: Node, facts: Facts) -> None:
         """Fill in the outputs of one node from its inputs."""
         row = TABLE.get(node.op, _NO_RULE)
-        if self._fold(node, row, facts):
+        if _folded(node, facts):
             return
         if node.bodies:
             for name, t in results(node, facts.types, facts.values, self.model.infos).items():
-                facts.types[name], facts.shapes[name] = t, shape_of(t)
+                facts.put(name, t)
             facts.values |= passed(node, facts.values)
             return
-        if facts.elements or node.op in SEQUENCES:
+        if facts.elements or makes_sequence(node):
             self._elements(node, facts)
         declared = self.model.infos
         types = self.infer(node, row, facts)
@@ -168,7 +168,7 @@ class Inference:
                 found = _sequence(facts.elements[name], found)
             elif k == 0 and facts.elements:
                 found = self._taken(node, facts) or found
-            facts.types[name], facts.shapes[name] = found, shape_of(found)
+            facts.put(name, found)
 
     def _elements(self, node: Node, facts: Facts) -> None:
         """What the sequence that a node makes holds, where that is known."""
@@ -245,33 +245,22 @@ class Inference:
             ir_version=ir_version,
         )  # fmt: skip
 
-    def _fold(self, node: Node, row: Rule, facts: Facts) -> bool:
-        if row.fold is None:
-            return False
-        args: list[Any] = []
-        for t in node.inputs:
-            v = facts.values.get(t) if t else None
-            if t and v is None:
-                if not row.sized:
-                    return False
-                v = _sized(facts.shapes.get(t))
-                if v is None:
-                    return False
-            args.append(v)
-        try:
-            with np.errstate(all="ignore"):
-                found = [np.asarray(r) for r in row.fold(node, args)]
-        except Exception:  # a shape that does not fit: onnx's inference will say so
-            return False
-        if any(r.size > (_MAX_INTS if r.dtype.kind in "iub" else 4096) for r in found):
-            return False
-        for name, r in zip(node.outputs, found, strict=False):
-            if name:
-                facts.values[name] = r
-                dtype = onnx.helper.np_dtype_to_tensor_dtype(r.dtype)
-                facts.types[name] = tensor_type(dtype, r.shape)
-                facts.shapes[name] = r.shape
-        return True
+
+def _folded(node: Node, facts: Facts) -> bool:
+    """Fill in what the outputs hold, if that is known and small."""
+    if node.op not in TABLE or TABLE[node.op].fold is None:
+        return False
+    values = [facts.values.get(t) if t else None for t in node.inputs]
+    found = folded(node, values, [facts.shapes.get(t) for t in node.inputs])
+    if found is None:
+        return False
+    if any(r.size > (_MAX_INTS if r.dtype.kind in "iub" else 4096) for r in found):
+        return False
+    for name, r in zip(node.outputs, found, strict=False):
+        if name:
+            facts.values[name] = r
+            facts.put(name, tensor_type(onnx.helper.np_dtype_to_tensor_dtype(r.dtype), r.shape))
+    return True
 
 
 def _operands(node: Node, facts: Facts) -> tuple[list[TypeProto], list[Any], list[Any]]:
@@ -290,13 +279,6 @@ def _sequence(elements: list[TypeProto], inferred: TypeProto) -> TypeProto:
     made = TypeProto()
     made.sequence_type.elem_type.CopyFrom(common(elements))
     return made
-
-
-def _sized(shape: Shape | None) -> Array | None:
-    """An array that has the shape and no memory, for operators that read only sizes."""
-    if shape is None or any(d is None for d in shape):
-        return None
-    return np.broadcast_to(np.int8(0), tuple(d or 0 for d in shape))
 
 
 def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
@@ -319,13 +301,12 @@ def _registered(
 ) -> dict[str, TypeProto]:
     """For operators of a user's: what the file declares, and the notation for what it leaves."""
     first = facts.types.get(node.inputs[0]) if node.inputs else None
-    try:
-        told = shapes(REGISTERED[node.op], facts.site(node))
-    except LookupError:
-        told = []
     found = {}
     for k, name in enumerate(node.outputs):
-        shape = told[k] if k < len(told) else None
+        try:
+            shape = result_shape(TABLE[node.op], facts.site(node), k)
+        except LookupError:
+            shape = None
         dtype = first.tensor_type.elem_type if first is not None else 0
         said = declared[name].type if name in declared else TypeProto()
         if said.HasField("tensor_type"):

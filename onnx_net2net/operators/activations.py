@@ -78,6 +78,11 @@ class Activation:
         """A number that no value of the function is below."""
         return float(self.row.lowest(self.values))
 
+    @property
+    def highest(self) -> float:
+        """A number that no value of the function is above."""
+        return float(self.row.highest(self.values))
+
     def compose(self, composer: Composer, x: str) -> str:
         """Write it on tensor `x`; the name of the result."""
         return self.row.compose(composer, x, self.values)
@@ -93,6 +98,9 @@ class Row:
         identity: the interval on which it is the identity (growth-operators.md 0.6).
         odd: c where f(x) - f(-x) = c x (growth-operators.md D5).
         lowest: its infimum (growth-operators.md 0.5).
+        highest: its supremum.
+        rising: it never falls (where a parameter `alpha` is not negative).
+        exact: nothing is rounded.
         scale: the identity holds for values that were divided by this.
         defaults: of ONNX.
     """
@@ -102,6 +110,9 @@ class Row:
     identity: Callable[[Parameters], Interval | None] = lambda p: None
     odd: Callable[[Parameters], Any] = lambda p: None
     lowest: Callable[[Parameters], float] = lambda p: -math.inf
+    highest: Callable[[Parameters], float] = lambda p: math.inf
+    rising: bool = False
+    exact: bool = False
     scale: float = 1.0
     defaults: Parameters = field(default_factory=dict)
 
@@ -178,11 +189,11 @@ def _one_plus(p: Parameters) -> Any:
 TABLE: dict[str, Row] = {
     "Relu": Row(
         lambda x, p: np.maximum(x, 0), _native("Relu"),
-        lambda p: POSITIVE, lambda p: 1.0, lambda p: 0.0,
+        lambda p: POSITIVE, lambda p: 1.0, lambda p: 0.0, rising=True, exact=True,
     ),
     "LeakyRelu": Row(
         lambda x, p: np.where(x < 0, p["alpha"] * x, x), _native("LeakyRelu", "alpha"),
-        lambda p: POSITIVE, _one_plus, defaults={"alpha": 0.01},
+        lambda p: POSITIVE, _one_plus, defaults={"alpha": 0.01}, rising=True,
     ),
     "PRelu": Row(
         lambda x, p: np.where(x < 0, p["alpha"] * x, x),
@@ -192,19 +203,19 @@ TABLE: dict[str, Row] = {
     "Elu": Row(
         lambda x, p: np.where(x < 0, p["alpha"] * np.expm1(np.minimum(x, 0)), x),
         _native("Elu", "alpha"),
-        lambda p: POSITIVE, lowest=lambda p: -abs(p["alpha"]), defaults={"alpha": 1.0},
+        lambda p: POSITIVE, lowest=lambda p: -abs(p["alpha"]), defaults={"alpha": 1.0}, rising=True,
     ),
     "Celu": Row(
         lambda x, p: np.where(x < 0, p["alpha"] * np.expm1(np.minimum(x, 0) / p["alpha"]), x),
         _compose_celu,
-        lambda p: POSITIVE, lowest=lambda p: -abs(p["alpha"]), defaults={"alpha": 1.0},
+        lambda p: POSITIVE, lowest=lambda p: -abs(p["alpha"]), defaults={"alpha": 1.0}, rising=True,
     ),
     "Selu": Row(
         lambda x, p: p["gamma"] * np.where(x < 0, p["alpha"] * np.expm1(np.minimum(x, 0)), x),
         _native("Selu", "alpha", "gamma"),
         lambda p: POSITIVE if abs(p["gamma"] - 1.0507009) < 1e-6 else None,
         lowest=lambda p: -1.001 * p["alpha"] * p["gamma"], scale=1.05070102214813232421875,
-        defaults={"alpha": 1.6732631921768188, "gamma": 1.0507010221481323},
+        defaults={"alpha": 1.6732631921768188, "gamma": 1.0507010221481323}, rising=True,
     ),
     "ThresholdedRelu": Row(
         lambda x, p: np.where(x > p["alpha"], x, 0), _compose_thresholded,
@@ -216,7 +227,8 @@ TABLE: dict[str, Row] = {
         lambda x, p: np.clip(x, p["min"], p["max"]), _compose_clip,
         lambda p: (p["min"], p["max"]),
         lambda p: 1.0 if p["min"] == 0 and p["max"] == math.inf else None, lambda p: p["min"],
-        defaults={"min": -math.inf, "max": math.inf},
+        defaults={"min": -math.inf, "max": math.inf}, highest=lambda p: p["max"],
+        rising=True, exact=True,
     ),
     "Abs": Row(lambda x, p: np.abs(x), _native("Abs"), lambda p: POSITIVE, lowest=lambda p: 0.0),
     "HardSwish": Row(
@@ -239,22 +251,30 @@ TABLE: dict[str, Row] = {
     ),
     "Softplus": Row(
         lambda x, p: np.logaddexp(0, x), _native("Softplus"),
-        odd=lambda p: 1.0, lowest=lambda p: 0.0,
+        odd=lambda p: 1.0, lowest=lambda p: 0.0, rising=True,
     ),
     "LogSigmoid": Row(
         lambda x, p: -np.logaddexp(0, -x),
         lambda c, x, p: c.node("Neg", [c.node("Softplus", [c.node("Neg", [x])])]),
-        odd=lambda p: 1.0,
+        odd=lambda p: 1.0, highest=lambda p: 0.0,
     ),
-    "Sigmoid": Row(lambda x, p: _sigmoid(x), _native("Sigmoid"), lowest=lambda p: 0.0),
+    "Sigmoid": Row(
+        lambda x, p: _sigmoid(x), _native("Sigmoid"),
+        lowest=lambda p: 0.0, highest=lambda p: 1.0, rising=True,
+    ),
     "HardSigmoid": Row(
         lambda x, p: np.clip(p["alpha"] * x + p["beta"], 0, 1),
         _native("HardSigmoid", "alpha", "beta"),
-        lowest=lambda p: 0.0, defaults={"alpha": 0.2, "beta": 0.5},
+        lowest=lambda p: 0.0, highest=lambda p: 1.0, rising=True,
+        defaults={"alpha": 0.2, "beta": 0.5},
     ),
-    "Tanh": Row(lambda x, p: np.tanh(x), _native("Tanh"), lowest=lambda p: -1.0),
+    "Tanh": Row(
+        lambda x, p: np.tanh(x), _native("Tanh"),
+        lowest=lambda p: -1.0, highest=lambda p: 1.0, rising=True,
+    ),
     "Softsign": Row(
-        lambda x, p: x / (1 + np.abs(x)), _native("Softsign"), lowest=lambda p: -1.0
+        lambda x, p: x / (1 + np.abs(x)), _native("Softsign"),
+        lowest=lambda p: -1.0, highest=lambda p: 1.0,
     ),
 }  # fmt: skip
 

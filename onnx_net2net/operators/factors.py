@@ -14,12 +14,20 @@ from functools import lru_cache
 import numpy as np
 
 from onnx_net2net.errors import Reason
-from onnx_net2net.operators.notation import Entry, _aligned, _length, _names, _solve, _terms, parse
+from onnx_net2net.graph.union_find import components
+from onnx_net2net.operators.notation import (
+    STRETCHES,
+    Entry,
+    aligned,
+    length,
+    names,
+    parse,
+    solve,
+    terms,
+)
 from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, RowError, Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
-
-"""(slot, dimension): slots 0, 1, ... are inputs, -1, -2, ... outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +62,7 @@ def _role(name: str, roles: Mapping[str, str], inputs: int, in_output: bool) -> 
 
 
 def _notated(row: Rule, site: Site) -> list[Factor]:
-    assert row.notation is not None
-    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    text = _text(row, site)
     operands, results = parse(text)
     here = [slot for slot in range(len(operands)) if site.has(slot)]
     here += [-1 - k for k in range(min(len(results), len(site.outs))) if site.node.outputs[k]]
@@ -84,38 +91,80 @@ def _shared(
     dims: dict[Entry, int | None] = {}
     for slot, shape in shapes:
         axes = operands[slot] if slot >= 0 else results[-1 - slot]
-        for k, word in enumerate(_aligned(axes, len(shape))):
+        for k, word in enumerate(aligned(axes, len(shape))):
             if word.startswith("~"):  # every operand has its own
                 word = f"{word}@{slot}"
             if word != "1" and not (word.startswith("*") and "*" not in roles):
                 words[slot, k], dims[slot, k] = word, shape[k]
-    _solve(words, dims, sizes)
+    solve(words, dims, sizes)
     found = []
-    for name in dict.fromkeys(n for w in words.values() for n in _names(w)):
+    for name in dict.fromkeys(n for w in words.values() for n in names(w)):
         size = sizes.get(name)
         if size is None:
             continue
         at = {}
         inner, whole = 0, True
         for entry, word in words.items():
-            terms = [t for t in _terms(word) if name in t]
-            if not terms:
+            inside = [t for t in terms(word) if name in t]
+            if not inside:
                 continue
             labels = _labels(word, name, sizes, dims[entry])
             if labels is not None:
                 labels.flags.writeable = False
                 at[entry] = labels
-                inner = max(inner, *(t.index(name) for t in terms))
+                inner = max(inner, *(t.index(name) for t in inside))
             elif dims[entry] is None and name[0] != "~":
                 whole = False  # it may be there or broadcast
-            elif " " in word and (dims[entry] != 1 or _length(word, sizes) in (None, 1)):
+            elif " " in word and (dims[entry] != 1 or length(word, sizes) in (None, 1)):
                 whole = False  # it cannot grow there, so nowhere
         inputs = sum(slot >= 0 for slot, _ in at)
-        in_output = any(slot < 0 and name in _names(w) for (slot, _), w in words.items())
+        in_output = any(slot < 0 and name in names(w) for (slot, _), w in words.items())
         if at:
             role = _role(name, roles, inputs, in_output) if whole else "across"
             found.append(Factor(name, size, role, at, inner))
     return tuple(found)
+
+
+def pointwise(row: Rule, site: Site) -> bool:
+    """Whether a node treats every element alone."""
+    try:
+        sides = parse(_text(row, site))
+    except LookupError:
+        return False
+    return sides[1] != () and all(axes in (("...",), ("~",)) for side in sides for axes in side)
+
+
+def beside_weights(row: Rule, site: Site, side: int) -> tuple[tuple[str, ...], Mapping[int, int]]:
+    """Which axes of a product's input or output its weights, input 1, tell, whatever its shape.
+
+    Args:
+        row: of the operator.
+        site: where only the weights' shape has to be known.
+        side: 0 for input 0, 1 for output 0.
+
+    Returns:
+        The axes in the notation, and those that share names with the weights: position -> size.
+
+    Raises:
+        LookupError: the notation depends on what is not known.
+    """
+    operands, results = parse(_text(row, site))
+    if len(operands) < 2 or not results:
+        return (), {}
+    sizes, shape = dict(row.sizes(site)) if row.sizes else {}, site.dims(1)
+    words = {(1, k): word for k, word in enumerate(aligned(operands[1], len(shape)))}
+    solve(words, {entry: shape[entry[1]] for entry in words}, sizes)
+    known = {n for word in words.values() for n in names(word)}
+    axes = (operands[0], results[0])[side]
+    sized = {k: length(w, sizes) for k, w in enumerate(axes) if known & set(names(w))}
+    return axes, {k: size for k, size in sized.items() if size is not None}
+
+
+def _text(row: Rule, site: Site) -> str:
+    """The notation at a node; that of nothing where the row has none."""
+    if row.notation is None:
+        return "->"
+    return row.notation if isinstance(row.notation, str) else row.notation(site)
 
 
 def misfit(row: Rule, site: Site) -> str:
@@ -124,9 +173,7 @@ def misfit(row: Rule, site: Site) -> str:
     Raises:
         LookupError: a shape that is not known, or of a rank that the notation does not take.
     """
-    if row.notation is None:
-        return ""
-    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    text = _text(row, site)
     sizes = row.sizes(site) if row.sizes else {}
     shapes = tuple(s if site.has(slot) else None for slot, s in enumerate(site.shapes))
     return _misfit(text, tuple(sizes.items()), shapes)
@@ -145,24 +192,30 @@ def _misfit(text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape |
             rank = ranks.setdefault(len(axes), len(shape))
             if rank != len(shape):
                 return f"operand {slot} has {len(shape)} axes where {rank} are expected"
-        for word, d in zip(_aligned(axes, len(shape)), shape, strict=True):
+        for word, d in zip(aligned(axes, len(shape)), shape, strict=True):
             if " " in word:
                 products += [(slot, word, d)] if d else []
             elif d not in (None, 1) and word[0] not in "*~1" and known.setdefault(word, d) != d:
                 return f"operand {slot} has {d} where {known[word]} is expected"
     for slot, word, d in products:
-        wanted = _length(word, known)
+        wanted = length(word, known)
         if wanted is not None and d not in (1, wanted):
             return f"operand {slot} has {d} where {wanted} is expected"
     return ""
 
 
 def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
-    """An output's shape where the notation says it; None where `*` or sizes are open."""
-    if row.notation is None:
-        return None
-    text = row.notation if isinstance(row.notation, str) else row.notation(site)
-    operands, results = parse(text)
+    """An output's shape where the notation says it; None where `*` or sizes are open.
+
+    Args:
+        row: of the operator; a user's keeps the sizes of `*` that its first operand has.
+        site: with the shapes of all operands.
+        result: which output.
+
+    Raises:
+        RowError: a shape that is not known, or of a rank that the notation does not take.
+    """
+    operands, results = parse(_text(row, site))
     if result >= len(results):
         return None
     wanted = results[result]
@@ -174,31 +227,33 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
         shape = site.dims(slot)
         if axes == wanted and "*" in axes:
             return shape
-        for k, word in enumerate(_aligned(axes, len(shape))):
-            words[slot, k], dims[slot, k] = word, shape[k]
+        seen = set(words.values())
+        for k, word in enumerate(aligned(axes, len(shape))):
+            if not (word.startswith("*") and word in seen):
+                words[slot, k], dims[slot, k] = word, shape[k]
+    if "*" in wanted and not row.custom:
+        return None
     sizes = dict(row.sizes(site)) if row.sizes else {}
-    _solve(words, dims, sizes)
-    stretch = sorted((w for w in sizes if w.startswith(".")), key=lambda w: -int(w[1:]))
-    found: list[int | None] = []
-    for word in wanted:
-        for w in stretch if word == "..." else [word]:
-            found.append(1 if w == "1" else _length(w, sizes))
-    return None if "*" in wanted else tuple(found)
+    solve(words, dims, sizes)
+    stretch = next((word for word in wanted if word in STRETCHES), "?")
+    count = len({w for w in words.values() if w.startswith(stretch)})
+    found = aligned(wanted, len(wanted) - (stretch in wanted) + count)
+    return tuple(length(word, sizes) for word in found)
 
 
 def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
     """The factor's index at each position of an axis; None where the axis broadcasts it."""
-    if d is None or _length(word, sizes) is None:
+    if d is None or length(word, sizes) is None:
         return None
-    terms = _terms(word)
-    if terms == [[name]]:
+    parts = terms(word)
+    if parts == [[name]]:
         return np.arange(d) if d == sizes[name] else None
-    if _length(word, sizes) != d:
+    if length(word, sizes) != d:
         return None
     # a factor of one position is not an index, unless the whole axis has one
-    if sizes[name] == 1 and not (d == 1 and name == terms[0][-1]):
+    if sizes[name] == 1 and not (d == 1 and name == parts[0][-1]):
         return None
-    return np.concatenate([_term_labels(term, name, sizes) for term in terms])
+    return np.concatenate([_term_labels(term, name, sizes) for term in parts])
 
 
 def _term_labels(term: list[str], name: str, sizes: Mapping[str, int]) -> Array:
@@ -211,21 +266,13 @@ def _term_labels(term: list[str], name: str, sizes: Mapping[str, int]) -> Array:
 
 def _components(rows: Array, columns: Array, n: int, m: int) -> tuple[int, Array, Array]:
     """Connected components of a relation given as pairs; unrelated positions get -1."""
-    pairs = np.unique(rows.astype(np.int64) * m + columns)
-    r, c = pairs // m, pairs % m
-    left, right = np.full(n, n), np.full(m, n)
-    left[r] = r
-    while True:
-        np.minimum.at(right, c, left[r])
-        new = left.copy()
-        np.minimum.at(new, r, right[c])
-        if (new == left).all():
-            break
-        left = new
-    roots = np.unique(left[left < n])
-    index = np.full(n + 1, -1)
-    index[roots] = np.arange(len(roots))
-    return len(roots), index[left], index[right]
+    whole = components(n + m, rows, n + columns)
+    live = np.zeros(n + m, bool)
+    live[rows] = live[n + columns] = True
+    roots, names = np.unique(whole[live], return_inverse=True)
+    index = np.full(n + m, -1)
+    index[live] = names
+    return len(roots), index[:n], index[n:]
 
 
 def _moved(block: Block, site: Site) -> Iterator[Factor]:
@@ -297,8 +344,6 @@ def factors(site: Site) -> list[Factor]:
                 raise
     if row.ties is not None:
         return [f for group in row.ties(site) for f in _tied(group, site)]
-    if row.notation is None:
-        return []
     return _notated(row, site)
 
 
@@ -314,4 +359,4 @@ def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
         yield Factor(name, len(labels), "across", {e: labels})
 
 
-__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors"]
+__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors", "pointwise"]

@@ -27,6 +27,8 @@ import numpy as np
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
+from onnx_net2net.operators.activations import Activation
+from onnx_net2net.operators.intervals import Derive
 from onnx_net2net.typing import Array, Shape
 
 
@@ -185,6 +187,9 @@ class Evening:
     after: tuple[str, Counts] | None = None
 
 
+Constants = Callable[[int], "Array | None"]
+"""Reads a constant operand, however large; None where it is computed."""
+
 Operands = Collection[int]
 ALL: Operands = range(1 << 20)
 
@@ -205,6 +210,7 @@ class Rule:
         pins: attribute -> the name on whose size its default depends, and that default at the
             teacher's size (None: it is given): written down when the name grows.
         movement: blocks that say where each output element comes from; instead of notation.
+        moved: the operands whose elements a movement moves.
         slots: operands that hold sizes and must follow.
         fold: the operator on small known arrays, for shape arithmetic.
         zero: zero rows stay zero, f(0) = 0, where these operands (if present) have the
@@ -232,6 +238,20 @@ class Rule:
         offers: name in its products that is a width of its own -> what a user calls it.
         ranged: rounds by the largest number that it meets, which free rows would shift.
         custom: registered by a user: sizes that the file declares come first.
+        range: the interval in which the numbers of the output lie, from those of the inputs.
+        activation: reads the pointwise function that the node applies.
+        blends: every number of the output is one of input 0, a mean of some, or a border.
+        repeats: the output is input 0.
+        adds: the output is the sum of the inputs.
+        behind_layer: stands behind a layer as a part of it (a norm of each channel).
+        window: how a kernel slides over the image: `forward`, `transposed`, "" if none does.
+        borders: puts positions around those of input 0.
+        same_shape: the output has the shape of input 0, whatever that is.
+        rank: that input 0 must have; 0 where several will do.
+        lists: the elements of the sequence that the node makes, from those of its inputs (None
+            where it is no known sequence), the inputs themselves and their values.
+        takes: the elements that it takes out of those of input 0, given the inputs' values.
+        cuts: makes the elements of a sequence itself.
     """
 
     notation: str | Callable[[Site], str] | None = None
@@ -242,6 +262,7 @@ class Rule:
     )
     pins: Mapping[str, tuple[str, Callable[[Site], float | None]]] = field(default_factory=dict)
     movement: Callable[[Site], Sequence[Block]] | None = None
+    moved: Operands = (0,)
     slots: tuple[Slot, ...] = ()
     fold: Callable[[Node, list[Any]], Sequence[Any]] | None = None
     zero: Operands | Callable[[Site], Operands | None] | None = None
@@ -265,6 +286,24 @@ class Rule:
     offers: Mapping[str, str] = field(default_factory=dict)
     ranged: bool = False
     custom: bool = False
+    range: Derive | None = None
+    activation: Callable[[Site, Constants], Activation | None] | None = None
+    blends: bool = False
+    repeats: bool = False
+    adds: bool = False
+    behind_layer: bool = False
+    window: str = ""
+    borders: bool = False
+    same_shape: bool = False
+    rank: int = 0
+    lists: Callable[[Node, Any, Any, Any], list[Any] | None] | None = None
+    takes: Callable[[Any, Any], list[Any] | None] | None = None
+    cuts: bool = False
+
+    @property
+    def averages(self) -> bool:
+        """Whether it averages or normalises over an axis."""
+        return "mean" in self.roles.values()
 
     def held(
         self, site: Site, grown: Mapping[str, int], sizes: Mapping[str, int]
@@ -307,6 +346,10 @@ class Rule:
     def passes_mean(self, slots: set[int]) -> bool:
         """Whether a mean row stays the mean of the rows on an axis that `slots` have."""
         return self.means(slots) if self.means else self.linear and slots == {0}
+
+    def silences(self, site: Site, slot: int) -> bool:
+        """Whether the output is linear in one input, so that its zeros make it zero."""
+        return self.passes_mean({slot}) and self.passes_zero(site, {slot}, set())
 
     def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""

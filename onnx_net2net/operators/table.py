@@ -7,6 +7,7 @@ what a row can say, and add a row with `rule(...)` in the family's file.
 from __future__ import annotations
 
 from onnx_net2net.operators.families import (  # noqa: F401  each fills in its rows
+    activation,
     attention,
     blockwise,
     classical,

@@ -11,9 +11,10 @@ import numpy as np
 
 from onnx_net2net.coupling.catalogue import Blocked, layer_space, space_name, spaces
 from onnx_net2net.coupling.space import Axis, Space
-from onnx_net2net.errors import ModelError, Refusal
+from onnx_net2net.errors import ModelError, RefusalError
 from onnx_net2net.files.reader import read
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import upstream
 from onnx_net2net.growth.widen.normalised_axes import pads
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference import validity
@@ -116,23 +117,18 @@ def _concerning(
         return passed, []
     above = {n.name for n in _layers_above(analysis, node)}
     why = [b for b in blocked if b.node in above]
-    refusal = layer_space(analysis, node)
-    return [], why or ([Blocked(node.name, refusal)] if isinstance(refusal, Refusal) else [])
+    try:
+        layer_space(analysis, node)
+    except RefusalError as refused:
+        return [], why or [Blocked(node.name, refused.refusal)]
+    return [], why
 
 
 def _layers_above(analysis: Analysis, node: Node) -> list[Node]:
     """The layers whose output reaches a node through nodes that are none."""
     layers = {n.index for n in analysis.layers()}
-    todo, seen = [node], {node.index}
-    found: list[Node] = []
-    while todo:
-        makers = (analysis.model.producer.get(t) for t in todo.pop().inputs)
-        for maker in makers:
-            if maker is None or maker.index in seen:
-                continue
-            seen.add(maker.index)
-            (found if maker.index in layers else todo).append(maker)
-    return found
+    above = upstream(analysis.model, node.inputs, through=lambda n: n.index not in layers)
+    return [n for n in above if n.index in layers]
 
 
 def report(analysis: Analysis, node: Node | None = None) -> Report:

@@ -8,22 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from onnx_net2net.errors import ModelError, NotEquivalentError, UsageError
+from onnx_net2net.files import writer
 from onnx_net2net.files.external_data import inlined
+from onnx_net2net.files.output_form import OutputForm, form_of
 from onnx_net2net.files.patch import Pieces, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
-from onnx_net2net.files.transfer import Progress
 from onnx_net2net.growth.result import Result, Shapes
+from onnx_net2net.growth.student import Student
 from onnx_net2net.inference import validity
 from onnx_net2net.inference.analysis import Analysis, parameters
 from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.plans import provenance
-from onnx_net2net.plans.execution import Student, Taken, do
+from onnx_net2net.plans.execution import Taken, do
 from onnx_net2net.plans.recipe import Recipe, load
 from onnx_net2net.plans.recipe_data import Data, resolved
+
+COMMON = ("split", "init", "noise", "seed")
+"""Settings that `plan` takes for all steps; they come before a recipe's."""
 
 
 @dataclass
@@ -110,10 +113,9 @@ class Plan:
         Raises:
             FileExistsError: `path` exists (without `force`), or is the teacher.
         """
-        from onnx_net2net.files.patch import check_target
         from onnx_net2net.growth.record import save
 
-        check_target(self.source, Path(path), force=force)
+        writer.check(Path(path), self.source.files, force=force)
         save(self.described(), path, force=force)
 
     def check(self, verify: str = "auto") -> Any:
@@ -134,55 +136,29 @@ class Plan:
 
     def apply(
         self,
-        output: str | os.PathLike[str] | None = None,
+        output: str | os.PathLike[str] | OutputForm | None = None,
         *,
         force: bool = False,
         verify: str = "auto",
-        external_data: bool = False,
-        link_teacher: bool = False,
-    ) -> onnx.ModelProto | Path:
-        """The student: a self-contained ModelProto, or the path it was written to.
+    ) -> Any:
+        """The student: a self-contained ModelProto, or where it was written.
 
         Args:
-            external_data, link_teacher: see `write`.
+            output: a path, a form (`files/output_form.py`), or None for a ModelProto.
+            force: with a path: replace a file that is there.
+            verify: `auto`, `certificate`, `full` or `off`.
+
+        Returns:
+            What the form gives: of files the path, without `output` a ModelProto.
 
         Raises:
             NotEquivalentError: verification failed or is undecided; nothing is written.
-            FileExistsError: `output` exists (without `force`) or is the teacher.
+            FileExistsError: the output is there (without `force`) or is the teacher.
         """
+        form = form_of(output, force)
+        form.check(self.source)
         self.check(verify)
-        if output is None:
-            return self.pieces.to_proto()
-        self.write(output, force=force, external_data=external_data, link_teacher=link_teacher)
-        return Path(output)
-
-    def write(
-        self,
-        output: str | os.PathLike[str],
-        *,
-        force: bool = False,
-        external_data: bool = False,
-        link_teacher: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        """Write the student as it is, unchecked.
-
-        Args:
-            external_data: payloads in one file beside the model, as always over 2 GiB.
-            link_teacher: refer to the teacher's file, which must lie in the same folder, for
-                what is the same.
-
-        Raises:
-            FileExistsError: `output` exists (without `force`) or is the teacher.
-            UsageError: the teacher lies in another folder, or in memory.
-        """
-        self.pieces.write(
-            output,
-            force=force,
-            external=external_data or None,
-            linked=self.source if link_teacher else None,
-            progress=progress,
-        )
+        return self.pieces.write(form)
 
 
 def plan(

@@ -17,11 +17,14 @@ from onnx import ModelProto, StringStringEntryProto
 
 from onnx_net2net import __version__
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import external_data, teacher_link
+from onnx_net2net.files import teacher_link
+from onnx_net2net.files.output_form import self_contained
 from onnx_net2net.files.patch import Insert, Pieces, Splice, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
-from onnx_net2net.plans.recipe import HEADER, Recipe, Step, parameters, plain
+from onnx_net2net.growth.verb import ARRAYS, plain
+from onnx_net2net.growth.verbs import VERBS, header
+from onnx_net2net.plans.recipe import Recipe, Step
 from onnx_net2net.plans.recipe_data import digest
 
 KEY = "onnx_net2net.provenance"
@@ -32,8 +35,7 @@ def identity(source: Source) -> dict[str, Any]:
     """Size and hash of a model, the same wherever its payloads are kept."""
     linked = any(p.key == teacher_link.KEY for p in source.proto.metadata_props)
     if source.externals or linked:
-        alone = external_data.inlined(teacher_link.stamped(source.rope, None), source.directory)
-        source = read(Pieces(source, alone))
+        source = read(Pieces(source, self_contained(source)))
     return teacher_link.identity(source)
 
 
@@ -47,8 +49,8 @@ def record(
         settings: what else decides on the student, e.g. `shapes`.
     """
     common = {"seed": 0, "split": "zero-sum", **recipe.common}
-    own = parameters("widen")
-    kept = {k: v for k, v in common.items() if k in ("seed", "split") or v != own.get(k)}
+    own = VERBS["widen"].settings()
+    kept = {k: v for k, v in common.items() if k in ("seed", "split") or v != own[k].default}
     return {
         "teacher": identity(teacher),
         "version": __version__,
@@ -62,13 +64,12 @@ def record(
 def asked(step: Step, common: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A step as it was asked for, without what holds for all steps anyway."""
     found: dict[str, Any] = {"verb": step.verb}
-    own = parameters(step.verb)
-    if step.verb == "widen":
-        own = {**own, **(common or {})}
     for key, value in step.given.items():
-        if key == "calibrate":
-            value = digest(value) if not isinstance(value, str) else value
-        if key not in HEADER or key == "seed" or key not in own or value != own[key]:
+        one = VERBS[step.verb].settings()[key]
+        anyway = (common or {}).get(key, one.default) if one.header else one.default
+        if one.kind is ARRAYS and not isinstance(value, str):
+            value = digest(value)
+        if key == "seed" or value != anyway:
             found[key] = value
     return found
 
@@ -102,7 +103,8 @@ def records(source: Source) -> list[Record]:
             if not (whole and isinstance(size, int) and isinstance(digest, str)):
                 raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ModelError(f"the entry '{KEY}' in the model's metadata is broken") from None
+        broken = f"the entry '{KEY}' in the model's metadata is broken"
+        raise ModelError(broken, "give a recipe in its place") from None
     return found
 
 
@@ -134,7 +136,7 @@ def _told(teacher: Mapping[str, Any]) -> str:
 
 def recipe(record: Record) -> dict[str, Any]:
     """What a record's steps and settings were, as a recipe."""
-    return {k: v for k, v in record.items() if k in (*HEADER, "steps")}
+    return {k: v for k, v in record.items() if k in (*header(), "steps")}
 
 
 def is_student(recipe: Any) -> bool:

@@ -6,27 +6,17 @@ selector that says where. In a file the same is written as YAML.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from onnx_net2net.coupling.lookup import nearest
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.yaml_text import parse, parse_file
-
-SELECTORS = {
-    "widen": ("node", "space", "every", "stage", "everywhere"),
-    "deepen": ("after", "before", "every", "stage", "everywhere"),
-    "grow-kernel": ("node", "every", "stage", "everywhere"),
-}
-SIZES = {"widen": ("width", "ratio", "parameters"), "grow-kernel": ("size",)}
-HEADER = ("seed", "split", "mapping", "init", "noise")
-_MORE = {"widen": ("parameters",), "deepen": ("ratio",), "grow-kernel": ("node", "size")}
-_INNER = ("analysis", "node_name")
+from onnx_net2net.growth.verb import Verb, plain
+from onnx_net2net.growth.verbs import VERBS, header
 
 
 @dataclass(frozen=True)
@@ -39,14 +29,14 @@ class Step:
 
     @property
     def selector(self) -> str:
-        """The argument that says where."""
-        return next(s for s in SELECTORS[self.verb] if s in self.given)
+        """The setting that says where."""
+        return next(n for n in VERBS[self.verb].named("where") if n in self.given)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What the verb itself takes: without selectors and what belongs to them."""
-        leave = {*SELECTORS[self.verb], "where_possible", *_MORE[self.verb]}
-        return {k: v for k, v in self.given.items() if k not in leave}
+    def typed(self, common: Mapping[str, Any]) -> Verb:
+        """The step, with what holds where it says nothing."""
+        settings = VERBS[self.verb].settings()
+        header = {k: v for k, v in common.items() if k in settings and settings[k].header}
+        return VERBS[self.verb](**{**header, "seed": None, **self.given})
 
 
 @dataclass(frozen=True)
@@ -59,26 +49,6 @@ class Recipe:
     steps: tuple[Step, ...]
     common: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
-
-
-@cache
-def parameters(verb: str) -> dict[str, Any]:
-    """The arguments of a verb's own function, with their defaults.
-
-    >>> parameters("widen")["multiple_of"]
-    1
-    """
-    from onnx_net2net.growth.deepen import step as deepening
-    from onnx_net2net.growth.kernel import step as kernels
-    from onnx_net2net.growth.widen import step as widening
-
-    functions: dict[str, Callable[..., Any]] = {
-        "widen": widening.widen_step,
-        "deepen": deepening.deepen,
-        "grow-kernel": kernels.grow_kernel,
-    }
-    known = inspect.signature(functions[verb]).parameters
-    return {k: p.default for k, p in known.items() if k not in _INNER}
 
 
 def load(recipe: Any) -> Recipe:
@@ -117,12 +87,12 @@ def _checked(data: Any, lines: Mapping[Any, int] | None, name: str, folder: Path
         data = {"steps": data}
         if lines is not None:
             raise UsageError(f"{at()}a recipe is a mapping", "write 'steps:' and a list under it")
-    known = [*HEADER, "steps"]
+    known = {n: s for v in VERBS.values() for n, s in v.settings().items() if s.header}
     for key, value in data.items():
-        if key not in known or (key != "steps" and key not in ("seed", *parameters("widen"))):
-            raise UsageError(f"{at(key)}unknown key '{key}'", _like(key, known))
+        if key != "steps" and key not in known:
+            raise UsageError(f"{at(key)}unknown key '{key}'", _like(key, [*header(), "steps"]))
         if key != "steps":
-            _check_value(key, value, at(key))
+            known[key].check(key, value, at(key))
     steps = data.get("steps")
     if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
         raise UsageError(f"{at('steps')}steps must be a list, each beginning with '- verb: ...'")
@@ -140,105 +110,28 @@ def _step(step: Any, number: int, at: Callable[..., str]) -> Step:
     here = ("steps", number)
     if not isinstance(step, Mapping):
         raise UsageError(f"{at(*here)}a step is a mapping with a verb, not {step!r:.40}")
-    verb = step.get("verb", "widen")
-    if not isinstance(verb, str) or verb not in SELECTORS:
-        choices = ", ".join(SELECTORS)
-        raise UsageError(f"{at(*here, 'verb')}unknown verb {verb!r}", f"choose one of {choices}")
-    own = parameters(verb)
-    known = [*SELECTORS[verb], *own, *_MORE[verb], "where_possible", "verb"]
+    name = step.get("verb", "widen")
+    if not isinstance(name, str) or name not in VERBS:
+        choices = ", ".join(VERBS)
+        raise UsageError(f"{at(*here, 'verb')}unknown verb {name!r}", f"choose one of {choices}")
+    settings = VERBS[name].settings()
     given: dict[str, Any] = {}
     for key, value in step.items():
-        if key not in known:
-            others = [v for v in SELECTORS if key in (*SELECTORS[v], *parameters(v), *_MORE[v])]
-            hint = f"that belongs to {others[0]}" if others else _like(key, known)
-            raise UsageError(f"{at(*here, key)}unknown key '{key}' in a {verb} step", hint)
-        if value is None or key == "verb":
+        if key == "verb" or (key in settings and value is None):
             continue
-        _check_value(key, value, at(*here, key))
-        value = plain(value)
-        default = key in own and value == own[key] and type(value) is type(own[key])
-        if not default or key in HEADER:
+        if key not in settings:
+            others = [v for v in VERBS if key in VERBS[v].settings()]
+            known = [*settings, "verb"]
+            hint = f"that belongs to {others[0]}" if others else _like(key, known)
+            raise UsageError(f"{at(*here, key)}unknown key '{key}' in a {name} step", hint)
+        settings[key].check(key, value, at(*here, key))
+        value, default = plain(value), settings[key].default
+        if value != default or type(value) is not type(default) or key in header():
             given[key] = value
-    where = [s for s in SELECTORS[verb] if s in given]
-    if len(where) != 1:
-        said = f"not {' and '.join(where)}" if where else "this one says nothing"
-        raise UsageError(
-            f"{at(*here)}say where to {verb}: one of {', '.join(SELECTORS[verb])}", said
-        )
-    sizes = [s for s in SIZES.get(verb, ()) if s in given]
-    if verb in SIZES and len(sizes) != 1:
-        said = f"not {' and '.join(sizes)}" if sizes else "this one says nothing"
-        raise UsageError(f"{at(*here)}say how far: one of {', '.join(SIZES[verb])}", said)
-    if "space" in given and "parameters" in given:
-        raise UsageError(f"{at(*here)}parameters goes with the other ways to say where")
-    return Step(verb, given)
+    VERBS[name].check_whole(given, at(*here))
+    return Step(name, given)
 
 
 def _like(key: object, known: Sequence[str]) -> str:
     near = nearest(str(key), known, 1)
     return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists and numpy's numbers as Python's, as JSON gives them back."""
-    if hasattr(value, "item") and not getattr(value, "shape", ()):
-        return value.item()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [plain(v) for v in value] if isinstance(value, (list, tuple, range)) else value
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _are(one: Callable[[Any], bool], value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(one(v) for v in value)
-
-
-def _is_budget(value: Any) -> bool:
-    """A number of parameters, or a multiple of the teacher's: `2.0x`."""
-    if isinstance(value, str):
-        head = value.removesuffix("x")
-        return head != value and head.replace(".", "", 1).isdecimal()
-    return _is_whole(value) and value > 0
-
-
-Test = tuple[Callable[[Any], bool], str]
-_NAME: Test = (_is_name, "a name; put quotes around one that looks like a number")
-_NAMES: Test = (lambda v: _is_name(v) or _are(_is_name, v), f"{_NAME[1]}; or a list of names")
-_COUNT: Test = (lambda v: _is_whole(v) and v >= 1, "a whole number from 1")
-_FLAG: Test = (lambda v: isinstance(v, bool), "true or false")
-_TESTS: dict[str, Test] = {
-    **dict.fromkeys(("node", "after", "before", "every", "stage"), _NAMES),
-    **dict.fromkeys(
-        ("space", "split", "init", "kind", "activation", "only_into"), _NAME
-    ),
-    **dict.fromkeys(("multiple_of", "kernel", "groups", "count", "inner"), _COUNT),
-    **dict.fromkeys(("width", "seed"), (_is_whole, "a whole number")),
-    **dict.fromkeys(("depthwise", "batchnorm", "where_possible", "allow_interface"), _FLAG),
-    "calibrate": (lambda v: isinstance(v, (str, Mapping)), "the data, data.npz"),
-    "everywhere": (lambda v: v is True, "true"),
-    **dict.fromkeys(("ratio", "noise"), (_is_number, "a number")),
-    "parameters": (_is_budget, "a number of parameters or a multiple of today's, e.g. 2.0x"),
-    "size": (lambda v: _COUNT[0](v) or _are(_COUNT[0], v), "a whole number from 1, or a list"),
-    "mapping": (
-        lambda v: _is_name(v) or _are(_is_whole, v), "random, balanced, a JSON file or a list"
-    ),
-}  # fmt: skip
-
-
-def _check_value(key: str, value: Any, at: str) -> None:
-    """Raise UsageError where a value cannot be what the key asks for."""
-    value = plain(value)
-    if key not in _TESTS or _TESTS[key][0](value):
-        return
-    raise UsageError(f"{at}'{key}' must be {_TESTS[key][1]}", f"this is {value!r:.60}")

@@ -13,10 +13,15 @@ import numpy as np
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.archive import archive
+from onnx_net2net.growth.verb import ARRAYS
+from onnx_net2net.growth.verbs import VERBS
 from onnx_net2net.plans.recipe import Recipe
 from onnx_net2net.typing import Array
 
 Data = Mapping[str, Array]
+
+
+_LIST = "give a list of integers, e.g. [0, 1, 2, 0]"
 
 
 def resolved(recipe: Recipe, data: Sequence[Data] = ()) -> Recipe:
@@ -33,8 +38,9 @@ def resolved(recipe: Recipe, data: Sequence[Data] = ()) -> Recipe:
     for step in recipe.steps:
         try:
             given = _with_mapping(step.given, recipe.folder)
-            if "calibrate" in given:
-                given["calibrate"] = _arrays(given["calibrate"], recipe.folder, data)
+            for key in given:
+                if VERBS[step.verb].settings()[key].kind is ARRAYS:
+                    given[key] = _arrays(given[key], recipe.folder, data)
         except UsageError as why:
             if step.where:
                 why.prefix(step.where)
@@ -91,8 +97,8 @@ def read_mapping(path: str) -> list[int]:
     try:
         data = json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
-        raise UsageError(f"mapping '{path}' cannot be read as JSON: {why}") from None
+        raise UsageError(f"mapping '{path}' cannot be read as JSON: {why}", _LIST) from None
     data = data.get("mapping") if isinstance(data, dict) else data
     if not isinstance(data, list) or not all(type(g) is int for g in data):
-        raise UsageError(f"mapping '{path}' must be a list of integers, e.g. [0, 1, 2, 0]")
+        raise UsageError(f"mapping '{path}' is no list of integers", _LIST)
     return data

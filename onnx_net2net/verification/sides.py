@@ -65,7 +65,7 @@ class Side:
             ModelError: the model is too large to be held as one proto.
         """
         if self.source.size + sum(a.nbytes for a in arrays.values()) > 1 << 30:
-            raise ModelError("the model is too large to be changed in memory")
+            raise ModelError("the model is too large to be changed in memory", "give its path")
         proto = ModelProto.FromString(self.source.rope.read(0, self.source.size))
         for name, array in arrays.items():
             _put(proto, stored(self.model.leaves[name].path, self.model.calls), array)

@@ -19,7 +19,7 @@ import numpy as np
 
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.inference import validity
-from onnx_net2net.inference.input_sizes import inference_of, symbols
+from onnx_net2net.inference.input_sizes import given_sizes, inference_of, symbols
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.inference.size_conditions import Interval, parsed
 from onnx_net2net.verification import interface
@@ -91,8 +91,8 @@ def verify(
     """
     if layers not in LAYERS:
         raise UsageError(f"no layers '{layers}'", f"choose from {', '.join(LAYERS)}")
-    if seeds < 1:
-        raise UsageError("seeds must be at least 1")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise UsageError(f"seeds is {seeds!r}", "give a whole number from 1")
     if require not in (None, "proved"):
         raise UsageError(f"'{require}' cannot be required", "only 'proved' can")
     with _blaming("teacher"):
@@ -227,7 +227,7 @@ def _sizes(
 ) -> dict[str, tuple[int, ...]]:
     """Sizes that are given; an input that declares none has those of the user's data."""
     undeclared = [n for n, shape in symbols(teacher.model).items() if shape is None]
-    return {n: own[0].values[n].shape for n in undeclared if own} | dict(shapes or {})
+    return {n: own[0].values[n].shape for n in undeclared if own} | given_sizes(shapes)
 
 
 def _timed(check: Callable[[], Layer]) -> Layer:

@@ -9,6 +9,7 @@ import pytest
 import onnx_net2net as n2n
 from support.torch_models import Cnn, away, exported, run, torch, trained
 
+pytestmark = pytest.mark.torch
 IMAGE = torch.randn(2, 1, 7, 7, generator=torch.Generator().manual_seed(1))
 
 
@@ -30,6 +31,7 @@ def test_takes_the_first_that_computes_the_same(monkeypatch: pytest.MonkeyPatch)
         n2n.torch.from_onnx(model, inputs)
 
 
+@pytest.mark.convert
 @pytest.mark.parametrize("name", ["onnx2pytorch", "onnx2torch"])
 def test_converters_that_are_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(name, reason=f"needs {name}, the extra [convert]")

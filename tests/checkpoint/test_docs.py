@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch, the extra [torch]")
+pytestmark = pytest.mark.torch
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md"
 
 

@@ -18,6 +18,8 @@ __all__ = ["work"]  # a fixture
 safetensors = pytest.importorskip("safetensors", reason="needs the safetensors library")
 from safetensors.numpy import load_file  # noqa: E402
 
+pytestmark = pytest.mark.torch
+
 
 def read_header(path: Path) -> dict[str, dict[str, object]]:
     data = path.read_bytes()

@@ -22,6 +22,7 @@ from support.torch_models import (
     trained,
 )
 
+pytestmark = pytest.mark.torch
 TARGET = torch.tensor([1, 2])
 
 

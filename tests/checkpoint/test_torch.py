@@ -25,6 +25,7 @@ from support.torch_models import (
     trained,
 )
 
+pytestmark = pytest.mark.torch
 CLOSE = 2e-6
 
 

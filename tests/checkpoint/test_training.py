@@ -15,6 +15,7 @@ from support.torch_models import Cnn, Transformer, away, exported, run, torch, t
 
 __all__ = ["work"]  # a fixture
 
+pytestmark = pytest.mark.torch
 CLOSE = 2e-6
 
 

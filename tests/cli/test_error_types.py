@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +27,8 @@ from onnx_net2net.errors import (
     TooLargeError,
     UsageError,
 )
+from onnx_net2net.growth.record import load, steps_of
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.verification.verify import Claim, Verdict
 from support.command_line import MODELS, Workplace, call, work
 
@@ -101,6 +105,11 @@ class TestFields:
         assert f"'{name}' is not of the form" in error["reason"]
         assert error["hint"] == "onnx-net2net widen --help says more"
 
+    def test_options_that_do_not_go_together(self, digits: str) -> None:
+        error = said(2, *self.WIDEN, "conv1", "--width", "20", "--init", "fresh", "--split", "even")
+        assert error["reason"] == "--init decides on --split"
+        assert error["hint"] == "give one of them"
+
     @pytest.mark.parametrize("name", ODD)
     def test_refusal(self, work: Workplace, name: str) -> None:
         model = onnx.load(MODELS / "digits_cnn.onnx")
@@ -145,17 +154,53 @@ class TestTypes:
             made.__dict__["raising"](kind)
         assert explain(caught.value).code == explain(kind("never raised")).code == code
 
+    def test_a_notation(self, digits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A user's is the user's mistake, a row's is ours."""
+        with pytest.raises(UsageError, match="not closed"):
+            n2n.register_operator("my.domain", "Op", "n (g c")
+        monkeypatch.setitem(TABLE, "Relu", replace(TABLE["Relu"], notation="n (g c"))
+        assert said(70, "inspect", digits)["kind"] == "internal error"
+
     def test_inside_a_step_that_may_leave_out(
         self, digits: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from onnx_net2net.plans import execution
+        from onnx_net2net.growth.deepen import step
 
-        def broken(*_: object, **__: object) -> None:
-            np.zeros(3).reshape(2)
+        def broken(analysis: Any, after: str, *rest: Any) -> Any:
+            return np.zeros(3).reshape(2) if after == "conv1" else place(analysis, after, *rest)
 
-        monkeypatch.setattr(execution, "widen_step", broken)
-        Path("r.yaml").write_text("steps:\n- {node: conv1, ratio: 2, where_possible: true}\n")
+        place = step.place
+        monkeypatch.setattr(step, "place", broken)
+        where = "{verb: deepen, after: [conv1, conv2], where_possible: true}"
+        Path("r.yaml").write_text(f"steps:\n- {where}\n")
         assert said(70, "apply", digits, "r.yaml")["kind"] == "internal error"
+
+    @pytest.mark.parametrize("wrong", [5, "x", ["x"], {"a": 1}, {"images": "wide"}, {5: (1,)}])
+    def test_shapes(self, wrong: Any) -> None:
+        model = MODELS / "digits_cnn.onnx"
+        with pytest.raises(n2n.UsageError):
+            n2n.inspect(model, shapes=wrong)
+        with pytest.raises(n2n.UsageError):
+            n2n.verify(model, model, shapes=wrong)
+
+    @pytest.mark.parametrize("wrong", [5, ["conv1"], {}, b"conv1"])
+    def test_names(self, wrong: Any) -> None:
+        with pytest.raises(n2n.UsageError, match="is no name"):
+            n2n.inspect(MODELS / "digits_cnn.onnx", node=wrong)
+
+    @pytest.mark.parametrize("wrong", [0, -1, 1.5, "x", None])
+    def test_seeds(self, wrong: Any) -> None:
+        with pytest.raises(n2n.UsageError, match="seeds is"):
+            n2n.verify(MODELS / "digits_cnn.onnx", MODELS / "digits_cnn.onnx", seeds=wrong)
+
+    @pytest.mark.parametrize("part", ["steps", "tensors", "axes", "uses", "flags", "nodes"])
+    def test_a_mapping_that_lacks_something(self, part: str) -> None:
+        made = n2n.plan(MODELS / "digits_cnn.onnx", [{"node": "conv1", "width": 20}]).described()
+        said = json.loads(json.dumps(made))
+        for holder in (said, said["steps"][0], said["steps"][0]["tensors"][0]):
+            holder.pop(part, None)
+        with pytest.raises(n2n.UsageError, match="--save-mapping writes one"):
+            steps_of(load(said))
 
     def test_arguments_of_the_api_are_value_errors(self) -> None:
         for wrong in ({"node": "conv1", "ratio": 0.5}, {"node": "zzz", "ratio": 2}, {}):

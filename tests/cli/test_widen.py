@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnx_net2net.cli.main import default_output
+from onnx_net2net.cli.delivery import default_output
 from support.command_line import WIDEN, Workplace, call, digits, ok, work
 
 __all__ = ["digits", "work"]  # fixtures

@@ -12,8 +12,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import external_data
-from onnx_net2net.files import patch as patch_module
+from onnx_net2net.files import external_data, output_form
+from onnx_net2net.files.output_form import ExternalData, InMemory, SingleFile
 from onnx_net2net.files.patch import Splice, apply
 from onnx_net2net.files.reader import read
 from support.onnx_samples import BIG, MODELS, W, model_of, plain, sparse
@@ -38,7 +38,7 @@ def test_external_form_and_back(name: str, tmp_path: Path) -> None:
     data = MODELS[name]()
     path, outside, back = (tmp_path / f"{part}.onnx" for part in ("teacher", "out", "back"))
     path.write_bytes(data)
-    apply(read(path), []).write(outside, external=True)
+    apply(read(path), []).write(ExternalData(outside))
     (data_file,) = tmp_path.glob("out-*.data")
     assert all(c in "0123456789abcdef" for c in data_file.stem[-8:])
     assert outside.stat().st_size < len(data)
@@ -64,7 +64,7 @@ def test_sparse_tensors_stay_inside_in_the_external_form(tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "out.onnx"
     for data in (tmp_path / "teacher.onnx", sparse()):
-        apply(read(data), []).write(target, external=True, force=True)
+        apply(read(data), []).write(ExternalData(target, force=True))
         out = onnx.load(target)
         wanted = ModelProto.FromString(sparse())
         assert out.graph.sparse_initializer == wanted.graph.sparse_initializer
@@ -92,9 +92,9 @@ def test_the_data_file_is_aligned_and_named_after_its_content(tmp_path: Path) ->
     tensors = [numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)]
     source = read(model_of(weights=tuple(tensors)))
     target = tmp_path / "out.onnx"
-    apply(source, []).write(target, external=True)
+    apply(source, []).write(ExternalData(target))
     (first,) = tmp_path.glob("*.data")
-    apply(source, []).write(target, external=True, force=True)
+    apply(source, []).write(ExternalData(target, force=True))
     assert [*tmp_path.glob("*.data")] == [first]
     entries = [
         {entry.key: entry.value for entry in tensor.external_data}
@@ -104,7 +104,7 @@ def test_the_data_file_is_aligned_and_named_after_its_content(tmp_path: Path) ->
     assert [int(entry["offset"]) % 64 for entry in entries] == [0, 0, 0]
     assert int(entries[1]["offset"]) == 4096
     patch = [Splice(("graph", "initializer", 2), (numpy_helper.from_array(BIG + 1, "w2"),))]
-    apply(source, patch).write(target, external=True, force=True)
+    apply(source, patch).write(ExternalData(target, force=True))
     (second,) = tmp_path.glob("*.data")
     assert second != first
     assert [*map(len, arrays(target))] == [weight.nbytes for weight in weights]
@@ -122,7 +122,7 @@ def test_the_external_form_runs(tmp_path: Path) -> None:
     model = helper.make_model(helper.make_graph(nodes, "g", *io, [W]), opset_imports=opsets)
     model.ir_version = 8
     target = tmp_path / "out.onnx"
-    apply(read(model), []).write(target, external=True)
+    apply(read(model), []).write(ExternalData(target))
     onnx.checker.check_model(target, full_check=True)
     session = ort.InferenceSession(target, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x": BIG})
@@ -132,25 +132,21 @@ def test_the_external_form_runs(tmp_path: Path) -> None:
 def test_missing_external_data_leaves_nothing_behind(teacher: Path) -> None:
     pieces = apply(read(teacher), [])
     outside, target = teacher.with_name("outside.onnx"), teacher.with_name("target.onnx")
-    pieces.write(outside, external=True)
+    pieces.write(ExternalData(outside))
     (data,) = teacher.parent.glob("*.data")
     data.unlink()
-    for external in (None, True, False):
+    for form in (SingleFile(target), ExternalData(target), InMemory()):
         with pytest.raises(ModelError, match="missing"):
-            apply(read(outside), []).write(target, external=external)
-    with pytest.raises(ModelError, match="missing"):
-        apply(read(outside), []).to_proto()
+            apply(read(outside), []).write(form)
     assert names(teacher.parent) == ["outside.onnx", "teacher.onnx"]
 
 
 def test_over_two_gib_goes_outside(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patch_module, "LIMIT", 10_000)
+    monkeypatch.setattr(output_form, "LIMIT", 10_000)
     pieces = apply(read(teacher), PATCH)
     with pytest.raises(ModelError, match="output="):
         pieces.to_proto()
     target = teacher.with_name("out.onnx")
-    with pytest.raises(ModelError, match="2 GiB"):
-        pieces.write(target, external=False)
     pieces.write(target)
     assert target.stat().st_size < 10_000
     assert len([*teacher.parent.glob("out-*.data")]) == 1

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_net2net.cli.main import cli
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import teacher_link
+from onnx_net2net.files.output_form import ExternalData, LinkedToTeacher, SingleFile
 from onnx_net2net.files.patch import Pieces, Splice, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.plans.plan import plan
@@ -40,14 +41,15 @@ def dense(count: int = 6, width: int = 64) -> onnx.ModelProto:
 @pytest.fixture(params=["whole", "outside"])
 def teacher(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "teacher.onnx"
-    apply(read(dense()), []).write(path, external=request.param == "outside")
+    form = {"whole": SingleFile, "outside": ExternalData}[request.param]
+    apply(read(dense()), []).write(form(path))
     return path
 
 
 def student_of(teacher: Path, name: str = "student.onnx", node: str = "fc2") -> Path:
     grown = plan(teacher, [{"node": node, "ratio": 1.25}])
     output = teacher.with_name(name)
-    grown.apply(output, link_teacher=True, verify="certificate")
+    grown.apply(LinkedToTeacher(output, grown.source), verify="certificate")
     return output
 
 
@@ -84,8 +86,8 @@ def test_a_student_of_a_linked_student(teacher: Path) -> None:
 def test_written_whole_again_it_says_nothing_of_a_teacher(teacher: Path) -> None:
     pieces = apply(read(student_of(teacher)), [])
     alone = teacher.with_name("alone.onnx")
-    for external in (False, True):
-        pieces.write(alone, external=external, force=True)
+    for form in (SingleFile, ExternalData):
+        pieces.write(form(alone, force=True))
         assert not links_of(alone)
         assert not {"teacher.onnx"} & read(alone).locations
     assert not [p for p in pieces.to_proto().metadata_props if p.key == teacher_link.KEY]
@@ -149,14 +151,14 @@ def test_where_linking_makes_no_sense(teacher: Path, tmp_path: Path) -> None:
     pieces: Pieces = apply(source, [Splice(("graph", "node", 0))])
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ValueError, match="same folder"):
-        pieces.write(tmp_path / "elsewhere" / "s.onnx", linked=source)
+        pieces.write(LinkedToTeacher(tmp_path / "elsewhere" / "s.onnx", source))
     with pytest.raises(ValueError, match="in memory"):
-        pieces.write(tmp_path / "s.onnx", linked=read(dense()))
+        pieces.write(LinkedToTeacher(tmp_path / "s.onnx", read(dense())))
     os.symlink(teacher, tmp_path / "link.onnx")
     with pytest.raises(ValueError, match="symbolic link"):
-        pieces.write(tmp_path / "s.onnx", linked=read(tmp_path / "link.onnx"))
+        pieces.write(LinkedToTeacher(tmp_path / "s.onnx", read(tmp_path / "link.onnx")))
     with pytest.raises(FileExistsError, match="never written"):
-        pieces.write(teacher, force=True, linked=source)
+        pieces.write(LinkedToTeacher(teacher, source, force=True))
     assert not (tmp_path / "s.onnx").exists()
 
 

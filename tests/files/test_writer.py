@@ -15,12 +15,15 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from onnx_net2net.files import patch as patch_module
-from onnx_net2net.files import transfer, writer
+from onnx_net2net.files import writer
+from onnx_net2net.files.output_form import ExternalData, SingleFile
 from onnx_net2net.files.patch import Splice, apply
 from onnx_net2net.files.protobuf import varint
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.rope import File, Range, Rope, memory
 from support.onnx_samples import BIG, plain
+
+FORMS = {"one": SingleFile, "external": ExternalData}
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def test_a_failure_leaves_nothing_behind(
     call: int,
     error: BaseException,
 ) -> None:
-    place = os if step == "replace" else transfer if step in ("_write", "_copy_range") else writer
+    place = os if step == "replace" else writer
     real = getattr(place, step)
     calls = 0
 
@@ -94,7 +97,7 @@ def test_a_failure_leaves_nothing_behind(
     monkeypatch.setattr(place, step, fail)
     pieces = apply(read(teacher), PATCH)
     with pytest.raises(type(error)):
-        pieces.write(teacher.with_name("out.onnx"), external=form == "external")
+        pieces.write(FORMS[form](teacher.with_name("out.onnx")))
     assert calls == call
     assert names(teacher.parent) == ["teacher.onnx"]
     assert teacher.read_bytes() == plain()
@@ -102,7 +105,7 @@ def test_a_failure_leaves_nothing_behind(
 
 KILLED = """
 import os, sys
-from onnx_net2net.files import external_data as forms, writer as save, transfer
+from onnx_net2net.files.output_form import ExternalData, SingleFile
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.patch import apply
 real, left = getattr(os, sys.argv[2]), int(sys.argv[3])
@@ -113,8 +116,8 @@ def die(*args, **keys):
         os.kill(os.getpid(), 9)
     return real(*args, **keys)
 setattr(os, sys.argv[2], die)
-apply(read(sys.argv[1]), []).write(os.path.join(os.path.dirname(sys.argv[1]), "out.onnx"),
-    external=sys.argv[4] == "external")
+form = ExternalData if sys.argv[4] == "external" else SingleFile
+apply(read(sys.argv[1]), []).write(form(os.path.join(os.path.dirname(sys.argv[1]), "out.onnx")))
 """
 
 
@@ -201,7 +204,7 @@ def test_the_system_copies_what_keeps_its_place_in_a_page(
     )
     rope = Rope([memory(b"x" * head), Range(file, 4096, len(data) - 4096)])
     with (tmp_path / "out").open("xb", buffering=0) as out:
-        transfer.copy(rope, out)
+        writer._copy(rope, out)
     assert (tmp_path / "out").read_bytes() == b"x" * head + data[4096:]
     assert bool(asked) == (head % 4096 == 0)
 

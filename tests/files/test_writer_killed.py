@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from onnx_net2net.files.output_form import ExternalData, LinkedToTeacher, SingleFile
 from onnx_net2net.files.patch import Splice, apply
 from onnx_net2net.files.reader import read
 from support.onnx_samples import BIG, model_of
@@ -28,12 +29,12 @@ PATCH = [Splice(("graph", "initializer", 0), (numpy_helper.from_array(BIG * 2, "
 
 def write(teacher: Path, target: Path, form: str, patched: bool) -> None:
     source = read(teacher)
-    apply(source, PATCH if patched else []).write(
-        target,
-        force=True,
-        external=form == "external",
-        linked=source if form == "linked" else None,
-    )
+    forms = {
+        "one": SingleFile(target, force=True),
+        "external": ExternalData(target, force=True),
+        "linked": LinkedToTeacher(target, source, force=True),
+    }
+    apply(source, PATCH if patched else []).write(forms[form])
 
 
 def killed(teacher: Path, target: Path, form: str, patched: bool, after: float) -> bool:

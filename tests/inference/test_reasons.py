@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnx_net2net.errors import ModelError, Reason, Refusal
+from onnx_net2net.errors import ModelError, Reason, Refusal, RefusalError
 from onnx_net2net.files.reader import read
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.validity import checked
@@ -24,9 +24,9 @@ def _model(node: onnx.NodeProto, *inputs: str, **shapes: list[int | str]) -> onn
 
 def _refusal(model: onnx.ModelProto) -> Refusal:
     analysis = Analysis(read(model))
-    found = analysis.factors(analysis.model.nodes[-1])
-    assert isinstance(found, Refusal)
-    return found
+    with pytest.raises(RefusalError) as found:
+        analysis.factors(analysis.model.nodes[-1])
+    return found.value.refusal
 
 
 @pytest.mark.parametrize("name", NAMES)

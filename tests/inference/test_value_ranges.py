@@ -142,6 +142,7 @@ CHAINS: dict[str, tuple[str, dict[str, float]]] = {
     ),
     "Mish": ("s = Softplus x\nt = Tanh s\ny = Mul x t", {}),
     "Softplus by Log and Exp": ("e = Exp x\na = Add e one\ny = Log a", {"one": 1}),
+    "Sigmoid by Reciprocal": ("n = Neg x\ne = Exp n\na = Add e one\ny = Reciprocal a", {"one": 1}),
     "Swish by Exp": ("n = Neg x\ne = Exp n\na = Add e one\ny = Div x a", {"one": 1}),
 }
 
@@ -193,6 +194,8 @@ RANGES: list[tuple[str, tuple[float, float]]] = [
     ("y = LeakyRelu x", (-math.inf, math.inf)),
     ("y = Pow x two", (0, math.inf)),
     ("a = Exp x\ny = Reciprocal a", (0, math.inf)),
+    ("a = Relu x\ny = Mean a x", (-math.inf, math.inf)),
+    ("a = Sigmoid x\nb = Neg a\ny = Mean a b", (-1, 1)),
 ]
 
 

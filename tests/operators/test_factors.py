@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from onnx_net2net.errors import Refusal
 from onnx_net2net.operators.factors import Factor, dropped, result_shape
 from onnx_net2net.operators.notation import Entry, parse
 from onnx_net2net.operators.spec import Rule
@@ -19,9 +18,7 @@ def case(op: str, *operands: Operand, outputs: int = 1, **attributes: Any) -> Ca
 
 
 def listed(k: Case) -> list[Factor]:
-    fs = k.analysis.factors(k.node)
-    assert not isinstance(fs, Refusal), fs
-    return fs
+    return k.analysis.factors(k.node)
 
 
 def found(k: Case) -> dict[str, Factor]:
@@ -69,13 +66,13 @@ def test_a_depthwise_convolution_sums_nothing() -> None:
 
 def test_broadcasting_is_aligned_from_the_right() -> None:
     fs = found(case("Add", x(2, 5, 3), w(5, 1)))
-    assert at(fs[".1"]) == {
+    assert at(fs["...1"]) == {
         (0, 1): [0, 1, 2, 3, 4],
         (1, 0): [0, 1, 2, 3, 4],
         (-1, 1): [0, 1, 2, 3, 4],
     }
-    assert at(fs[".0"]) == {(0, 2): [0, 1, 2], (-1, 2): [0, 1, 2]}
-    assert (1, 1) not in fs[".0"].at
+    assert at(fs["...0"]) == {(0, 2): [0, 1, 2], (-1, 2): [0, 1, 2]}
+    assert (1, 1) not in fs["...0"].at
 
 
 @pytest.mark.parametrize(
@@ -92,7 +89,7 @@ def test_matmul_of_rank_one(left: tuple[int, ...], right: tuple[int, ...], k: se
 def test_an_operand_with_its_own_sizes_is_no_part() -> None:
     fs = found(case("CastLike", x(2, 4), x(4, dtype="f8")))
     assert all((1, 0) not in f.at or f.role == "size" for f in fs.values())
-    assert fs[".0"].size == 4
+    assert fs["...0"].size == 4
 
 
 def test_transpose() -> None:

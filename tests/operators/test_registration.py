@@ -225,6 +225,7 @@ def test_zero_rows_pass_where_declared() -> None:
     from onnx_net2net.files.reader import read
     from onnx_net2net.growth.widen.step import widen_step
     from onnx_net2net.growth.widen.units import Row
+    from onnx_net2net.growth.widen.verb import Widen
     from onnx_net2net.inference.analysis import Analysis
 
     model = between_convolutions()
@@ -233,9 +234,9 @@ def test_zero_rows_pass_where_declared() -> None:
         analysis = Analysis(read(model))
         if not zero:
             with pytest.raises(RefusalError, match="zero rows do not pass"):
-                widen_step(analysis, node="conv1", width=9, rows=Row.ZERO)
+                widen_step(analysis, Widen(node="conv1", width=9), Row.ZERO)
             continue
-        step = widen_step(analysis, node="conv1", width=9, rows=Row.ZERO)
+        step = widen_step(analysis, Widen(node="conv1", width=9), Row.ZERO)
         student = apply(analysis.source, step.patch).to_proto()
         assert not numpy_helper.to_array(initializer(student, "s"))[6:].any()
         assert n2n.verify(model, student).decided_by == "certificate"

@@ -13,11 +13,11 @@ from onnx import numpy_helper
 import onnx_net2net as n2n
 from onnx_net2net.errors import AmbiguousError, RefusalError
 from onnx_net2net.files.reader import read
-from onnx_net2net.growth.widen.batch import Wish
+from onnx_net2net.growth.selectors import layers, places, spread
+from onnx_net2net.growth.widen.budget import expecting, parameter_budget
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.budget import expecting, parameter_budget
 from onnx_net2net.plans.recipe import load
-from onnx_net2net.plans.selectors import layers, places, spread
 from support.command_line import Workplace, call, work
 from support.same_function import MODELS, NAMES, teacher
 
@@ -31,7 +31,10 @@ TOO_SMALL = {"mlp_tied_transpose", "siamese"}
 def selected(name: str, **step: Any) -> list[str]:
     """The layers that a step finds."""
     recipe = load([{"ratio": 2, **step}])
-    return [n.name for n in layers(Analysis(read(str(MODELS / f"{name}.onnx"))), recipe.steps[0])]
+    return [
+        n.name
+        for n in layers(Analysis(read(str(MODELS / f"{name}.onnx"))), recipe.steps[0].typed({}))
+    ]
 
 
 class TestSelectors:
@@ -71,7 +74,7 @@ class TestSelectors:
         analysis = Analysis(read(DIGITS))
 
         def found(**step: Any) -> list[dict[str, str]]:
-            return places(analysis, load([{"verb": "deepen", **step}]).steps[0])
+            return places(analysis, load([{"verb": "deepen", **step}]).steps[0].typed({}))
 
         assert found(after=["conv1", "conv2"]) == [{"after": "conv1"}, {"after": "conv2"}]
         assert len(found(every="Relu")) == 5
@@ -194,7 +197,9 @@ class TestBudget:
     def test_is_expected_right_without_growing(self, name: str) -> None:
         path = str(MODELS / f"{name}.onnx")
         analysis = Analysis(read(path))
-        expected = expecting(analysis, {n.name for n in analysis.layers()}, Wish())
+        expected = expecting(
+            analysis, {n.name for n in analysis.layers()}, Widen(everywhere=True, ratio=2)
+        )
         for ratio in (1.1, 1.5, 2.5):
             made = n2n.plan(path, [{"everywhere": True, "ratio": ratio}])
             assert made.parameters[1] == expected(ratio)

@@ -28,7 +28,7 @@ class Net:
         a = self.rng.standard_normal(shape) * scale / np.sqrt(shape[-2] if len(shape) > 1 else 2)
         if np.dtype(dtype).kind in "iu":
             info = np.iinfo(dtype)
-            a = self.rng.integers(info.min, info.max, shape)
+            a = self.rng.integers(int(scale * info.min), int(scale * info.max), shape)
         return self.constant(a.astype(dtype))
 
     def constant(self, value: Any) -> str:
@@ -131,13 +131,14 @@ def _experts(act: str, fused: int) -> onnx.ModelProto:
     return net.model(net.linear(net.op("Add", x, y), M, 3))
 
 
-def _quantised_lstm() -> onnx.ModelProto:
+def quantised_lstm(scale: float) -> onnx.ModelProto:
+    """DynamicQuantizeLSTM with weights in this part of int8's range."""
     net, h = Net(), 7
     x = net.linear("x", 3, M)
-    w, r = net.w(1, M, 4 * h, dtype="i1"), net.w(1, h, 4 * h, dtype="i1")
-    scale, zero = net.constant(np.array([0.01], "f4")), net.constant(np.array([0], "i1"))
-    y = net.op(f"{MS}.DynamicQuantizeLSTM", x, w, r, net.w(1, 8 * h), "", "", "", "", scale, zero,
-               scale, zero, hidden_size=h)  # fmt: skip
+    w, r = (net.w(1, n, 4 * h, dtype="i1", scale=scale) for n in (M, h))
+    step, zero = net.constant(np.array([0.01], "f4")), net.constant(np.array([0], "i1"))
+    y = net.op(f"{MS}.DynamicQuantizeLSTM", x, w, r, net.w(1, 8 * h), "", "", "", "", step, zero,
+               step, zero, hidden_size=h)  # fmt: skip
     y = net.op("Squeeze", y, net.constant(np.array([1])))
     return net.model(net.linear(y, h, 3))
 
@@ -160,7 +161,9 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], int]] = {
     "MatMulNBits": (_n_bits, 2),
     "MoE": (lambda: _experts("relu", 0), 1),
     "MoE, gated": (lambda: _experts("swiglu", 1), 1),
-    "DynamicQuantizeLSTM": (_quantised_lstm, 2),
+    # On a CPU without VNNI onnxruntime adds pairs of products in 16 bits. They saturate at weights
+    # of more than 7 bits, so that the teacher itself computes something else than it should.
+    "DynamicQuantizeLSTM": (lambda: quantised_lstm(0.5), 2),
     "GatherBlockQuantized": (_packed_table, 1),
 }
 

@@ -11,6 +11,7 @@ from onnx import numpy_helper, parser
 from onnx_net2net.files import patch
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import Deepening, deepen
+from onnx_net2net.growth.deepen.verb import Deepen
 from onnx_net2net.inference.analysis import Analysis
 from support.same_function import session
 
@@ -35,7 +36,7 @@ def run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]
 
 def deepened(model: onnx.ModelProto, **how: Any) -> tuple[onnx.ModelProto, Deepening]:
     source = read(model)
-    made = deepen(Analysis(source), **how)
+    made = deepen(Analysis(source), Deepen(**how))
     student = patch.apply(source, made.patch).to_proto()
     onnx.checker.check_model(student, full_check=True)
     return student, made

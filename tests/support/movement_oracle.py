@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Refusal
 from onnx_net2net.growth.widen.index_proof import movement_commutes
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
@@ -165,8 +164,6 @@ def _zeros_pass(
 def check(case: Case, seed: int = 0) -> tuple[int, int]:
     """Random students of a movement; returns how many were accepted and how many refused."""
     fs = case.analysis.factors(case.node)
-    if isinstance(fs, Refusal):
-        raise WrongError(f"{case}: refused: {fs}")
     rng = np.random.default_rng(seed)
     counts = [0, 0]
     accepted: dict[int, bool] = {}

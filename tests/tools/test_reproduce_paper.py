@@ -52,6 +52,7 @@ def test_pictures_are_small(suffix: str, most: int) -> None:
     assert max(found) <= most * 1024
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("setup", ["wider-inception", "deeper-plain", "symmetry-transformer"])
 def test_students_start_where_their_teacher_is(setup: str, tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_students_start_where_their_teacher_is(setup: str, tmp_path: Path) -> No
     assert (tmp_path / "reproduction" / f"{setup}.svg").stat().st_size > 10_000
 
 
+@pytest.mark.torch
 def test_a_student_is_read_back_by_names() -> None:
     torch = pytest.importorskip("torch", reason=NEEDS)
     pytest.importorskip("onnxscript", reason=NEEDS)

@@ -112,7 +112,8 @@ def commands(model: Path, peers: list[str]) -> Iterator[tuple[str, list[str]]]:
         f"cp --reflink=never {f} {copied}{k}" for k, f in enumerate(files))]  # fmt: skip
     yield "import onnx", [sys.executable, "-c", "import onnx"]
     noop = (
-        "import sys; from onnx_net2net.files import read; from onnx_net2net.patch import apply;"
+        "import sys; from onnx_net2net.files.reader import read;"
+        "from onnx_net2net.files.patch import apply;"
         "apply(read(sys.argv[1]), []).write(sys.argv[2])"
     )
     yield "net2net no-op", [sys.executable, "-c", noop, str(model), out]

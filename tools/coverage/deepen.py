@@ -25,6 +25,7 @@ from onnx_net2net.errors import RefusalError
 from onnx_net2net.files import patch
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import deepen
+from onnx_net2net.growth.deepen.verb import Deepen
 from onnx_net2net.inference.activation_patterns import recognise
 from onnx_net2net.inference.analysis import Analysis
 from tools.coverage.models import Case, Feed, chosen, fill, guessed_feeds, known_feeds, skeleton
@@ -106,7 +107,7 @@ def _outcomes(case: Case, sample: int | None, kinds: list[str], console: Console
     for tensor in points:
         for kind in kinds:
             try:
-                made = deepen(analysis, after=tensor, kind=kind)
+                made = deepen(analysis, Deepen(after=tensor, kind=kind))
                 student = patch.apply(source, made.patch).to_proto()
                 outcome = _judged(teacher, run(student, feeds))
                 yield f"{outcome} {made.kind}"

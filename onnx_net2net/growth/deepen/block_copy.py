@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from onnx_net2net.graph.messages import copied
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import upstream
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import FLOATS, Point
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
 
 _MOST_NODES = 600
-_NORMS = frozenset(
-    "LayerNormalization RMSNormalization SimplifiedLayerNormalization ReduceMean".split()
-)
-_SILENT = frozenset("Identity Dropout Cast Reshape Transpose Squeeze Unsqueeze".split())
+_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def neighbour(analysis: Analysis, point: Point) -> Block | None:
 def _branch(analysis: Analysis, end: str) -> Block | None:
     model = analysis.model
     add = model.producer.get(end)
-    if add is None or add.op != "Add":
+    if add is None or not _row(add).adds or len(add.inputs) != 2:
         return None
     shape = analysis.first.shapes.get(end)
     for start, other in (add.inputs, add.inputs[::-1]):
@@ -73,16 +73,14 @@ def _between(analysis: Analysis, start: str, end: str) -> list[Node] | None:
     """The nodes on the paths from one tensor to another; None if there are none or too many."""
     model = analysis.model
     first = model.producer[start].index if start in model.producer else -1
-    seen: dict[int, Node] = {}
-    todo = [end]
-    while todo:
-        node = model.producer.get(todo.pop())
-        if node is None or node.index in seen or node.index <= first:
-            continue
-        seen[node.index] = node
-        if len(seen) > _MOST_NODES:
-            return None
-        todo += [t for t in node.inputs if t and t != start and t not in model.constant]
+    makers = upstream(
+        model, [end], through=lambda n: n.index > first,
+        past=lambda t: t != start and t not in model.constant,
+    )  # fmt: skip
+    inside = (n for n in makers if n.index > first)
+    seen = {n.index: n for n in islice(inside, _MOST_NODES + 1)}
+    if len(seen) > _MOST_NODES:
+        return None
     reached = {start}
     for index in sorted(seen):
         if reached.intersection(seen[index].inputs):
@@ -96,10 +94,10 @@ def _copies_well(analysis: Analysis, nodes: list[Node], start: str) -> bool:
     model = analysis.model
     outputs = {t for s in model.scopes.values() for t in s.outputs}
     caches = {t for t in model.inputs if analysis.first.dtype(t) in FLOATS} - {start}
-    return any(n.op in _NORMS for n in nodes) and not any(
+    return any(_row(n).averages for n in nodes) and not any(
         n.bodies
         or n.scope != nodes[0].scope
-        or (n.op in TABLE and TABLE[n.op].random)
+        or _row(n).random
         or outputs.intersection(n.outputs)
         or caches.intersection(n.inputs)
         for n in nodes
@@ -117,9 +115,9 @@ def _projections(analysis: Analysis, tensor: str, inside: set[int]) -> frozenset
         return frozenset(found) if "" not in found else frozenset()
     live = [t for t in node.inputs if t and t not in model.constant]
     fixed = [t for t in node.inputs if t in model.constant]
-    if node.op in _SILENT or (node.op == "Mul" and len(live) == 1):
+    if len(live) == 1 and _silences(analysis, node, node.inputs.index(live[0])):
         return _projections(analysis, live[0], inside)
-    if node.op != "Add":
+    if not _row(node).adds:
         return frozenset()
     parts = [_projections(analysis, t, inside) for t in live]
     leaves = [_leaf(analysis, t) for t in fixed]
@@ -128,11 +126,19 @@ def _projections(analysis: Analysis, tensor: str, inside: set[int]) -> frozenset
     return frozenset(leaves).union(*parts)
 
 
+def _row(node: Node) -> Rule:
+    return TABLE.get(node.op, _NO_RULE)
+
+
+def _silences(analysis: Analysis, node: Node, slot: int) -> bool:
+    return _row(node).silences(analysis.first.site(node), slot)
+
+
 def _leaf(analysis: Analysis, tensor: str) -> str:
     """The float leaf that a constant is a rearrangement of; "" if it is none."""
     while tensor not in analysis.model.leaves:
         node = analysis.model.producer.get(tensor)
-        if node is None or node.op not in _SILENT:
+        if node is None or not _silences(analysis, node, 0):
             return ""
         tensor = node.inputs[0]
     leaf = analysis.model.leaves[tensor]

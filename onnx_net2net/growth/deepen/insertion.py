@@ -86,14 +86,20 @@ class Graft:
             assert producer is not None
             slot = producer.outputs.index(point.tensor)
             self.editor.node(producer).output[slot] = source
-            for names in (names for n in self.nodes for names in (n.input, n.output)):
-                names[:] = [point.name if name == last else name for name in names]
+            _rename(self.nodes, last, point.name)
         else:
             for reader, slot in point.readers:
                 self.editor.node(reader).input[slot] = last
         first = (*model.scopes[point.scope].path, "node", 0)
         self.editor.insert(first if producer is None else after(producer.path), *self.nodes)
         return self.editor.patch()
+
+
+def _rename(nodes: Iterable[NodeProto], old: str, new: str) -> None:
+    """Call a tensor otherwise where nodes read and make it."""
+    for node in nodes:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def _stems(analysis: Analysis, point: Point, taken: set[str]) -> tuple[str, str, bool]:
@@ -114,16 +120,19 @@ def _stems(analysis: Analysis, point: Point, taken: set[str]) -> tuple[str, str,
         inner = _dotted(module) if rooted else module
     inner = _SUFFIX.sub("", inner)
     joint = "." if dotted or rooted else "/" if head else "_"
-    for k in range(1, len(taken) + 2):
-        suffix = "_deeper" + (str(k) if k > 1 else "")
-        stems = (module + suffix, inner + suffix)
-        if not any(_under(t, s) for t in taken for s in stems):
-            break
-    return stems[0], stems[1] + joint, bool(head)
+    new = _ending(module, inner, taken)
+    return module + new, inner + new + joint, bool(head)
 
 
-def _under(name: str, stem: str) -> bool:
-    return name.startswith(stem) and not name[len(stem) : len(stem) + 1].isdigit()
+def _ending(module: str, parameters: str, taken: set[str]) -> str:
+    """What makes both stems new."""
+    endings = (f"_deeper{k if k > 1 else ''}" for k in range(1, len(taken) + 2))
+    stems = ((e, module + e, parameters + e) for e in endings)
+    return next(e for e, *both in stems if not any(_under(t, *both) for t in taken))
+
+
+def _under(name: str, *stems: str) -> bool:
+    return any(name.startswith(s) and not name[len(s) : len(s) + 1].isdigit() for s in stems)
 
 
 def _dotted(path: str) -> str:

@@ -13,9 +13,11 @@ from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError, U
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.activation_patterns import after as activation_after
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.spec import Rule
+from onnx_net2net.operators.table import TABLE
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_NORMALIZATIONS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization")
+_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,6 @@ def place(
     tensor, passed = _after(analysis, after) if after else _before(analysis, str(before))
     _check(analysis, tensor)
     found = channels(analysis, tensor)
-    if isinstance(found, Refusal):
-        raise RefusalError(found)
     producer = analysis.model.producer.get(tensor)
     scope = producer.scope if producer else ""
     readers = _readers(analysis, tensor)
@@ -155,10 +155,11 @@ def _end_of_layer(analysis: Analysis, node: Node) -> tuple[str, tuple[str, ...]]
 
 def _belongs(analysis: Analysis, node: Node, slot: int) -> bool:
     """Whether a node is the bias or the normalization of the layer before it."""
-    if node.op in _NORMALIZATIONS:
+    row = TABLE.get(node.op, _NO_RULE)
+    if row.behind_layer:
         return slot == 0
     others = [t for k, t in enumerate(node.inputs) if k != slot]
-    return node.op == "Add" and all(
+    return row.adds and all(
         t in analysis.model.constant and len(analysis.first.shapes.get(t) or ()) == 1
         for t in others
     )
@@ -228,7 +229,7 @@ def _loop_around(analysis: Analysis, scope: str) -> Node | None:
     owners = {s: n for n in analysis.model.nodes for s in n.bodies.values()}
     while scope in owners:
         owner = owners[scope]
-        if owner.op != "If":
+        if owner.formals:  # what runs once is given nothing
             return owner
         scope = owner.scope
     return None

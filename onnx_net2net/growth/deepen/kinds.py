@@ -11,7 +11,7 @@ from onnx_net2net.errors import Reason, Refusal, RefusalError, UsageError
 from onnx_net2net.growth.deepen.insertion_point import Point
 from onnx_net2net.inference.activation_patterns import recognise
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.inference.value_ranges import Range, value_range
+from onnx_net2net.inference.value_ranges import value_range
 from onnx_net2net.operators.activations import (
     ACROSS,
     NEVER_TRAIN,
@@ -21,13 +21,11 @@ from onnx_net2net.operators.activations import (
     named,
     plain,
 )
+from onnx_net2net.operators.intervals import Range
+from onnx_net2net.operators.spec import Rule
+from onnx_net2net.operators.table import TABLE as OPERATORS
 
-KINDS = ("auto", "identity", "linear", "residual", "pair", "shift")
-_THROUGH = frozenset(
-    "MaxPool AveragePool GlobalAveragePool GlobalMaxPool Reshape Flatten Transpose Squeeze "
-    "Unsqueeze Dropout Identity Slice Split Concat Pad Resize Upsample Cast BatchNormalization "
-    "DepthToSpace SpaceToDepth".split()
-)
+_NO_RULE = Rule()
 _NEARBY = 400
 
 
@@ -45,11 +43,9 @@ def choose(analysis: Analysis, point: Point, kind: str, activation: str | None) 
     """What to insert at a point.
 
     Raises:
-        UsageError: an unknown kind or activation, or both do not go together.
+        UsageError: an unknown activation, or one that does not go with the kind.
         RefusalError: it would not be exact, or could never train.
     """
-    if kind not in KINDS:
-        raise UsageError(f"kind '{kind}' is not known", f"choose one of {', '.join(KINDS)}")
     values = value_range(analysis, point.tensor)
     asked = _asked(point, values, activation)
     produced = _produced(analysis, point.tensor)
@@ -152,7 +148,7 @@ def _produced(analysis: Analysis, tensor: str) -> Activation | None:
         if found is not None:
             return found.activation
         node = analysis.model.producer.get(tensor)
-        if node is None or node.op not in _THROUGH or node.op == "BatchNormalization":
+        if node is None or not OPERATORS.get(node.op, _NO_RULE).blends:
             return None
         tensor = node.inputs[0]
     return None

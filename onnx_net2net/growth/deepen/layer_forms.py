@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point
 from onnx_net2net.growth.random_weights import noise
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
 EPSILON = float(np.float32(1e-5))  # as the attribute holds it, also beside float64 weights
@@ -45,12 +46,15 @@ class Form:
         return (count, *[1] * trailing)
 
 
-def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form | Refusal:
+def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form:
     """The form for a point.
 
     Args:
         kernel: window size, needs a Conv above 1; so do `groups`.
         normalized: a BatchNormalization will stand in it, which wants channels at axis 1.
+
+    Raises:
+        RefusalError: none has what is asked for at this rank.
     """
     rank, axis = point.rank, point.axis
     windowed = kernel > 1 or groups > 1
@@ -59,17 +63,16 @@ def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form | 
     rank = rank or 0
     first = _permutation(rank, axis, 1)
     # MatMul also fits where a Squeeze without axes drops a batch of one
-    gemm = axis == 1 and "Gemm" in point.channels.node.op
+    gemm = axis == 1 and TABLE[point.channels.node.op].rank == 2
     if rank == 2 and not windowed and (gemm or normalized):
         return Form("gemm", rank, first)
     if 3 <= rank <= 5 and (windowed or normalized):
         return Form("conv", rank, first)
     if windowed or normalized:
         what = "a kernel or groups" if windowed else "a BatchNormalization"
-        return Refusal(
-            Reason.NO_AXIS, point.tensor, (point.tensor, axis),
-            f"{what} at rank {rank}", "leave it out: --kernel 1, no groups, no --batchnorm",
-        )  # fmt: skip
+        hint = "leave it out: --kernel 1, no groups, no --batchnorm"
+        at, detail = (point.tensor, axis), f"{what} at rank {rank}"
+        raise RefusalError(Refusal(Reason.NO_AXIS, point.tensor, at, detail, hint))
     # onnxruntime has no Conv for doubles
     if axis == 1 and 3 <= rank <= 5 and point.dtype != np.float64:
         return Form("conv", rank)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import Refusal, RefusalError, UsageError
+from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth.deepen.block_copy import Block, copy_block, neighbour
 from onnx_net2net.growth.deepen.blocks import BLOCKS, Plan
@@ -17,10 +16,10 @@ from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point, place
 from onnx_net2net.growth.deepen.kinds import Choice, choose
 from onnx_net2net.growth.deepen.layer_forms import form_of
+from onnx_net2net.growth.deepen.verb import Deepen
 from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.activations import Activation
-from onnx_net2net.typing import Array
 
 MOST = 1000  # blocks in a row
 _MOST_WEIGHTS = 1 << 28
@@ -72,107 +71,69 @@ class Deepening:
         return {"verb": "deepen", **found, "placed": asdict(self.placed)}
 
 
-def deepen(
-    analysis: Analysis,
-    *,
-    after: str | None = None,
-    before: str | None = None,
-    kind: str = "auto",
-    kernel: int | None = None,
-    activation: str | None = None,
-    groups: int = 1,
-    depthwise: bool = False,
-    batchnorm: bool = False,
-    calibrate: Mapping[str, Array] | None = None,
-    count: int = 1,
-    only_into: str | None = None,
-    init: str = "identity",
-    inner: int | None = None,
-    seed: int = 0,
-) -> Deepening:
+def deepen(analysis: Analysis, asked: Deepen) -> Deepening:
     """Insert layers that leave the function as it is (Net2Net, section 2.3).
 
     Args:
-        after, before: a tensor or a node, see `placement.place`.
-        kind: `identity` (a layer and an activation that is the identity on the values that
-            occur), `linear`, `residual` (x + f(x), f zero), `pair`, `shift`
-            (growth-operators.md D1-D7), or `auto`: identity where legal, else residual.
-        kernel: window size; 3 for identity behind a convolution with a window, else 1.
-        activation: instead of the one that made the tensor.
-        groups, depthwise: of the convolution.
-        batchnorm: a BatchNormalization behind the (first) layer.
-        calibrate: input name -> array, data for its statistics.
-        count: how many blocks, one behind the other.
-        only_into: the one consumer to feed.
-        init: `random`: the baseline that does not preserve.
-        inner: width of the hidden layer of a residual block.
-        seed: keys random weights; same seed, same bytes.
+        analysis: of the teacher.
+        asked: one place, `after` or `before` a tensor or node (see `insertion_point.place`), and
+            what to insert there (docs/growth-operators.md, D1-D7).
 
     Raises:
         RefusalError: no exact way at that point.
         AmbiguousError: a name fits nothing or several things.
         UsageError: arguments that do not go together.
     """
-    if not 1 <= count <= MOST:
-        raise UsageError(f"count is {count}", f"give a number from 1 to {MOST}")
-    point = place(analysis, after, before, only_into)
-    choice = choose(analysis, point, kind, activation)
-    if init not in ("identity", "random"):
-        raise UsageError("init is 'identity' or 'random'")
-    if (inner is not None and inner < 1) or (kernel is not None and kernel < 1):
-        raise UsageError("inner and kernel are at least 1")
-    if init == "random" and choice.kind in ("pair", "shift"):
-        raise UsageError(f"kind {choice.kind} has no random baseline", "use identity or residual")
-    if inner is not None and choice.kind != "residual":
-        raise UsageError(f"inner is the hidden width of kind residual, not of {choice.kind}")
-    plain = (kernel, activation, inner, init) == (None, None, None, "identity")
-    block = None
-    if choice.kind == "residual" and plain and not batchnorm and groups == 1 and not depthwise:
-        block = _neighbour(analysis, point)
+    if asked.count > MOST:
+        raise UsageError(f"count is {asked.count}", f"give a number from 1 to {MOST}")
+    where = {k: getattr(asked, k) for k in ("after", "before")}
+    point = place(analysis, where["after"], where["before"], asked.only_into)
+    choice = choose(analysis, point, asked.kind, asked.activation)
+    _check(asked, choice, point)
+    block = neighbour(analysis, point) if _copies(asked, choice, point) else None
     if block is not None:
         why = f"a copy of the block that starts at '{block.start}', its output projections zero"
-        return _copied(analysis, point, block, replace(choice, why=why), count)
-    plan = _plan(analysis, point, choice, kernel, point.size if depthwise else groups, inner)
-    plan = replace(plan, batchnorm=batchnorm, random=init == "random", seed=seed)
-    if batchnorm:
-        form = form_of(point, plan.kernel, plan.groups, True)
-        if isinstance(form, Refusal):
-            raise RefusalError(form)
-        plan = replace(plan, form=form)
-    graft, patch = _built(analysis, point, choice, plan, count)
-    if calibrate is not None:
-        if not batchnorm or point.scope:
-            what = "needs batchnorm" if not batchnorm else "does not reach into subgraphs"
-            raise UsageError(f"calibration {what}")
-        statistics = measure(analysis.source, analysis.model, patch, graft.normalised, calibrate)
+        return _copied(analysis, point, block, replace(choice, why=why), asked.count)
+    plan = _plan(asked, point, choice)
+    graft, patch = _built(analysis, point, choice, plan, asked.count)
+    if asked.calibrate is not None:
+        data = asked.calibrate
+        statistics = measure(analysis.source, analysis.model, patch, graft.normalised, data)
         plan = replace(plan, statistics=statistics)
-        graft, patch = _built(analysis, point, choice, plan, count)
-    warnings = _warnings(analysis, point, choice, plan, graft, calibrate is not None)
-    return _deepening(point, graft, patch, choice, warnings, init != "random")
+        graft, patch = _built(analysis, point, choice, plan, asked.count)
+    warnings = _warnings(analysis, point, choice, plan, graft, asked.calibrate is not None)
+    return _deepening(point, graft, patch, choice, warnings, not plan.random)
 
 
-def _neighbour(analysis: Analysis, point: Point) -> Block | None:
-    """A block to copy, in a stream of tokens only."""
-    if point.rank != 3 or point.axis != 2:
-        return None
-    return neighbour(analysis, point)
+def _check(asked: Deepen, choice: Choice, point: Point) -> None:
+    """Raise UsageError where the settings do not go together."""
+    if asked.init == "random" and choice.kind in ("pair", "shift"):
+        raise UsageError(f"kind {choice.kind} has no random baseline", "use identity or residual")
+    if asked.inner is not None and choice.kind != "residual":
+        raise UsageError(f"inner is the hidden width of kind residual, not of {choice.kind}")
+    if asked.calibrate is not None and (not asked.batchnorm or point.scope):
+        what = "does not reach into subgraphs" if asked.batchnorm else "needs batchnorm"
+        raise UsageError(f"calibration {what}")
 
 
-def _plan(
-    analysis: Analysis, point: Point, choice: Choice, kernel: int | None, groups: int,
-    inner: int | None,
-) -> Plan:  # fmt: skip
+def _copies(asked: Deepen, choice: Choice, point: Point) -> bool:
+    """Whether a whole block is to be copied: nothing asked for but a residual one, on tokens."""
+    own = ("kernel", "activation", "inner", "init", "batchnorm", "groups", "depthwise")
+    plain = all(getattr(asked, k) == asked.settings()[k].default for k in own)
+    return choice.kind == "residual" and plain and (point.rank, point.axis) == (3, 2)
+
+
+def _plan(asked: Deepen, point: Point, choice: Choice) -> Plan:
     n = point.size
+    groups = n if asked.depthwise else asked.groups
     if groups > 1 and choice.kind == "pair":
         raise UsageError("kind pair mixes each channel with its negative", "leave groups out")
-    width = inner or min(n, max(1, _MOST_HIDDEN // n))
+    width = asked.inner or min(n, max(1, _MOST_HIDDEN // n))
     width = -(-width // groups) * groups
     if n % groups:
         raise UsageError(f"{groups} groups do not divide {n} channels")
-    window = kernel or _window(point, choice)
+    window = asked.kernel or _window(point, choice)
     form = form_of(point, window, groups, False)
-    if isinstance(form, Refusal):
-        raise RefusalError(form)
     outputs = {"residual": width, "pair": 2 * n}.get(choice.kind, n)
     weights = outputs * (n // groups) * window**form.spatial
     if weights > _MOST_WEIGHTS:
@@ -180,7 +141,12 @@ def _plan(
             f"a layer over {n} channels would have {weights:,} weights",
             "give groups, a smaller kernel, or kind residual with inner",
         )
-    return Plan(form, n, choice.activation, window, groups, inner=width, shift=choice.shift)
+    if asked.batchnorm:
+        form = form_of(point, window, groups, True)
+    return Plan(
+        form, n, choice.activation, window, groups, asked.batchnorm, width, choice.shift,
+        asked.init == "random", asked.seed or 0,
+    )  # fmt: skip
 
 
 def _window(point: Point, choice: Choice) -> int:

@@ -18,6 +18,7 @@ from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.graph.editor import Editor
 from onnx_net2net.graph.messages import copied, set_attribute
 from onnx_net2net.graph.model import Leaf, Node
+from onnx_net2net.growth.kernel.verb import GrowKernel
 from onnx_net2net.growth.kernel.window_padding import (
     Window,
     front,
@@ -27,10 +28,11 @@ from onnx_net2net.growth.kernel.window_padding import (
 )
 from onnx_net2net.growth.result import Shapes
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.spec import Rule
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
-_CONVOLUTIONS = ("Conv", "ConvTranspose", "com.microsoft.FusedConv")
-_THROUGH = ("Identity", "DequantizeLinear")
+_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,24 @@ class KernelGrowth:
         }  # fmt: skip
 
 
-def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -> KernelGrowth:
+def grow_kernel(analysis: Analysis, asked: GrowKernel) -> KernelGrowth:
     """Grow the kernel of a convolution without changing its output (growth-operators.md K1).
 
     Args:
-        node_name: what `naming.find` finds.
-        size: of all spatial axes, or one for each. By one row only the end grows.
+        analysis: of the teacher.
+        asked: one `node`, and the `size` of all spatial axes or of each. By one row only the
+            end grows.
 
     Raises:
         RefusalError: no convolution, weights that are computed, automatic padding that
             cannot follow.
         UsageError: a size that does not fit or is not larger.
     """
-    node = find(analysis, node_name)
-    if node.op not in _CONVOLUTIONS:
+    node = find(analysis, str(asked.node))
+    if not _row(node).window:
         raise refused(node, Reason.NO_RULE, f"{node.op} has no kernel", "choose a convolution")
     leaf = _weights(analysis, node)
-    window = _window(node, leaf, size)
+    window = _window(node, leaf, asked.size)
     editor = Editor(analysis.model)
     proto = editor.node(node)
     window = padded(analysis, node, window, proto)
@@ -111,12 +114,22 @@ def grow_kernel(analysis: Analysis, node_name: str, size: int | Sequence[int]) -
     )  # fmt: skip
 
 
+def _row(node: Node) -> Rule:
+    return TABLE.get(node.op, _NO_RULE)
+
+
+def _hands_on(analysis: Analysis, node: Node) -> bool:
+    """Whether a node returns what it reads, in the same type."""
+    kinds = {analysis.first.dtype(t) for t in (node.inputs[0], node.outputs[0])}
+    return _row(node).repeats and len(kinds) == 1
+
+
 def _weights(analysis: Analysis, node: Node) -> Leaf:
     """The leaf behind a convolution's weights."""
     tensor = node.inputs[1]
     while tensor not in analysis.model.leaves:
         producer = analysis.model.producer.get(tensor)
-        if producer is None or producer.op not in _THROUGH:
+        if producer is None or not (_hands_on(analysis, producer) or 0 in _row(producer).offsets):
             op = producer.op if producer else "a graph input"
             detail = f"its weights are computed by {op}"
             raise refused(node, Reason.NO_RULE, detail, "fold the weights' constants first")
@@ -127,9 +140,9 @@ def _weights(analysis: Analysis, node: Node) -> Leaf:
     return leaf
 
 
-def _window(node: Node, leaf: Leaf, size: int | Sequence[int]) -> Window:
+def _window(node: Node, leaf: Leaf, size: int | Sequence[int] | None) -> Window:
     old = leaf.shape[2:]
-    new = (size,) * len(old) if isinstance(size, int) else tuple(size)
+    new = (size,) * len(old) if isinstance(size, int) else tuple(size or ())
     if len(new) != len(old):
         raise UsageError(f"'{node.name}' has {len(old)} spatial axes, not {len(new)}")
     if new == old or any(n < o for n, o in zip(new, old, strict=True)):
@@ -173,11 +186,12 @@ def _replaced(editor: Editor, analysis: Analysis, node: Node, leaf: Leaf, window
 def _zero(analysis: Analysis, node: Node) -> Array:
     """What stands for zero in the leaf: the zero point of quantized weights."""
     producer = analysis.model.producer.get(node.inputs[1])
-    while producer is not None and producer.op == "Identity":
+    while producer is not None and _hands_on(analysis, producer):
         producer = analysis.model.producer.get(producer.inputs[0])
-    if producer is None or len(producer.inputs) < 3 or not producer.inputs[2]:
+    slot = _row(producer).offsets.get(0) if producer is not None else None
+    if producer is None or slot is None or not producer.tensor(slot):
         return np.zeros(())
-    value = analysis.first.values.get(producer.inputs[2])
+    value = analysis.first.values.get(producer.tensor(slot))
     if value is None or len(np.unique(value)) != 1:
         raise refused(
             node, Reason.NO_RULE, "its zero points differ", "requantize with symmetric weights"

@@ -13,6 +13,7 @@ from onnx_net2net.graph.editor import Editor
 from onnx_net2net.graph.messages import drop_attribute, set_attribute
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
 
@@ -38,16 +39,20 @@ class Window:
         return [r * d for r, d in zip(rows, self.dilations * 2, strict=True)]
 
 
+def _transposed(node: Node) -> bool:
+    return TABLE[node.op].window == "transposed"
+
+
 def padded(analysis: Analysis, node: Node, window: Window, proto: NodeProto) -> Window:
     """Write the padding that goes with the new kernel; where the ring's rows must stand."""
     auto, rank = node.attr("auto_pad", "NOTSET"), len(window.old)
-    fixed = node.op == "ConvTranspose" and node.attr("output_shape") is not None
+    fixed = _transposed(node) and node.attr("output_shape") is not None
     if auto in ("NOTSET", "", "VALID") and not fixed:
         pads = list(node.attr("pads", [0] * 2 * rank)) if auto != "VALID" else [0] * 2 * rank
         drop_attribute(proto, "auto_pad")
         set_attribute(proto, "pads", [p + r for p, r in zip(pads, window.ring, strict=True)])
         return window
-    if node.op != "ConvTranspose":
+    if not _transposed(node):
         shifted = _same(window, auto)
         if shifted is not None:
             return shifted
@@ -89,38 +94,40 @@ def _explicit(analysis: Analysis, node: Node, window: Window, auto: str) -> list
 
 def _total(analysis: Analysis, node: Node, window: Window, axis: int, auto: str) -> int:
     """How many rows automatic padding adds on one axis, before and behind."""
-    transposed = node.op == "ConvTranspose"
-    wanted = node.attr("output_shape")
-    extra = node.attr("output_padding", [0] * len(window.old))[axis]
     extent = (window.old[axis] - 1) * window.dilations[axis] + 1
     stride = window.strides[axis]
-    if transposed and wanted is None:  # output = input x stride, whatever the input
-        total = extent - stride + extra
-    else:
-        shapes = [f.shapes.get(node.inputs[0]) for f in analysis.facts]
-        sizes = {s[axis + 2] if s is not None else None for s in shapes}
-        if len(sizes) > 1 or None in sizes:
-            raise refused(
-                node, Reason.COMPUTED_SIZE, f"{auto or 'output_shape'} padding at open sizes",
-                "grow by an even number of rows, or export with a fixed input size",
-            )  # fmt: skip
-        n = int(sizes.pop() or 0)
-        total = (-(-n // stride) - 1) * stride + extent - n
-        if transposed:
-            size = int(wanted[axis - len(window.old)])
-            total = stride * (n - 1) + extra + extent - size
-    if total < 0 and transposed:
+    if not _transposed(node):
+        size = _fixed_size(analysis, node, axis, auto)
+        return max((-(-size // stride) - 1) * stride + extent - size, 0)
+    total: int = extent - stride + node.attr("output_padding", [0] * len(window.old))[axis]
+    wanted = node.attr("output_shape")
+    if wanted is not None:  # else the output is input x stride, whatever the input
+        made = int(wanted[axis - len(window.old)])
+        total += stride * _fixed_size(analysis, node, axis, auto) - made
+    if total < 0:
         raise refused(
             node, Reason.COMPUTED_SIZE, "its automatic padding is negative",
             "write explicit pads first",
         )  # fmt: skip
-    return max(total, 0)
+    return total
+
+
+def _fixed_size(analysis: Analysis, node: Node, axis: int, auto: str) -> int:
+    """A spatial size of the input, which must be the same whatever comes in."""
+    shapes = [f.shapes.get(node.inputs[0]) for f in analysis.facts]
+    sizes = {s[axis + 2] if s is not None else None for s in shapes}
+    if len(sizes) > 1 or None in sizes:
+        raise refused(
+            node, Reason.COMPUTED_SIZE, f"{auto or 'output_shape'} padding at open sizes",
+            "grow by an even number of rows, or export with a fixed input size",
+        )  # fmt: skip
+    return int(sizes.pop() or 0)
 
 
 def front(analysis: Analysis, node: Node) -> Node | None:
     """A Pad in front that pads with something else than zeros, if this node alone reads it."""
     pad = analysis.model.producer.get(node.inputs[0])
-    if pad is None or pad.op != "Pad" or node.op == "ConvTranspose":
+    if pad is None or pad.op not in TABLE or not TABLE[pad.op].borders or _transposed(node):
         return None
     if len(analysis.model.readers[node.inputs[0]]) > 1 or any(node.attr("pads", [])):
         return None

@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
 from onnx_net2net.coupling.space import Axis, Instance, Space
-from onnx_net2net.errors import Refusal, UsageError
+from onnx_net2net.errors import Refusal, RefusalError, UsageError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.selectors import layers
+from onnx_net2net.growth.student import Student, Task
+from onnx_net2net.growth.widen.changes import Growth
 from onnx_net2net.growth.widen.normalised_axes import beyond_multiples, padded
 from onnx_net2net.growth.widen.planner import grow
 from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.step import widen_step, widened
 from onnx_net2net.growth.widen.units import Padding, Row, Units
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 
-
-@dataclass(frozen=True)
-class Wish:
-    """How far to widen each space: one of `width` and `ratio`; `how`: what `widen_step` takes."""
-
-    width: int | None = None
-    ratio: float | None = None
-    multiple_of: int = 1
-    how: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def scheme(self) -> Scheme:
-        """How new units come about."""
-        return Scheme(**{k: v for k, v in self.how.items() if k in Scheme.__dataclass_fields__})
-
-    @property
-    def mapping(self) -> str:
-        """Which units the new ones copy."""
-        return str(self.how.get("mapping", "random"))
-
-    @property
-    def rows(self) -> Row:
-        """What kind the new units are of."""
-        return self.how.get("rows") or self.scheme.row
-
-    def target(self, widths: Widths, name: str) -> int:
-        """The width; raises UsageError."""
-        return target(widths, self.width, self.ratio, self.multiple_of, name)
+_LEAVE_OUT = "or leave out what cannot grow with where_possible: true"
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,65 @@ class Round:
     chosen: list[Chosen] = field(default_factory=list)
     alone: list[Chosen] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
-    left_out: dict[str, Exception] = field(default_factory=dict)
+    left_out: dict[str, RefusalError | UsageError] = field(default_factory=dict)
+
+
+def run(student: Student, task: Task[Widen]) -> tuple[list[str], str]:
+    """Widen what a step names: one layer, or several at once.
+
+    Returns:
+        See `Verb.run`.
+    """
+    asked = task.asked
+    name = getattr(asked, asked.selector)
+    if asked.selector in ("node", "space") and isinstance(name, str) and asked.parameters is None:
+        task.grow(student, {asked.selector: name})
+        return [name], ""
+    if isinstance(asked.mapping, list):
+        raise UsageError(
+            "a mapping as a list fits one layer", "name one, or say random or balanced"
+        )
+    found = layers(student.analysis, asked)
+    cannot = refused(student.analysis, found)
+    for name, refusal in cannot.items():
+        hint = f"{refusal.hint}; {_LEAVE_OUT}" if refusal.hint else _LEAVE_OUT
+        with task.trying(name):
+            raise RefusalError(replace(refusal, hint=hint), f"'{name}'")
+    todo = {n.name for n in found} - set(cannot)
+    note = ""
+    if asked.parameters is not None:
+        from onnx_net2net.growth.widen.budget import within
+
+        note = within(student, task, todo)
+    else:
+        widen_all(student, task, todo)
+    return [n.name for n in found], note
+
+
+def widen_all(student: Student, task: Task[Widen], todo: set[str]) -> None:
+    """Grow disjoint spaces together, then look again for those that overlapped them."""
+    asked = task.seeded(student)
+    while todo:
+        now = next_round(student.analysis, todo, asked, asked.lenient)
+        if not now.seen:
+            return
+        task.left_out.update(now.left_out)
+        todo -= now.seen
+        alone = now.alone
+        if now.chosen:
+            step = widen_chosen(student.analysis, now.chosen, Scheme.of(asked))
+            if step is not None:
+                student.take(step)
+                todo -= set(step.along)
+            else:  # together they do not line up: one now, the others again
+                todo |= {c.layer for c in (*now.chosen[1:], *alone)}
+                alone = [now.chosen[0]]
+        for one in alone:
+            kind, name = one.asked
+            with task.trying(name):
+                result = widen_step(student.analysis, asked.at(**{kind: name}))
+                student.take(result)
+                todo -= set(result.along)
 
 
 def refused(analysis: Analysis, layers: Sequence[Node]) -> dict[str, Refusal]:
@@ -87,40 +122,41 @@ def refused(analysis: Analysis, layers: Sequence[Node]) -> dict[str, Refusal]:
         if node.name in blocked:
             found[node.name] = blocked[node.name]
         elif node.name not in able:
-            result = layer_space(analysis, node)
-            if isinstance(result, Refusal):
-                found[node.name] = result
+            try:
+                layer_space(analysis, node)
+            except RefusalError as why:
+                found[node.name] = why.refusal
     return found
 
 
-def next_round(analysis: Analysis, todo: Collection[str], wish: Wish, lenient: bool) -> Round:
+def next_round(analysis: Analysis, todo: Collection[str], asked: Widen, lenient: bool) -> Round:
     """What of the layers `todo` can grow at once; overlapping spaces wait for the next round.
 
     Args:
         lenient: leave out what has no such width, rather than raising UsageError.
     """
-    round_ = Round()
+    round_, scheme = Round(), Scheme.of(asked)
     taken: dict[Axis, np.ndarray] = {}
     fills: dict[Axis, Row] = {}
-    for candidate, layers in candidates(analysis, todo, wish.rows):
+    for candidate, together in candidates(analysis, todo, scheme.row):
         space, name, widths = candidate.space, candidate.layer, candidate.widths
         labels = space.labels.items()
         if any(a in taken and (taken[a] & (v >= 0)).any() for a, v in labels):
             continue
-        round_.seen |= layers
+        round_.seen |= together
         try:
-            wanted = wish.target(widths, name)
+            wanted = target(widths, asked.width, asked.ratio, asked.multiple_of, name)
         except UsageError as why:
             if not lenient:
                 raise
             round_.left_out[name] = why
             continue
-        units = draw(widths, wanted, wish.mapping, wish.scheme.seed, name, wish.rows)
+        units = draw(widths, wanted, asked.mapping, scheme.seed, name, scheme.row)
         units = padded(analysis, space, units)
         chosen = replace(candidate, units=units, width=(widths.today, wanted))
         fill = units.padding.fill.items() if units.padding is not None else ()
         unlike = any(fills.get(a, row) is not row for a, row in fill)
-        if unlike or isinstance(grow(analysis, space, units, wish.scheme), Refusal):
+        if unlike or _growth(analysis, space, units, scheme) is None:
             round_.alone.append(chosen)
             continue
         fills.update(fill)
@@ -160,8 +196,8 @@ def candidates(
 def widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -> Widened | None:
     """One step for several spaces; None if they do not line up together."""
     space, units = union([(c.space, c.units) for c in chosen])
-    growth = grow(analysis, space, units, scheme)
-    if isinstance(growth, Refusal):
+    growth = _growth(analysis, space, units, scheme)
+    if growth is None:
         return None
     name = ", ".join(c.asked[1] for c in chosen)
     step = widened(analysis, growth, name, chosen[0].axis, scheme)
@@ -170,11 +206,10 @@ def widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -
     return replace(step, together=tuple((c.asked[1], *c.width) for c in chosen))
 
 
-def widen_alone(analysis: Analysis, chosen: Chosen, wish: Wish) -> Widened:
-    """One space on its own; raises as `widen_step`."""
-    kind, name = chosen.asked
-    sizes: dict[str, Any] = {kind: name, "width": wish.width, "ratio": wish.ratio}
-    return widen_step(analysis, multiple_of=wish.multiple_of, **sizes, **wish.how)
+def _growth(analysis: Analysis, space: Space, units: Units, scheme: Scheme) -> Growth | None:
+    with suppress(RefusalError):
+        return grow(analysis, space, units, scheme)
+    return None
 
 
 def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnx_net2net.coupling.space import Axis
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.changes import Division, Growth
 from onnx_net2net.inference.analysis import Analysis
@@ -13,7 +13,7 @@ from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
 
-def divide_among_copies(analysis: Analysis, growth: Growth) -> Refusal | None:
+def divide_among_copies(analysis: Analysis, growth: Growth) -> None:
     """Find, for every contraction, the constant that divides among the copies."""
     for (index, tag), carried in growth.space.passages.items():
         node = analysis.model.nodes[index]
@@ -22,19 +22,14 @@ def divide_among_copies(analysis: Analysis, growth: Growth) -> Refusal | None:
             for entry in fed_back:
                 if _absorbed(analysis, growth, node, [entry]):
                     continue
-                return Refusal(
-                    Reason.UNSPLITTABLE, node.name, (node.inputs[entry[0]], entry[1]), node.op,
-                    "the weights that read the state are computed at run time",
-                )  # fmt: skip
+                axis = (node.inputs[entry[0]], entry[1])
+                hint = "the weights that read the state are computed at run time"
+                raise RefusalError(Refusal(Reason.UNSPLITTABLE, node.name, axis, node.op, hint))
             if f.role != "sum":
                 continue
             entries = [e for e in f.at if e[0] >= 0]
-            if _absorbed(analysis, growth, node, entries):
-                continue
-            refusal = _divide(analysis, growth, node, entries[-1])
-            if refusal is not None:
-                return refusal
-    return None
+            if not _absorbed(analysis, growth, node, entries):
+                _divide(analysis, growth, node, entries[-1])
 
 
 def _absorbed(analysis: Analysis, growth: Growth, node: Node, entries: list[Entry]) -> bool:
@@ -98,16 +93,14 @@ def _leaf_axis(
     return None
 
 
-def _divide(analysis: Analysis, growth: Growth, node: Node, entry: Entry) -> Refusal | None:
+def _divide(analysis: Analysis, growth: Growth, node: Node, entry: Entry) -> None:
     slot, dim = entry
     tensor = node.inputs[slot]
     use = (node.index, slot) if tensor in analysis.model.constant else None
     dtype = analysis.first.dtype(tensor)
     if dtype not in (1, 10, 11, 16):
-        return Refusal(
-            Reason.UNSPLITTABLE, node.name, (tensor, dim), node.op,
-            "its operands are integers that are computed at run time",
-        )  # fmt: skip
+        hint = "its operands are integers that are computed at run time"
+        raise RefusalError(Refusal(Reason.UNSPLITTABLE, node.name, (tensor, dim), node.op, hint))
     axis = (tensor, use, dim)
     rank = len(analysis.first.shapes[tensor] or ())
     growth.divisions.append(
@@ -115,4 +108,3 @@ def _divide(analysis: Analysis, growth: Growth, node: Node, entry: Entry) -> Ref
             node.index, slot, dim, rank, growth.layout.source[axis], growth.layout.unit[axis], dtype
         )
     )
-    return None

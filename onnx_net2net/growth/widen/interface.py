@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,20 +65,18 @@ def named(analysis: Analysis, name: str) -> tuple[Space, Axis] | None:
         raise UsageError(f"'{tensor}' has no axis {dim}", f"its axes are 0 to {rank - 1}")
     if tensor in model.leaves:
         return _table(analysis, tensor, int(dim))
-    space = close(analysis, [(tensor, int(dim))])
-    if isinstance(space, Refusal):
-        raise RefusalError(explained(space), f"'{name}'")
-    return space, (tensor, None, int(dim))
+    return close(analysis, [(tensor, int(dim))]), (tensor, None, int(dim))
 
 
-def closed(analysis: Analysis, name: str) -> Refusal | None:
-    """Why an input, or an output that is no layer's own, cannot grow unless that is allowed."""
+def check_closed(analysis: Analysis, name: str) -> None:
+    """Refuse an input, or an output that is no layer's own; they grow only where allowed."""
     made = analysis.model.producer.get(name)
     if name in analysis.model.inputs:
-        return Refusal(Reason.GRAPH_INPUT, name, hint=f"it is the model's input; {INSIDE}")
+        hint = f"it is the model's input; {INSIDE}"
+        raise RefusalError(Refusal(Reason.GRAPH_INPUT, name, hint=hint))
     if name in analysis.model.outputs and made and analysis.output_axis(made) is None:
-        return Refusal(Reason.GRAPH_OUTPUT, name, hint=f"it is the model's output; {INSIDE}")
-    return None
+        hint = f"it is the model's output; {INSIDE}"
+        raise RefusalError(Refusal(Reason.GRAPH_OUTPUT, name, hint=hint))
 
 
 def _only_axis(analysis: Analysis, name: str) -> tuple[Space, Axis] | None:
@@ -89,17 +88,19 @@ def _only_axis(analysis: Analysis, name: str) -> tuple[Space, Axis] | None:
     found: dict[int, Space] = {}
     first: Refusal | None = None
     for dim in range(len(analysis.first.shapes.get(name) or ())):
-        space = close(analysis, [(name, dim)])
-        if isinstance(space, Refusal):
-            first = first or (space if space.reason is not Reason.GRAPH_INPUT else None)
-        elif any(a[0] in model.leaves for a in space.labels):
-            found[dim] = space
+        try:
+            space = close(analysis, [(name, dim)])
+        except RefusalError as why:
+            first = first or (why.refusal if why.refusal.reason is not Reason.GRAPH_INPUT else None)
+        else:
+            if any(a[0] in model.leaves for a in space.labels):
+                found[dim] = space
     if len(found) == 1:
         ((dim, space),) = found.items()
         return space, (name, None, dim)
     if not found:
-        refusal = first or Refusal(Reason.NO_AXIS, name, hint="no weight reads or makes its axes")
-        raise RefusalError(explained(refusal), f"'{name}'")
+        none = Refusal(Reason.NO_AXIS, name, hint="no weight reads or makes its axes")
+        raise RefusalError(first or none)
     names = [f"{name}:{dim}" for dim in found]
     raise AmbiguousError(
         f"'{name}' has several axes that can grow", f"name one: {', '.join(names)}", names
@@ -132,16 +133,21 @@ def _picked(analysis: Analysis, leaf: str, dim: int) -> Iterator[Axis]:
 
 
 def _picks(analysis: Analysis, node: Node, dim: int) -> bool:
-    row, factors = TABLE.get(node.op), analysis.factors(node)
-    if row is None or row.movement is None or row.notation is None or isinstance(factors, Refusal):
+    row, factors = TABLE.get(node.op), analysis.known_factors(node)
+    if row is None or row.movement is None or row.notation is None:
         return False
     return any(f.role == "across" and list(f.at) == [(0, dim)] for f in factors)
 
 
-def explained(refusal: Refusal) -> Refusal:
-    """A refusal with what it means for the interface."""
-    hinted = refusal.reason in (Reason.ACROSS, Reason.ROW_KIND)
-    return replace(refusal, hint=_OLD_CHANGE) if hinted else refusal
+@contextmanager
+def explaining(outside: bool) -> Iterator[None]:
+    """Say in the refusals of a block what they mean for the interface, where that grows."""
+    try:
+        yield
+    except RefusalError as why:
+        if not outside or why.refusal.reason not in (Reason.ACROSS, Reason.ROW_KIND):
+            raise
+        raise RefusalError(replace(why.refusal, hint=_OLD_CHANGE)) from None
 
 
 def with_tables(analysis: Analysis, space: Space) -> Space:
@@ -158,27 +164,26 @@ def touches(analysis: Analysis, space: Space) -> set[str]:
     return {k for axis in space.labels if axis[1] is None for k in _kinds(analysis, axis)}
 
 
-def checked(analysis: Analysis, growth: Growth) -> Refusal | None:
-    """Whether what stood on the interface stays where it was, and as it was."""
+def check(analysis: Analysis, growth: Growth) -> None:
+    """Refuse a growth after which what stood on the interface would not be as it was."""
     space = growth.space
     for axis, labels in space.labels.items():
         if axis[1] is None and any(_kinds(analysis, axis)) and _misdeclared(analysis, axis[0]):
-            why = "the file declares another rank"
-            return Refusal(Reason.UNKNOWN_SHAPE, axis[0], axis[::2], why)
+            why, hint = "the file declares another rank", "export the model again"
+            raise RefusalError(Refusal(Reason.UNKNOWN_SHAPE, axis[0], axis[::2], why, hint))
         first = growth.layout.source[axis][: len(labels)]
         if any(_kinds(analysis, axis)) and not np.array_equal(first, range(len(labels))):
-            why = "the old positions would not stay first"
-            return Refusal(Reason.MISALIGNED, axis[0], axis[::2], why)
+            why, hint = "the old positions would not stay first", "name a layer inside"
+            raise RefusalError(Refusal(Reason.MISALIGNED, axis[0], axis[::2], why, hint))
     if "output" not in touches(analysis, space):
-        return None
+        return
     for (index, use), carried in space.passages.items():
         node = analysis.model.nodes[index]
         for f in carried if use is None else ():
             entry = next((e for e in f.at if e[0] < 0), None)
             if entry is not None and f.role not in ("parallel", "mean"):
                 axis = (node.outputs[-1 - entry[0]], None, entry[1])
-                return explained(Refusal(Reason.ACROSS, node.name, axis[::2], node.op))
-    return None
+                raise RefusalError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op))
 
 
 def _misdeclared(analysis: Analysis, tensor: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_net2net.coupling.space import Instance, axis_of
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.growth.widen.changes import Correction, Growth
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
@@ -13,7 +13,7 @@ from onnx_net2net.operators.spec import Evening
 from onnx_net2net.operators.table import TABLE
 
 
-def even_out(analysis: Analysis, growth: Growth) -> Refusal | None:
+def even_out(analysis: Analysis, growth: Growth) -> None:
     """Correct what a Softmax, a norm or a logarithm of sums would make of copies.
 
     Softmax of logits less log r, times r, is the teacher's for r copies of each.
@@ -27,12 +27,9 @@ def even_out(analysis: Analysis, growth: Growth) -> Refusal | None:
                 continue
             outside = any(tensor in analysis.model.outputs for tensor, _, _ in growth.space.labels)
             if instance[1] is not None or growth.layout.joint is not None or outside:
-                return Refusal(
-                    Reason.ACROSS, node.name, axis_of(analysis, instance, min(f.at))[::2], node.op,
-                    "choose a layer whose channels do not pass through this node",
-                )  # fmt: skip
+                axis = axis_of(analysis, instance, min(f.at))[::2]
+                raise RefusalError(Refusal(Reason.ACROSS, node.name, axis, node.op, ANOTHER_LAYER))
             growth.corrections += _corrections(analysis, growth, instance, f, evening)
-    return None
 
 
 def _corrections(

@@ -19,8 +19,9 @@ from fractions import Fraction
 import numpy as np
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.union_find import UnionFind
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
@@ -29,45 +30,30 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
-_WHOLE = "only whole multiples of today's width are exact here"
+WHOLE = "only whole multiples of today's width are exact here"
 
 
 class _Ties:
     """Axes that hold the same fill, and which one they must hold."""
 
     def __init__(self) -> None:
-        self.parent: dict[Axis, Axis] = {}
+        self.classes: UnionFind[Axis] = UnionFind()
         self.must: dict[Axis, tuple[Row, Node]] = {}
 
-    def root(self, axis: Axis) -> Axis:
-        self.parent.setdefault(axis, axis)
-        while self.parent[axis] != axis:
-            axis = self.parent[axis]
-        return axis
-
     def tie(self, a: Axis, b: Axis) -> None:
-        a, b = self.root(a), self.root(b)
-        if a == b:
-            return
-        self.parent[b] = a
-        if b in self.must:
-            self.require(a, *self.must.pop(b))
+        old, new = self.classes.root(b), self.classes.join(a, b)
+        if old != new and old in self.must:
+            self.require(new, *self.must.pop(old))
 
     def require(self, axis: Axis, fill: Row, node: Node) -> None:
-        axis = self.root(axis)
+        axis = self.classes.root(axis)
         known = self.must.setdefault(axis, (fill, node))
         if known[0] is not fill:
-            raise _ForbiddenError(
-                Refusal(
-                    Reason.NORMALISED, node.name, axis[::2],
-                    f"{node.op} needs {fill.value} rows where {known[1].name} needs "
-                    f"{known[0].value} rows",
-                    _WHOLE,
-                )
-            )  # fmt: skip
+            needs = f"needs {fill.value} rows where {known[1].name} needs {known[0].value} rows"
+            raise _forbidden(node, [axis], needs)
 
     def of(self, axis: Axis) -> Row | None:
-        found = self.must.get(self.root(axis))
+        found = self.must.get(self.classes.root(axis))
         return found[0] if found else None
 
 
@@ -79,31 +65,26 @@ class _Found:
         self.short: list[tuple[int, bool]] = []
 
 
-class _ForbiddenError(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-
-
-def padding(analysis: Analysis, space: Space, width: int) -> Padding | Refusal:
-    """What fills the rows beyond whole copies, or why only whole multiples will do.
+def padding(analysis: Analysis, space: Space, width: int) -> Padding:
+    """What fills the rows beyond whole copies.
 
     Args:
         width: classes and new units.
+
+    Raises:
+        RefusalError: only whole multiples will do.
     """
     ties, result = _Ties(), _Found()
     part = Fraction(width // space.size * space.size, width)
-    try:
-        steps = list(_steps(analysis, space))
-        for step in steps:
-            _tie(analysis, ties, *step)
-        for instance, f in steps:
-            if instance[1] is None:
-                _settle(analysis, ties, result, instance, f)
-        for instance, f in sorted(steps, key=lambda s: -s[0][0]):
-            if instance[1] is not None:
-                _behind(analysis, result, instance, f)
-    except _ForbiddenError as forbidden:
-        return forbidden.refusal
+    steps = list(_steps(analysis, space))
+    for step in steps:
+        _tie(analysis, ties, *step)
+    for instance, f in steps:
+        if instance[1] is None:
+            _settle(analysis, ties, result, instance, f)
+    for instance, f in sorted(steps, key=lambda s: -s[0][0]):
+        if instance[1] is not None:
+            _behind(analysis, result, instance, f)
     for axis, labels in space.labels.items():
         leaf = analysis.model.leaves.get(axis[0])
         detail = ""
@@ -112,7 +93,7 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding | Refusal:
         elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
             detail = "its weights are integers"
         if detail:
-            return Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE)
+            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, WHOLE))
     return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
 
 
@@ -223,13 +204,11 @@ def _behind(analysis: Analysis, result: _Found, instance: Instance, f: Factor) -
 
 
 def _contracts(analysis: Analysis, node: Node) -> bool:
-    fs = analysis.factors(node)
-    return not isinstance(fs, Refusal) and any(f.role == "sum" for f in fs)
+    return any(f.role == "sum" for f in analysis.known_factors(node))
 
 
 def _means(analysis: Analysis, node: Node) -> int:
-    fs = analysis.factors(node)
-    return 0 if isinstance(fs, Refusal) else sum(f.role == "mean" for f in fs)
+    return sum(f.role == "mean" for f in analysis.known_factors(node))
 
 
 def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
@@ -240,23 +219,25 @@ def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
     if mean is None or mean.inputs[0] != node.inputs[0] or _means(analysis, mean) != 1:
         return False
     fs = analysis.factors(mean)
-    assert not isinstance(fs, Refusal)
     dims = {e[1] for f in fs if f.role == "mean" for e in f.at if e[0] == 0}
     return dims == {e[1] for e in carried}
 
 
-def _forbidden(node: Node, axes: list[Axis], why: str) -> _ForbiddenError:
+def _forbidden(node: Node, axes: list[Axis], why: str) -> RefusalError:
     axis = axes[0][::2] if axes else None
-    return _ForbiddenError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
+    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", WHOLE))
 
 
 def pads(analysis: Analysis, space: Space) -> Refusal | None:
     """Why a space that is averaged over grows by whole multiples alone; None if pads do too."""
     counts = {np.bincount(v[v >= 0], minlength=space.size).tobytes() for v in space.labels.values()}
     if any(len(np.unique(np.frombuffer(c, np.int64))) > 1 for c in counts):
-        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", _WHOLE)
-    found = padding(analysis, space, space.size + 1)
-    return found if isinstance(found, Refusal) else None
+        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", WHOLE)
+    try:
+        padding(analysis, space, space.size + 1)
+    except RefusalError as why:
+        return why.refusal
+    return None
 
 
 def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths:
@@ -274,9 +255,7 @@ def padded(analysis: Analysis, space: Space, units: Units) -> Units:
     """Units with what their pads are, if there are any."""
     if Row.PAD not in units.kind:
         return units
-    found = padding(analysis, space, space.size + len(units.kind))
-    assert isinstance(found, Padding)
-    return replace(units, padding=found)
+    return replace(units, padding=padding(analysis, space, space.size + len(units.kind)))
 
 
 __all__ = ["beyond_multiples", "padded", "padding", "pads"]

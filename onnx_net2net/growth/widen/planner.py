@@ -6,14 +6,16 @@ part -> the student's shape arithmetic -> the index proof. No weights are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.graph.traversal import downstream
 from onnx_net2net.growth.widen.changes import Change, Growth, Use
 from onnx_net2net.growth.widen.copy_layout import Layout, layout
 from onnx_net2net.growth.widen.division import divide_among_copies
@@ -31,7 +33,7 @@ from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
-from onnx_net2net.operators.spec import Site
+from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
@@ -75,57 +77,47 @@ def grow_woven(
         if woven is None:
             continue
         places, units = woven
-        result = _grow(analysis, space, units, places, scheme)
-        if isinstance(result, Growth):
-            return result
+        with suppress(RefusalError):
+            return _grow(analysis, space, units, places, scheme)
     return None
 
 
-def grow(
-    analysis: Analysis, space: Space, units: Units, scheme: Scheme = _PLAIN
-) -> Growth | Refusal:
+def grow(analysis: Analysis, space: Space, units: Units, scheme: Scheme = _PLAIN) -> Growth:
     """Plan one step: try where copies may land, take what the index proof accepts.
 
     Args:
         space: what grows; units: its new units; scheme: how they come about.
 
-    Returns:
-        The growth, or why no layout works.
+    Raises:
+        RefusalError: no layout works; why the first does not.
     """
-    refused: Refusal | None = None
-    for inline in (False, True):
-        result = _grow(analysis, space, units, layout(space, units, inline), scheme)
-        if isinstance(result, Growth):
-            return result
-        refused = refused or result
-        if result.reason not in (Reason.MISALIGNED, Reason.COMPUTED_SIZE):
-            break
-    assert refused is not None
-    return refused
+    try:
+        return _grow(analysis, space, units, layout(space, units, False), scheme)
+    except RefusalError as why:
+        if why.refusal.reason in (Reason.MISALIGNED, Reason.COMPUTED_SIZE):
+            with suppress(RefusalError):
+                return _grow(analysis, space, units, layout(space, units, True), scheme)
+        raise
 
 
-def _grow(
-    analysis: Analysis, space: Space, units: Units, places: Layout, scheme: Scheme
-) -> Growth | Refusal:
+def _grow(analysis: Analysis, space: Space, units: Units, places: Layout, scheme: Scheme) -> Growth:
     growth = Growth(space, units, places, random=not scheme.preserving)
     for step in (
         _rows, _carriers, rescale_norms, divide_among_copies, _trains, even_out, keep_tied, _part,
         _attributes, _follow, _prove
     ):  # fmt: skip
-        refusal = step(analysis, growth)
-        if refusal is not None:
-            return refusal
+        step(analysis, growth)
     if scheme.init == "random-pad":
         growth.divisions.clear()  # nothing is divided
         growth.corrections.clear()
     return growth
 
 
-def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _rows(analysis: Analysis, growth: Growth) -> None:
     """Rows other than copies pass only where the table says so; of pads `padding` knows."""
     kinds = set(growth.units.kind) - {Row.COPY, Row.PAD}
     if not kinds:
-        return None
+        return
     for (index, tag), carried in growth.space.passages.items():
         node = analysis.model.nodes[index]
         row, site = TABLE[node.op], analysis.first.site(node)
@@ -138,29 +130,25 @@ def _rows(analysis: Analysis, growth: Growth) -> Refusal | None:
             free = bad or not row.passes_free(site, slots, constant)
             if (Row.ZERO in kinds and zero) or (kinds & _RANDOM and free):
                 kind = "zero" if Row.ZERO in kinds and zero else "random"
-                return Refusal(
-                    Reason.ROW_KIND, node.name, detail=f"{kind} rows do not pass {node.op}",
-                    hint="copies do: use the init replicate here",
-                )  # fmt: skip
-    return None
+                detail = f"{kind} rows do not pass {node.op}"
+                hint = "copies do: use the init replicate here"
+                raise RefusalError(Refusal(Reason.ROW_KIND, node.name, None, detail, hint))
 
 
-def _trains(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _trains(analysis: Analysis, growth: Growth) -> None:
     """Refuse free units that only a constant 0 in front of a node would read: no gradient."""
     if any(t in analysis.model.inputs for t, use, _ in growth.space.labels if use is None):
-        return None  # the model's own input, where the growth says so instead
+        return  # the model's own input, where the growth says so instead
     if growth.divisions and Row.FREE in growth.units.kind and growth.layout.joint is None:
         node = analysis.model.nodes[growth.divisions[0].node]
-        return Refusal(
-            Reason.ROW_KIND, node.name,
-            detail=f"no weight reads them at {node.op}, so a constant 0 would, and they "
-            "could never train",
-            hint="use the init twin or replicate here",
-        )  # fmt: skip
-    return None
+        detail = (
+            f"no weight reads them at {node.op}, so a constant 0 would, and they could never train"
+        )
+        hint = "use the init twin or replicate here"
+        raise RefusalError(Refusal(Reason.ROW_KIND, node.name, None, detail, hint))
 
 
-def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _carriers(analysis: Analysis, growth: Growth) -> None:
     """Re-index every constant that has an axis in the space."""
     constant: dict[tuple[str, Use], Change] = growth.constants
     kinds = set(growth.units.kind)
@@ -181,25 +169,23 @@ def _carriers(analysis: Analysis, growth: Growth) -> Refusal | None:
             change.pads[dim] = padding.fill[tensor, use, dim]
         if (tensor, use, dim) in growth.layout.grouped:
             change.grouped[dim] = growth.layout.grouped[tensor, use, dim]
-    return None
 
 
-def _readers(analysis: Analysis, leaf: str) -> Iterator[Use]:
+def _readers(analysis: Analysis, leaf: str) -> list[Use]:
     """The uses of a leaf by nodes that are not themselves constant; sizes do not count."""
-    todo, seen = [leaf], {leaf}
-    while todo:
-        tensor = todo.pop()
-        for node, slot in analysis.model.uses(tensor):
-            if node.outputs and all(o in analysis.model.constant for o in node.outputs if o):
-                if TABLE.get(node.op, TABLE["Identity"]).sized:
-                    continue
-                todo += [o for o in node.outputs if o and o not in seen]
-                seen.update(node.outputs)
-            else:
-                yield node.index, slot
+    constant = analysis.model.constant
+
+    def computed(node: Node) -> bool:
+        return not node.outputs or any(o not in constant for o in node.outputs if o)
+
+    def through(node: Node) -> bool:
+        return not computed(node) and not TABLE.get(node.op, Rule()).sized
+
+    uses = downstream(analysis.model, leaf, through)
+    return [(node.index, slot) for node, slot in uses if computed(node)]
 
 
-def _part(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _part(analysis: Analysis, growth: Growth) -> None:
     """Which leaves must be copied because their uses get different arrays."""
     outputs = analysis.model.outputs
     for leaf in {name for name, _ in growth.constants}:
@@ -209,11 +195,9 @@ def _part(analysis: Analysis, growth: Growth) -> Refusal | None:
             growth.parted.add(leaf)
             for node in (analysis.model.nodes[u[0]] for n, u in growth.constants if n == leaf):
                 if any(n == leaf and _returned(node, u) for n, u in growth.constants):
-                    return Refusal(
-                        Reason.MIXED, node.name, detail=f"a body returns '{leaf}' as it is",
-                        hint="its other readers keep their width; choose another layer",
-                    )  # fmt: skip
-    return None
+                    detail = f"a body returns '{leaf}' as it is"
+                    hint = "its other readers keep their width; choose another layer"
+                    raise RefusalError(Refusal(Reason.MIXED, node.name, None, detail, hint))
 
 
 def _returned(node: Node, use: Use) -> bool:
@@ -221,7 +205,7 @@ def _returned(node: Node, use: Use) -> bool:
     return use[0] == node.index and use[1] >= len(node.inputs)
 
 
-def _attributes(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _attributes(analysis: Analysis, growth: Growth) -> None:
     """Attributes that hold the size of factors, or a default that depends on one."""
     for instance, carried in growth.space.passages.items():
         node = analysis.model.nodes[instance[0]]
@@ -229,19 +213,17 @@ def _attributes(analysis: Analysis, growth: Growth) -> Refusal | None:
         if not row.held(site, {f.name: f.size for f in carried}, {}):
             continue
         fs = analysis.factors(node)
-        assert not isinstance(fs, Refusal)
         sources = sources_of(analysis, growth.layout, instance)
         ok, own = factors_commute(fs, carried, sources)
         if not ok:
-            return _misaligned(node)
+            raise _misaligned(node)
         grown = {f.name: len(own[id(f)]) for f in carried if id(f) in own}
         held = row.held(site, grown, {f.name: f.size for f in fs})
         for name, value in held.items():
             growth.attributes[node.index, name] = value
-    return None
 
 
-def _follow(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _follow(analysis: Analysis, growth: Growth) -> None:
     grown = {t for t in growth.layout.source if t[1] is None}
     leaves = {
         axis
@@ -255,13 +237,11 @@ def _follow(analysis: Analysis, growth: Growth) -> Refusal | None:
         set(growth.space.passages),
         lambda instance: sources_of(analysis, growth.layout, instance),
     )
-    if isinstance(result, Refusal):
-        return result
     growth.operands = result.operands
-    return _prove_movements(analysis, growth, result)
+    _prove_movements(analysis, growth, result)
 
 
-def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> Refusal | None:
+def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> None:
     for instance in growth.space.passages:
         node = analysis.model.nodes[instance[0]]
         if TABLE[node.op].movement is None:
@@ -276,12 +256,11 @@ def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> Refusa
             student = sizes.student(instance, k, sources)
             if growth.layout.joint is not None and instance[1] is None:
                 if not joint_commutes(site, student, growth.layout.joint):
-                    return _misaligned(node)
+                    raise _misaligned(node)
                 continue
             new = _not_copies(analysis, growth, instance, sources)
             if not movement_commutes(site, student, sources, new):
-                return _misaligned(node)
-    return None
+                raise _misaligned(node)
 
 
 def _not_copies(
@@ -308,7 +287,7 @@ def _moves(site: Site) -> bool:
         return row.notation is None
 
 
-def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
+def _prove(analysis: Analysis, growth: Growth) -> None:
     for instance, carried in growth.space.passages.items():
         node = analysis.model.nodes[instance[0]]
         row = TABLE[node.op]
@@ -317,21 +296,19 @@ def _prove(analysis: Analysis, growth: Growth) -> Refusal | None:
         if row.notation is None and row.ties is None:
             continue
         fs = analysis.factors(node)
-        assert not isinstance(fs, Refusal)
         given = sources_of(analysis, growth.layout, instance)
         sources: dict[Entry, Array] | None = given
         if growth.layout.joint is not None:
             sources = _ungrouped(fs, carried, given, growth.layout, instance, node)
         if sources is None:
-            return _misaligned(node)
+            raise _misaligned(node)
         agree, own = factors_commute(fs, carried, sources)
         averaged = [f for f in carried if f.averaged and any(e in given for e in f.at)]
         padding = growth.units.padding
         if padding is not None and instance[1] is None and instance[0] in padding.parts:
             averaged = []  # whole copies, and pads that its statistics allow for
         if not agree or not all(_even(own.get(id(f))) for f in averaged):
-            return _misaligned(node)
-    return None
+            raise _misaligned(node)
 
 
 def _even(source: Array | None) -> bool:
@@ -373,11 +350,9 @@ def _ungrouped(
     return rest
 
 
-def _misaligned(node: Node) -> Refusal:
-    return Refusal(
-        Reason.MISALIGNED, node.name, detail=node.op,
-        hint="try a whole multiple of today's width, or another layer",
-    )  # fmt: skip
+def _misaligned(node: Node) -> RefusalError:
+    hint = "try a whole multiple of today's width, or another layer"
+    return RefusalError(Refusal(Reason.MISALIGNED, node.name, detail=node.op, hint=hint))
 
 
 __all__ = ["grow", "grow_woven", "sources_of"]

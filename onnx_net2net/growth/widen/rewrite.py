@@ -74,36 +74,39 @@ class _Draft(Editor):
         super().__init__(analysis.model)
         self.analysis, self.growth, self.scheme = analysis, growth, scheme
         self.grown: list[Grown] = []
+        self._by_source: dict[str, list[Grown]] = {}
         self.clones: dict[tuple[int, Use], NodeProto] = {}
 
     def constants(self) -> None:
         """New arrays in place, or beside the old ones where other uses keep theirs."""
         renamed: dict[Use, dict[str, str]] = {}
-        shared: list[tuple[str, Change, str]] = []
-        done: set[str] = set()
         for (name, use), change in self.growth.constants.items():
-            if name in done:
-                continue
-            new = next((new for n, c, new in shared if n == name and c.same(change)), "")
-            if not new:
-                leaf = self.model.leaves[name]
-                kinds = self.growth.units.kind
-                array = grown_array(self._array(leaf), change, kinds, self.scheme, name)
-                if name not in self.growth.parted:
-                    self.replace(leaf, array)
-                    done.add(name)
-                    self.grown.append(Grown(name, name, leaf.shape, change))
-                    continue
-                new = self.constant(array, f"{name}_grown")
-                shared.append((name, change, new))
-                self.grown.append(Grown(new, name, leaf.shape, change))
-            renamed.setdefault(use, {})[name] = new
+            new = self._changed(name, change)
+            if new != name:
+                renamed.setdefault(use, {})[name] = new
         for use, names in renamed.items():
             reader, slot = self.model.nodes[use[0]], use[1]
             top = self._clone(reader.inputs[slot], use, names)
             if top is not None:
                 self.node(reader).input[slot] = top
         self.drop_unread(self.model.nodes[k] for k in {index for index, _ in self.clones})
+
+    def _changed(self, name: str, change: Change) -> str:
+        """What a constant is called after a change, which is made once for all that share it."""
+        known = self._by_source.setdefault(name, [])
+        for made in known:
+            if made.name == name or made.change.same(change):
+                return made.name
+        leaf, kinds = self.model.leaves[name], self.growth.units.kind
+        array = grown_array(self._array(leaf), change, kinds, self.scheme, name)
+        new = name
+        if name in self.growth.parted:
+            new = self.constant(array, f"{name}_grown")
+        else:
+            self.replace(leaf, array)
+        known.append(Grown(new, name, leaf.shape, change))
+        self.grown.append(known[-1])
+        return new
 
     def _array(self, leaf: Leaf) -> Array:
         if leaf.tensor is None:
@@ -112,26 +115,29 @@ class _Draft(Editor):
         return np.asarray(self.analysis.source.array(leaf.tensor))
 
     def _clone(self, tensor: str, use: Use, names: dict[str, str]) -> str | None:
-        """Copy the nodes between a parted leaf and its reader; None where nothing is renamed."""
+        """A parted leaf as its reader sees it, through copies; None where nothing is renamed."""
         if tensor in names:
             return names[tensor]
         node = self.model.producer.get(tensor)
         if node is None:
             return None
-        copy = self.clones.get((node.index, use))
-        if copy is None:
-            below = [self._clone(t, use, names) if t else None for t in node.inputs]
-            if all(b is None for b in below):
-                return None
-            copy = copied(node.proto)
-            copy.name = self.fresh(f"{node.name}_grown")
-            for k, (old, new) in enumerate(zip(node.proto.input, below, strict=True)):
-                copy.input[k] = old if new is None else new
-            for k, o in enumerate(node.outputs):
-                copy.output[k] = self.fresh(f"{o}_grown") if o else ""
-            self.clones[node.index, use] = copy
-            self.insert(self.model.nodes[use[0]].path, copy)
-        return str(copy.output[node.outputs.index(tensor)])
+        copy = self.clones.get((node.index, use)) or self._copy(node, use, names)
+        return None if copy is None else str(copy.output[node.outputs.index(tensor)])
+
+    def _copy(self, node: Node, use: Use, names: dict[str, str]) -> NodeProto | None:
+        """A copy of a node for one reader, with what it reads; None where nothing is renamed."""
+        below = [self._clone(t, use, names) if t else None for t in node.inputs]
+        if all(b is None for b in below):
+            return None
+        copy = copied(node.proto)
+        copy.name = self.fresh(f"{node.name}_grown")
+        for k, (old, new) in enumerate(zip(node.proto.input, below, strict=True)):
+            copy.input[k] = old if new is None else new
+        for k, o in enumerate(node.outputs):
+            copy.output[k] = self.fresh(f"{o}_grown") if o else ""
+        self.clones[node.index, use] = copy
+        self.insert(self.model.nodes[use[0]].path, copy)
+        return copy
 
     def operand(self, operand: Operand) -> None:
         """Write sizes where they are read: attribute, own literal, or around what is computed."""

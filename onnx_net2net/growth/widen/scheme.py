@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from onnx_net2net.errors import UsageError
-from onnx_net2net.growth.widen.shares import SPLITS
 from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.verb import Widen
 
 INITS = {
     "replicate": "copies of units",
@@ -36,17 +36,28 @@ class Scheme:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise UsageError(f"unknown split '{self.split}'", f"choose one of {', '.join(SPLITS)}")
-        if self.init not in INITS:
-            raise UsageError(f"unknown init '{self.init}'", f"choose one of {', '.join(INITS)}")
-        number = isinstance(self.noise, (int, float)) and not isinstance(self.noise, bool)
-        if not number or not math.isfinite(self.noise) or self.noise < 0:
+        if not math.isfinite(self.noise) or self.noise < 0:
             raise UsageError(f"noise {self.noise!r} is no size", "give 0 or more, e.g. 0.01")
         if self.init != "replicate" and self.split != "zero-sum":
             raise UsageError(f"init '{self.init}' makes no copies", "leave the split out")
         if self.init != "replicate" and self.noise:
             raise UsageError(f"init '{self.init}' makes no copies", "leave the noise out")
+
+    @classmethod
+    def of(cls, asked: Widen) -> Scheme:
+        """What a step asks for.
+
+        Raises:
+            UsageError: settings that do not go together.
+        """
+        scheme = cls(asked.split, asked.seed or 0, asked.init, asked.noise)
+        if isinstance(asked.mapping, str) and asked.mapping not in ("random", "balanced"):
+            raise UsageError(
+                f"unknown mapping '{asked.mapping}'", "choose random, balanced or give a list"
+            )
+        if asked.init != "replicate" and asked.mapping != "random":
+            raise UsageError(f"init '{asked.init}' makes no copies", "leave the mapping out")
+        return scheme
 
     @property
     def row(self) -> Row:

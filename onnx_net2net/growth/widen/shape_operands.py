@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from onnx_net2net.coupling.space import Instance
-from onnx_net2net.errors import Reason, Refusal
+from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.folding import folded
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import Grown, Site, Slot
@@ -109,13 +109,16 @@ def follow(
     sizes: Mapping[tuple[str, int], int],
     instances: set[Instance],
     sources_of: Callable[[Instance], Sources],
-) -> Sizes | Refusal:
+) -> Sizes:
     """Walk the graph with the new sizes and find what does not follow by itself.
 
     Args:
         sizes: (tensor, dimension) -> the student's size, of every axis that grows.
         instances: nodes through which the space passes.
         sources_of: the sources of a node's axes.
+
+    Raises:
+        RefusalError: a size that would have to change is computed in ways that cannot follow.
     """
     result = Sizes([_Student(f) for f in analysis.facts], analysis.model.nodes)
     for student in result.probes:
@@ -132,42 +135,24 @@ def follow(
         if not inside and not any(t in changed for t in node.reads):
             continue
         for instance in inside or [(node.index, None)]:
-            refusal = _operands(analysis, result, node, instance, sources_of(instance))
-            if refusal is not None:
-                return refusal
+            _operands(analysis, result, node, instance, sources_of(instance))
         if inside and any(i[1] is not None for i in inside):
             continue  # a constant's own chain: its values are arrays, re-indexed with it
-        _values(analysis, result, node, changed)
+        _values(result, node, changed)
     return result
 
 
-def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) -> None:
+def _values(result: Sizes, node: Node, changed: set[str]) -> None:
     """Compute what the node's outputs hold in the student, where that is known."""
-    row = TABLE.get(node.op)
-    if (
-        row is None
-        or row.fold is None
-        or not all(o in result.probes[0].facts.values for o in node.outputs if o)
-    ):
+    if not all(o in result.probes[0].facts.values for o in node.outputs if o):
         return
     for probe, student in enumerate(result.probes):
-        args: list[Any] = []
-        for slot, t in enumerate(node.inputs):
-            fixed = next(
-                (o for o in result.operands if o.instance == (node.index, None) and o.slot == slot),
-                None,
-            )
-            v = fixed.values[probe] if fixed is not None else student.value(t) if t else None
-            if t and v is None:
-                shape = student.shape(t)
-                if not row.sized or shape is None or None in shape:
-                    return
-                v = np.broadcast_to(np.int8(0), tuple(d or 0 for d in shape))
-            args.append(v)
-        try:
-            with np.errstate(all="ignore"):
-                found = [np.asarray(r) for r in row.fold(node, args)]
-        except Exception:  # what no longer fits is caught when its shape is compared
+        values = [student.value(t) if t else None for t in node.inputs]
+        for o in result.operands:
+            if o.instance == (node.index, None) and o.slot is not None and o.slot < len(values):
+                values[o.slot] = o.values[probe]
+        found = folded(node, values, [student.shape(t) for t in node.inputs])
+        if found is None:
             return
         for name, r in zip(node.outputs, found, strict=False):
             if name and not np.array_equal(r, student.facts.values[name]):
@@ -179,7 +164,7 @@ def _values(analysis: Analysis, result: Sizes, node: Node, changed: set[str]) ->
 
 def _operands(
     analysis: Analysis, result: Sizes, node: Node, instance: Instance, sources: Sources
-) -> Refusal | None:
+) -> None:
     """Compare what the operands hold in the student with what they must hold."""
     row = TABLE.get(node.op)
     slots = row.slots if row is not None else ()
@@ -200,20 +185,17 @@ def _operands(
             except LookupError as why:
                 if not sources:
                     continue
-                return Refusal(Reason.RUNTIME, node.name, detail=str(why))
+                refusal = Refusal(Reason.RUNTIME, node.name, None, str(why), ANOTHER_LAYER)
+                raise RefusalError(refusal) from None
             if want is not None:
                 wants.append(np.asarray(want, np.int64))
                 haves.append(_held(student, node, slot))
         if slot.input is not None:
             declared.add(slot.input)
-        if not wants:
-            continue
-        refusal = _compare(result, node, instance, slot, wants, haves)
-        if refusal is not None:
-            return refusal
-    if folded and not sources:
-        return None
-    return _pinned(result, node, instance, sources, declared)
+        if wants:
+            _compare(result, node, instance, slot, wants, haves)
+    if sources or not folded:
+        _pinned(result, node, instance, sources, declared)
 
 
 def _held(student: _Student, node: Node, slot: Slot) -> Array | None:
@@ -229,18 +211,18 @@ def _held(student: _Student, node: Node, slot: Slot) -> Array | None:
 def _compare(
     result: Sizes, node: Node, instance: Instance, slot: Slot,
     wants: list[Array], haves: list[Array | None],
-) -> Refusal | None:  # fmt: skip
+) -> None:  # fmt: skip
     wrong = np.zeros(len(wants[0]), bool)
     for want, have in zip(wants, haves, strict=True):
         if len(want) != len(wants[0]):
-            return _varies(node)
+            raise _varies(node)
         wrong |= (
             np.ones(len(want), bool) if have is None or len(have) != len(want) else have != want
         )
     if not wrong.any():
-        return None
+        return
     if any((w[wrong] != wants[0][wrong]).any() for w in wants):
-        return _varies(node)
+        raise _varies(node)
     given = slot.input is not None and slot.input < len(node.inputs) and node.inputs[slot.input]
     at = slot.input if given or not slot.attribute or node.version >= slot.since else None
     if given:
@@ -250,18 +232,17 @@ def _compare(
     result.operands.append(
         Operand(instance, at, slot.attribute, tuple(wants), wrong, slot.replaces)
     )
-    return None
 
 
 def _pinned(
     result: Sizes, node: Node, instance: Instance, sources: Sources, declared: set[int]
-) -> Refusal | None:
+) -> None:
     """Values that the teacher computes from sizes (1/sqrt(d)) must not change with them."""
     for slot, tensor in enumerate(node.reads):
         if slot in declared or not any(tensor in s.values for s in result.probes):
             continue
         if slot >= len(node.inputs):  # a body returns it, and no operand can be put in its place
-            return _varies(node)
+            raise _varies(node)
         wants, wrong = [], False
         for student in result.probes:
             want = student.facts.values[tensor]
@@ -273,15 +254,12 @@ def _pinned(
         if not wrong:
             continue
         if wants[0].shape != wants[1].shape or not np.array_equal(wants[0], wants[1]):
-            return _varies(node)
+            raise _varies(node)
         result.operands.append(
             Operand(instance, slot, "", tuple(wants), np.ones(wants[0].size, bool))
         )
-    return None
 
 
-def _varies(node: Node) -> Refusal:
-    return Refusal(
-        Reason.COMPUTED_SIZE, node.name, detail=node.op,
-        hint="a size that varies with the input would have to change; choose another layer",
-    )  # fmt: skip
+def _varies(node: Node) -> RefusalError:
+    hint = "a size that varies with the input would have to change; choose another layer"
+    return RefusalError(Refusal(Reason.COMPUTED_SIZE, node.name, detail=node.op, hint=hint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,18 +15,18 @@ from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.errors import (
     AmbiguousError,
     Reason,
-    Refusal,
     RefusalError,
     TooLargeError,
     UsageError,
+    asking,
 )
 from onnx_net2net.growth.widen.changes import Edits, Growth
 from onnx_net2net.growth.widen.interface import (
     changed,
-    checked,
-    closed,
+    check,
+    check_closed,
     declaration,
-    explained,
+    explaining,
     named,
     touches,
     with_tables,
@@ -36,115 +37,130 @@ from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.rewrite import Grown, patch_of
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.growth.widen.widths import Widths, draw, target
 from onnx_net2net.inference.analysis import Analysis
 
 
-def widen_step(
-    analysis: Analysis,
-    *,
-    node: str | None = None,
-    space: str | None = None,
-    width: int | None = None,
-    ratio: float | None = None,
-    multiple_of: int = 1,
-    mapping: str | Sequence[int] = "random",
-    split: str = "zero-sum",
-    seed: int = 0,
-    init: str = "replicate",
-    noise: float = 0.0,
-    rows: Row | None = None,
-    allow_interface: bool = False,
-) -> Widened:
+def widen_step(analysis: Analysis, asked: Widen, rows: Row | None = None) -> Widened:
     """Widen one space of a model.
 
     Args:
-        node: a layer; `width` is then the length of its output axis.
-        space: a space as `inspect` names it; `width` is then its size.
-        width, ratio: the new width, or at least this times today's.
-        multiple_of: round the width up to a multiple.
-        mapping: `random`, `balanced` or the source of each new unit.
-        split, init, noise: how new units come about, see `Scheme`.
-        rows: another kind of new units than `init` asks for.
-        allow_interface: also what is the model's own input or output.
+        analysis: of the teacher.
+        asked: one `node` (`width` is then the length of its output axis) or one `space`
+            (`width` is then its size), with a width or a ratio.
+        rows: another kind of new units than the step's `init` asks for.
 
     Raises:
         RefusalError: no function-preserving way. AmbiguousError, UsageError: the arguments.
 
     Source: Net2Net (Chen, Goodfellow, Shlens 2015), section 2.1 and algorithm 1.
     """
-    if (node is None) == (space is None):
-        raise UsageError("name either a node or a space to widen")
-    if isinstance(mapping, str) and mapping not in ("random", "balanced"):
-        raise UsageError(f"unknown mapping '{mapping}'", "choose random, balanced or give a list")
-    scheme = Scheme(split, seed, init, noise)
-    if init != "replicate" and not (isinstance(mapping, str) and mapping == "random"):
-        raise UsageError(f"init '{init}' makes no copies", "leave the mapping out")
-    asked = node if node is not None else str(space)
-    analysis = analysis.opened() if allow_interface else analysis
-    found, axis = _space(analysis, node, space)
+    scheme = Scheme.of(asked)
+    name = str(getattr(asked, asked.selector))
+    analysis = analysis.opened() if asked.allow_interface else analysis
+    with asking(f"'{name}'"):
+        found, axis = _named(analysis, name) if asked.space is None else _space(analysis, name)
     rows = rows or scheme.row
-    outside = touches(analysis, found) if allow_interface else set()
+    outside = touches(analysis, found) if asked.allow_interface else set()
     if outside:
         found = with_tables(analysis, found)
     if "input" in outside:
-        if init not in ("replicate", "fresh") or noise:
+        if asked.init not in ("replicate", "fresh") or asked.noise:
             raise UsageError(
                 "zero weights read what is new of an input", "leave init and noise out"
             )
         rows = Row.FREE
-    widths = Widths.of(found, axis if node is not None else None, rows)
-    whole = widths
-    if rows is Row.COPY and not outside:
-        widths = beyond_multiples(analysis, found, widths)
-    wanted = target(widths, width, ratio, multiple_of, asked)
-    _check_memory(analysis, found, wanted / widths.today)
-    units = padded(analysis, found, draw(widths, wanted, mapping, seed, asked, rows))
-    growth = grow(analysis, found, units, scheme)
-    if isinstance(growth, Refusal) and widths.padded and ratio is not None:
-        wanted = target(whole, width, ratio, multiple_of, asked)
-        growth = grow(analysis, found, draw(whole, wanted, mapping, seed, asked, rows), scheme)
-    if outside and isinstance(growth, Refusal):
-        growth = explained(growth)
-    elif isinstance(growth, Refusal) and growth.reason is Reason.MISALIGNED and rows is Row.COPY:
-        least = wanted if ratio is None else math.ceil(round(ratio * widths.today, 6))
-        most = wanted if ratio is None else 3 * widths.today
-        tried = (w for w in range(least, most + 1) if w % multiple_of == 0)
-        woven = grow_woven(analysis, found, axis, tried, asked, scheme)
-        growth = woven or growth
-    if isinstance(growth, Growth) and allow_interface:
-        growth = checked(analysis, growth) or growth
-    if isinstance(growth, Refusal):
-        raise RefusalError(growth, f"'{asked}'")
-    return widened(analysis, growth, asked, axis, scheme)
+    one = _Widening(analysis, found, axis, asked, name, scheme, rows)
+    with asking(f"'{name}'"), explaining(bool(outside)):
+        growth = one.to(one.widths) if outside else one.tried()
+        if asked.allow_interface:
+            check(analysis, growth)
+    return widened(analysis, growth, name, axis, scheme)
 
 
-def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Space, Axis]:
-    if node is not None:
-        outside = named(analysis, node) if analysis.interface_may_grow else None
-        if outside is not None:
-            return outside
-        refused = None if analysis.interface_may_grow else closed(analysis, node)
-        if refused is not None:
-            raise RefusalError(refused, f"'{node}'")
-        result = layer_space(analysis, find(analysis, node))
-        if isinstance(result, Refusal):
-            refusal = explained(result) if analysis.interface_may_grow else result
-            raise RefusalError(refusal, f"'{node}'")
-        return result
-    own = _part(analysis, str(space))
+@dataclass(frozen=True)
+class _Widening:
+    """One space that is to grow, and how."""
+
+    analysis: Analysis
+    space: Space
+    axis: Axis
+    asked: Widen
+    name: str
+    scheme: Scheme
+    rows: Row
+
+    @property
+    def widths(self) -> Widths:
+        return Widths.of(self.space, self.axis if self.asked.space is None else None, self.rows)
+
+    def target(self, widths: Widths) -> int:
+        """The width that was asked for."""
+        asked = self.asked
+        return target(widths, asked.width, asked.ratio, asked.multiple_of, self.name)
+
+    def to(self, widths: Widths) -> Growth:
+        """Grown to the width that was asked for."""
+        wanted = self.target(widths)
+        _check_memory(self.analysis, self.space, wanted / widths.today)
+        mapping, seed = self.asked.mapping, self.scheme.seed
+        units = draw(widths, wanted, mapping, seed, self.name, self.rows)
+        return grow(
+            self.analysis, self.space, padded(self.analysis, self.space, units), self.scheme
+        )
+
+    def tried(self) -> Growth:
+        """What works: any copies, then multiples alone, then copies woven in."""
+        if self.rows is not Row.COPY:
+            return self.to(self.widths)
+        widths = beyond_multiples(self.analysis, self.space, self.widths)
+        if widths.padded and self.asked.ratio is not None:
+            with suppress(RefusalError):
+                return self.to(widths)
+            widths = self.widths
+        try:
+            return self.to(widths)
+        except RefusalError as why:
+            woven = self.woven(widths) if why.refusal.reason is Reason.MISALIGNED else None
+            if woven is None:
+                raise
+            return woven
+
+    def woven(self, widths: Widths) -> Growth | None:
+        """Grown to this width, with a ratio at least to it, by copies placed by execution."""
+        if self.asked.ratio is None:
+            least = most = self.target(widths)
+        else:
+            least, most = math.ceil(round(self.asked.ratio * widths.today, 6)), 3 * widths.today
+        tried = (w for w in range(least, most + 1) if w % self.asked.multiple_of == 0)
+        return grow_woven(self.analysis, self.space, self.axis, tried, self.name, self.scheme)
+
+
+def _named(analysis: Analysis, node: str) -> tuple[Space, Axis]:
+    """The width of a layer, or of a part of the interface."""
+    if not analysis.interface_may_grow:
+        check_closed(analysis, node)
+        return layer_space(analysis, find(analysis, node))
+    with explaining(True):
+        return named(analysis, node) or layer_space(analysis, find(analysis, node))
+
+
+def _space(analysis: Analysis, space: str) -> tuple[Space, Axis]:
+    """The width that `inspect` lists under a name."""
+    own = _part(analysis, space)
     if own is not None:
         return own
     known, blocked = spaces(analysis)
-    wanted = {space, _whole_name(analysis, str(space))}
+    wanted = {space, _whole_name(analysis, space)}
     for found, axis, nodes in known:
         if space_name(found, nodes[0]) in wanted:
             return found, axis
     for b in blocked:
         if b.node == space:
-            raise RefusalError(b.refusal, f"'{space}'")
+            raise RefusalError(b.refusal)
     names = [space_name(found, nodes[0]) for found, _, nodes in known]
-    like = nearest(str(space), names)
+    like = nearest(space, names)
     hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists the spaces"
     raise AmbiguousError(f"no space is named '{space}'", hint, like or names)
 
@@ -152,10 +168,11 @@ def _space(analysis: Analysis, node: str | None, space: str | None) -> tuple[Spa
 def _part(analysis: Analysis, space: str) -> tuple[Space, Axis] | None:
     """`qkv:heads` as one of the widths of `/attention/qkv/MatMul`, whatever other layers have."""
     layer, _, part = space.rpartition(":")
-    with suppress(AmbiguousError):
-        result = layer_spaces(analysis, find(analysis, layer)) if layer else None
-        if result is not None and not isinstance(result, Refusal):
-            return next(((s, result[1]) for s in result[0] if s.part == part), None)
+    if not layer:
+        return None
+    with suppress(AmbiguousError, RefusalError):
+        found, axis = layer_spaces(analysis, find(analysis, layer))
+        return next(((s, axis) for s in found if s.part == part), None)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,95 +10,85 @@ import onnx
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
+from onnx_net2net.operators.intervals import (
+    cast,
+    chosen,
+    difference,
+    fixed,
+    kept,
+    maximum,
+    mean_of_all,
+    minimum,
+    negative,
+    power,
+    product,
+    quotient,
+    reciprocal,
+    total,
+)
 from onnx_net2net.operators.spec import ALL, Operands, RowError, Site, rule
 
-_FOLDED: dict[str, Any] = {
-    "Abs": np.abs,
-    "Ceil": np.ceil,
-    "Cos": np.cos,
-    "Exp": np.exp,
-    "Floor": np.floor,
-    "Identity": lambda x: x,
-    "Log": np.log,
-    "Neg": np.negative,
-    "Not": np.logical_not,
-    "Reciprocal": lambda x: (1 / x).astype(x.dtype),
-    "Relu": lambda x: np.maximum(x, 0),
-    "Round": np.rint,
-    "Sign": np.sign,
-    "Sin": np.sin,
-    "Sqrt": np.sqrt,
-}
-_ZERO = (
-    "Abs Asin Asinh Atan Atanh Ceil Celu Elu Erf Floor Gelu HardSwish Identity LeakyRelu Mish "
-    "Neg Relu Round Selu Shrink Sign Sin Sinh Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _unary(name: str, f: Any = None, *, partial: bool = False, **fields: Any) -> None:
+    """Rows of one operand; `f`: the operator on arrays; `partial`: not of every number."""
+    fold = None if f is None else lambda node, args: [np.asarray(f(args[0])).astype(args[0].dtype)]
+    for one in name.split():
+        rule(one, notation="... -> ...", partial=(0,) if partial else (), fold=fold, **fields)
+
+
+_UNIT = fixed(-1.0, 1.0)
+_unary(
+    "Identity",
+    lambda x: x,
+    zero=(),
+    linear=True,
+    repeats=True,
+    blends=True,
+    range=kept,
+    lists=lambda node, held, own, values: None if held[0] is None else list(held[0]),
 )
-_NOT_ZERO = (
-    "Acos Acosh BitwiseNot Cos Cosh Exp HardSigmoid IsInf IsNaN Log Not Reciprocal Sigmoid Softplus"
-)
-_PARTIAL = "Acos Acosh Asin Atanh Log Reciprocal Sqrt".split()
-
-
-def _unary(name: str) -> Any:
-    f = _FOLDED.get(name)
-    return None if f is None else lambda node, args: [f(args[0])]
-
-
-for _name in _ZERO.split():
-    rule(
-        _name,
-        notation="... -> ...",
-        zero=(),
-        partial=(0,) if _name in _PARTIAL else (),
-        linear=_name in ("Identity", "Neg"),
-        fold=_unary(_name),
-    )
-for _name in _NOT_ZERO.split():
-    rule(
-        _name,
-        notation="... -> ...",
-        partial=(0,) if _name in _PARTIAL else (),
-        fold=_unary(_name),
-    )
-
-rule(
-    "com.microsoft.Gelu com.microsoft.QuickGelu com.microsoft.FastGelu com.microsoft.BiasGelu",
-    notation=lambda s: "..., ... -> ..." if s.has(1) else "... -> ...",
-    zero=(0, 1),
-)
+_unary("Neg", np.negative, zero=(), linear=True, range=negative)
+_unary("Ceil", np.ceil, zero=())
+_unary("Erf", _erf, zero=(), range=_UNIT)
+_unary("Floor", np.floor, zero=())
+_unary("Round", np.rint, zero=())
+_unary("Sign", np.sign, zero=())
+_unary("Sin", np.sin, zero=(), range=_UNIT)
+_unary("Sqrt", np.sqrt, zero=(), partial=True, range=fixed(0.0, math.inf))
+_unary("Asin Atanh", zero=(), partial=True)
+_unary("Asinh Atan Shrink Sinh Tan", zero=())
+_unary("Cos", np.cos, range=_UNIT)
+_unary("Exp", np.exp, range=fixed(0.0, math.inf))
+_unary("Log", np.log, partial=True)
+_unary("Reciprocal", lambda x: 1 / x, partial=True, range=reciprocal)
+_unary("Acos Acosh", partial=True)
+_unary("BitwiseNot Cosh IsInf IsNaN")
+rule("Not", notation="... -> ...", fold=lambda node, args: [np.logical_not(args[0])])
 
 
 def _cast(node: Node, args: list[Any]) -> list[Any]:
     return [args[0].astype(onnx.helper.tensor_dtype_to_np_dtype(node.attr("to")))]
 
 
-rule("Cast", notation="... -> ...", zero=(), linear=True, fold=_cast)
+rule(
+    "Cast",
+    notation="... -> ...",
+    zero=(),
+    linear=True,
+    fold=_cast,
+    repeats=True,
+    blends=True,
+    range=cast,
+)
 rule(
     "CastLike",
     notation="..., ~ -> ...",
     zero=(),
     linear=True,
+    repeats=True,
     fold=lambda node, args: [args[0].astype(args[1].dtype)],
-)
-
-
-def _clip_zero(site: Site) -> Operands | None:
-    low = site.values[1] if site.has(1) else site.attr("min", -1.0)
-    high = site.values[2] if site.has(2) else site.attr("max", 1.0)
-    return () if low is not None and high is not None and low <= 0 <= high else None
-
-
-rule(
-    "Clip",
-    notation="... -> ...",
-    zero=_clip_zero,
-    fold=lambda node, args: [
-        np.clip(
-            args[0],
-            args[1] if len(args) > 1 else node.attr("min"),
-            args[2] if len(args) > 2 else node.attr("max"),
-        )
-    ],
 )
 
 
@@ -107,7 +98,7 @@ def _dropout(site: Site) -> str:
     return "... -> ..., ..."
 
 
-rule("Dropout", notation=_dropout, zero=(), linear=True)
+rule("Dropout", notation=_dropout, zero=(), linear=True, repeats=True, blends=True, range=kept)
 rule("Bernoulli RandomNormalLike RandomUniformLike", random=True)
 rule("Multinomial RandomNormal RandomUniform", random=True)
 
@@ -126,7 +117,6 @@ _BINARY: dict[str, Any] = {
     "Div": _divide,
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
     "Mod": None,
-    "PRelu": None,
     "And": np.logical_and,
     "Or": np.logical_or,
     "Xor": np.logical_xor,
@@ -171,8 +161,11 @@ _MEANS: dict[str, Any] = {
     "Mul": lambda slots: len(slots) == 1,
     "Div": lambda slots: slots == {0},
 }
+_RANGES: dict[str, Any] = {
+    "Add": total, "Sub": difference, "Mul": product, "Div": quotient, "Pow": power,
+}  # fmt: skip
 _ZEROS: dict[str, Any] = {
-    "Add": (0, 1), "Sub": (0, 1), "Mul": (), "Div": (0,), "PRelu": (0,), "Pow": _pow_zero,
+    "Add": (0, 1), "Sub": (0, 1), "Mul": (), "Div": (0,), "Pow": _pow_zero,
 }  # fmt: skip
 
 for _name, _f in _BINARY.items():
@@ -182,7 +175,9 @@ for _name, _f in _BINARY.items():
         zero=_ZEROS.get(_name),
         means=_MEANS.get(_name),
         subtracts=_name == "Sub",
-        zero_keeps={"Mul": (0, 1), "Div": (1,), "PRelu": (1,), "Pow": (1,)}.get(_name, ()),
+        adds=_name == "Add",
+        range=_RANGES.get(_name),
+        zero_keeps={"Mul": (0, 1), "Div": (1,), "Pow": (1,)}.get(_name, ()),
         partial={"Div": (1,), "Pow": _pow_partial, "Mod": (1,)}.get(_name, ()),
         linear=_name in ("Mul", "Div"),
         fold=_mod if _name == "Mod" else None if _f is None else _folded(_f),
@@ -203,13 +198,22 @@ def _reduced(f: Any) -> Any:
     return fold
 
 
-rule("Sum", notation=_variadic, zero=ALL, means=_sum_means, fold=_reduced(np.add))
-rule("Max", notation=_variadic, zero=ALL, fold=_reduced(np.maximum))
-rule("Min", notation=_variadic, zero=ALL, fold=_reduced(np.minimum))
-rule("Mean", notation=_variadic, zero=ALL)
+rule(
+    "Sum",
+    notation=_variadic,
+    zero=ALL,
+    means=_sum_means,
+    adds=True,
+    fold=_reduced(np.add),
+    range=total,
+)
+rule("Max", notation=_variadic, zero=ALL, fold=_reduced(np.maximum), range=maximum)
+rule("Min", notation=_variadic, zero=ALL, fold=_reduced(np.minimum), range=minimum)
+rule("Mean", notation=_variadic, zero=ALL, range=mean_of_all)
 rule(
     "Where",
     notation="..., ..., ... -> ...",
     zero=(1, 2),
     fold=lambda node, args: [np.where(args[0], args[1], args[2])],
+    range=chosen,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from onnx_net2net.operators.families.activation import fused
 from onnx_net2net.operators.spec import Operands, RowError, Site, rule
 
 
@@ -17,7 +18,14 @@ def _activated(site: Site, needs: Operands) -> Operands | None:
 
 _CONV = "n (g i) *, (g o) i *, (g o) -> n (g o) *"
 
-rule("Conv", notation=_CONV, sizes=_groups, attributes={"group": "g"}, zero=(2,))
+rule(
+    "Conv",
+    notation=_CONV,
+    sizes=_groups,
+    attributes={"group": "g"},
+    zero=(2,),
+    window="forward",
+)
 rule(
     "com.microsoft.FusedConv",
     notation="n (g i) *, (g o) i *, (g o), n (g o) * -> n (g o) *",
@@ -25,6 +33,8 @@ rule(
     attributes={"group": "g"},
     zero=lambda s: _activated(s, (2, 3)),
     like="Conv",
+    activation=fused,
+    window="forward",
 )
 rule(
     "ConvTranspose",
@@ -32,6 +42,7 @@ rule(
     sizes=_groups,
     attributes={"group": "g"},
     zero=(2,),
+    window="transposed",
 )
 
 
@@ -69,25 +80,24 @@ def _gemm(site: Site) -> str:
     return f"{a}, {b}, m n -> m n"
 
 
-rule("Gemm", notation=_gemm, zero=(2,))
+rule("Gemm", notation=_gemm, zero=(2,), rank=2)
 rule(
     "com.microsoft.FusedGemm",
     notation=_gemm,
     zero=lambda s: _activated(s, (2,)),
     like="Gemm",
+    activation=fused,
+    rank=2,
 )
 
 
 def _matmul(site: Site) -> str:
+    """Rank 1 operands lose their axis; an unknown rank may be any."""
     a, b = site.rank(0), site.rank(1)
-    left = "k" if a == 1 else "... m k"
-    right = "k" if b == 1 else "... k n"
-    out = " ".join(
-        (["..."] if max(a, b) > 2 else []) + ["m"] * (a > 1) + ["n"] * (b > 1)
-    )  # rank 1 operands lose their axis
-    return f"{left}, {right} -> {out}".replace("... m k", "... m k" if a > 2 else "m k").replace(
-        "... k n", "... k n" if b > 2 else "k n"
-    )
+    left = {1: "k", 2: "m k"}.get(a, "... m k")
+    right = {1: "k", 2: "k n"}.get(b, "... k n")
+    batch = "... " if "..." in left + right else ""
+    return f"{left}, {right} -> {batch}{'m ' * (a != 1)}{'n' * (b != 1)}"
 
 
 def _fused_matmul(site: Site) -> str:

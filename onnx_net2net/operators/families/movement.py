@@ -10,9 +10,22 @@ import numpy as np
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
-from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, Grown, RowError, Site, Slot, rule
+from onnx_net2net.operators.intervals import any_of, kept
+from onnx_net2net.operators.spec import (
+    ALL,
+    ELSEWHERE,
+    MADE,
+    Block,
+    Grown,
+    RowError,
+    Site,
+    Slot,
+    rule,
+)
 
 _LARGEST_TABLE = 1 << 22
+_SAME: dict[str, Any] = {"linear": True, "zero": (), "blends": True, "range": kept}
+"""What all have in common whose result holds the numbers of input 0, each at least once."""
 
 
 def known(d: int | None) -> int:
@@ -38,8 +51,7 @@ rule(
     "Transpose",
     movement=_transpose,
     fold=lambda node, args: [np.transpose(args[0], node.attr("perm"))],
-    linear=True,
-    zero=(),
+    **_SAME,
 )
 
 
@@ -72,8 +84,8 @@ def _unsqueeze(node: Node, args: list[Any]) -> list[Any]:
     return [np.expand_dims(args[0], _axes(node, args))]
 
 
-rule("Squeeze", movement=_squeezed, fold=_squeeze, linear=True, zero=())
-rule("Unsqueeze", movement=_squeezed, fold=_unsqueeze, linear=True, zero=())
+rule("Squeeze", movement=_squeezed, fold=_squeeze, **_SAME)
+rule("Unsqueeze", movement=_squeezed, fold=_unsqueeze, **_SAME)
 
 
 def _cut(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -148,10 +160,9 @@ rule(
     movement=_reshape,
     slots=(Slot(_target, input=1, attribute="shape", since=5),),
     fold=_reshaped,
-    linear=True,
-    zero=(),
+    **_SAME,
 )
-rule("Flatten", movement=_reshape, fold=_flattened, linear=True, zero=())
+rule("Flatten", movement=_reshape, fold=_flattened, **_SAME)
 
 
 def _expand(site: Site) -> list[Block]:
@@ -183,8 +194,7 @@ rule(
     fold=lambda node, args: [
         np.broadcast_to(args[0], np.broadcast_shapes(args[0].shape, tuple(map(int, args[1]))))
     ],
-    linear=True,
-    zero=(),
+    **_SAME,
 )
 
 
@@ -211,8 +221,7 @@ rule(
     movement=_tile,
     slots=(Slot(_repeats, input=1),),
     fold=lambda node, args: [np.tile(args[0], args[1])],
-    linear=True,
-    zero=(),
+    **_SAME,
 )
 
 
@@ -238,8 +247,11 @@ def _concat(site: Site) -> list[Block]:
 rule(
     "Concat",
     movement=_concat,
+    moved=ALL,
     fold=lambda node, args: [np.concatenate([np.atleast_1d(a) for a in args], node.attr("axis"))],
     zero=(),
+    blends=True,
+    range=any_of,
 )
 
 
@@ -285,4 +297,6 @@ rule(
     slots=(Slot(_parts, input=1, attribute="split", since=13, replaces="num_outputs"),),
     fold=_splitted,
     zero=(),
+    blends=True,
+    range=kept,
 )

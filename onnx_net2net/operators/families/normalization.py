@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from onnx_net2net.operators.intervals import SLACK, fixed, kept
 from onnx_net2net.operators.spec import Evening, Site, rule
 
 
@@ -21,6 +23,7 @@ rule(
     roles={"x": "across"},
     zero=(2,),
     zero_keeps=(1, 4),
+    behind_layer=True,
 )
 rule(
     "InstanceNormalization",
@@ -28,6 +31,7 @@ rule(
     roles={"*": "mean"},
     zero=(2,),
     zero_keeps=(1,),
+    behind_layer=True,
 )
 
 
@@ -78,6 +82,7 @@ rule(
     sizes=_groups,
     roles={"c": "mean"},
     attributes={"num_groups": "g"},
+    behind_layer=True,
 )
 rule("LRN", notation="n x * -> n x *", roles={"x": "across"})
 
@@ -107,13 +112,23 @@ rule(
     "Softmax",
     notation=_softmax,
     evens={"x": Evening(("Sub", np.log), ("Mul", np.asarray))},
+    same_shape=True,
+    range=fixed(0.0, 1.0 + SLACK),
 )
 rule(
     "LogSoftmax",
     notation=_softmax,
     evens={"x": Evening(("Sub", np.log), ("Add", np.log))},
+    same_shape=True,
+    range=fixed(-math.inf, SLACK),
 )
-rule("Hardmax", notation=_softmax, roles={"x": "across"})
+rule(
+    "Hardmax",
+    notation=_softmax,
+    roles={"x": "across"},
+    same_shape=True,
+    range=fixed(0.0, 1.0),
+)
 
 
 def _lp(site: Site) -> Mapping[str, Evening]:
@@ -122,7 +137,7 @@ def _lp(site: Site) -> Mapping[str, Evening]:
 
 
 rule("LpNormalization", notation=along(-1), evens=_lp)
-rule("TopK", notation=along(-1), roles={"x": "across"})
+rule("TopK", notation=along(-1), roles={"x": "across"}, blends=True, range=kept)
 
 
 def _cumulative(site: Site) -> str:

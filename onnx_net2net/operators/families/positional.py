@@ -4,7 +4,10 @@ the others pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnx_net2net.errors import Reason
+from onnx_net2net.operators.intervals import ZERO, Range, kept, scattered
 from onnx_net2net.operators.spec import RowError, Site, rule
 
 _ACROSS = {"x": "across", "y": "across"}
@@ -33,8 +36,14 @@ def _elements(site: Site) -> str:
     return f"{x}, {i} -> {i}" if site.node.op == "GatherElements" else f"{x}, {i}, {i} -> {x}"
 
 
-rule("GatherElements", notation=_elements, roles=_ACROSS, zero=(0,))
-rule("ScatterElements Scatter", notation=_elements, roles=_ACROSS, zero=(0, 2))
+rule("GatherElements", notation=_elements, roles=_ACROSS, zero=(0,), blends=True, range=kept)
+rule(
+    "ScatterElements Scatter",
+    notation=_elements,
+    roles=_ACROSS,
+    zero=(0, 2),
+    range=scattered,
+)
 
 
 def _depth(site: Site) -> int:
@@ -54,7 +63,14 @@ def _gather_nd(site: Site) -> str:
     return f"{' '.join(data)}, {' '.join(lead + inside)} y -> {' '.join(lead + inside + rest)}"
 
 
-rule("GatherND com.microsoft.GatherND", notation=_gather_nd, roles=_ACROSS, zero=(0,))
+rule(
+    "GatherND com.microsoft.GatherND",
+    notation=_gather_nd,
+    roles=_ACROSS,
+    zero=(0,),
+    blends=True,
+    range=kept,
+)
 
 
 def _scatter_nd(site: Site) -> str:
@@ -65,7 +81,13 @@ def _scatter_nd(site: Site) -> str:
     return f"{data}, {' '.join([*inside, 'z'])}, {' '.join(inside + rest)} -> {data}"
 
 
-rule("ScatterND", notation=_scatter_nd, roles={**_ACROSS, "z": "across"}, zero=(0, 2))
+rule(
+    "ScatterND",
+    notation=_scatter_nd,
+    roles={**_ACROSS, "z": "across"},
+    zero=(0, 2),
+    range=scattered,
+)
 
 
 def _reverse(site: Site) -> str:
@@ -75,7 +97,7 @@ def _reverse(site: Site) -> str:
     return f"{' '.join(names)}, b -> {' '.join(names)}"
 
 
-rule("ReverseSequence", notation=_reverse, roles=_ACROSS, zero=())
+rule("ReverseSequence", notation=_reverse, roles=_ACROSS, zero=(), blends=True, range=kept)
 
 
 def _compress(site: Site) -> str:
@@ -85,5 +107,17 @@ def _compress(site: Site) -> str:
     return f"{before}, ~ -> {after}"
 
 
-rule("Compress", notation=_compress, roles=_ACROSS, zero=())
-rule("Trilu com.microsoft.Trilu", notation="... x y, ~ -> ... x y", roles=_ACROSS, zero=())
+rule("Compress", notation=_compress, roles=_ACROSS, zero=(), blends=True, range=kept)
+
+
+def _triangle(site: Site, ranges: Sequence[Range]) -> Range:
+    return ranges[0] | ZERO
+
+
+rule(
+    "Trilu com.microsoft.Trilu",
+    notation="... x y, ~ -> ... x y",
+    roles=_ACROSS,
+    zero=(),
+    range=_triangle,
+)

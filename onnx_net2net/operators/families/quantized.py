@@ -93,7 +93,7 @@ def _gemm(site: Site) -> str:
     return f"{a}, ~, ~, {b}, {scale}, {zero}, m n, ~, ~ -> m n"
 
 
-rule("com.microsoft.QGemm", notation=_gemm, offsets={3: 5})
+rule("com.microsoft.QGemm", notation=_gemm, offsets={3: 5}, rank=2)
 rule(
     "com.microsoft.QLinearAdd com.microsoft.QLinearMul",
     notation="..., ~, ~, ..., ~, ~, ~, ~ -> ...",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from onnx_net2net.graph.model import Node
+from onnx_net2net.operators.intervals import fixed, kept, mean, signed_total
 from onnx_net2net.operators.spec import Evening, Site, rule
 
 
@@ -39,7 +41,14 @@ def _folded(f: Any) -> Any:
     return fold
 
 
-rule("ReduceSum", notation=_reduce, roles={"r": "sum"}, zero=(), fold=_folded(np.sum))
+rule(
+    "ReduceSum",
+    notation=_reduce,
+    roles={"r": "sum"},
+    zero=(),
+    fold=_folded(np.sum),
+    range=signed_total,
+)
 rule(
     "ReduceMean",
     notation=_reduce,
@@ -47,19 +56,29 @@ rule(
     zero=(),
     pads={"mean": "", "zero": ""},
     fold=_folded(np.mean),
+    blends=True,
+    range=mean,
 )
-rule("ReduceMax", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.max))
-rule("ReduceMin", notation=_reduce, roles={"r": "max"}, zero=(), fold=_folded(np.min))
+for _name, _f in (("ReduceMax", np.max), ("ReduceMin", np.min)):
+    rule(
+        _name,
+        notation=_reduce,
+        roles={"r": "max"},
+        zero=(),
+        fold=_folded(_f),
+        blends=True,
+        range=kept,
+    )
 rule("ReduceProd", notation=_reduce, roles={"r": "across"}, fold=_folded(np.prod))
-for _name, _even in {
-    "ReduceL1": Evening(("Div", np.asarray)),
-    "ReduceL2": Evening(("Div", np.sqrt)),
-    "ReduceSumSquare": Evening(("Div", np.sqrt)),
-    "ReduceLogSum": Evening(("Div", np.asarray)),
-    "ReduceLogSumExp": Evening(("Sub", np.log)),
-}.items():
-    partial = (0,) if _name == "ReduceLogSum" else ()
-    rule(_name, notation=_reduce, roles={"r": "max"}, partial=partial, evens={"r": _even})
+_LENGTH = fixed(0.0, math.inf)
+for _name, _even, _fields in (
+    ("ReduceL1", Evening(("Div", np.asarray)), {"range": _LENGTH}),
+    ("ReduceL2", Evening(("Div", np.sqrt)), {"range": _LENGTH}),
+    ("ReduceSumSquare", Evening(("Div", np.sqrt)), {"range": _LENGTH}),
+    ("ReduceLogSum", Evening(("Div", np.asarray)), {"partial": (0,)}),
+    ("ReduceLogSumExp", Evening(("Sub", np.log)), {}),
+):
+    rule(_name, notation=_reduce, roles={"r": "max"}, evens={"r": _even}, **_fields)
 
 
 def _arg(site: Site) -> str:

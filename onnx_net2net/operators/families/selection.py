@@ -9,6 +9,7 @@ import numpy as np
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
 from onnx_net2net.operators.families.movement import known, same
+from onnx_net2net.operators.intervals import kept, padded
 from onnx_net2net.operators.spec import MADE, Block, Grown, Operands, RowError, Site, Slot, rule
 from onnx_net2net.typing import Array
 
@@ -74,6 +75,8 @@ rule(
     ),
     fold=lambda node, args: [_sliced(node, args)],
     zero=(),
+    blends=True,
+    range=kept,
 )
 
 
@@ -149,6 +152,8 @@ rule(
     slots=(Slot(_picked, input=1),),
     fold=lambda node, args: [np.take(args[0], args[1], axis=node.attr("axis", 0))],
     zero=(),
+    blends=True,
+    range=kept,
 )
 
 
@@ -212,4 +217,7 @@ for _name, _like in (("Pad", ""), ("com.microsoft.Pad", "Pad")):
         slots=(Slot(_padded, input=1, attribute="pads", since=11),),
         zero=_pad_zero,
         like=_like,
+        borders=True,
+        blends=True,
+        range=padded,
     )

@@ -7,7 +7,7 @@ SplitToSequence with its SequenceAts moves data as a Split does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
 from onnx_net2net.operators.families.movement import _concat as concatenated
 from onnx_net2net.operators.families.movement import known
-from onnx_net2net.operators.spec import Block, Grown, RowError, Site, Slot, rule
+from onnx_net2net.operators.spec import TABLE, Block, Grown, RowError, Site, Slot, rule
 from onnx_net2net.typing import Array
 
 Types = Sequence[TypeProto]
@@ -45,8 +45,8 @@ _POSITION: dict[str, tuple[int, ...]] = {
 }
 """Operators whose elements are all alike, with the inputs that hold positions."""
 
-rule("SequenceEmpty", ties=lambda site: ())
-rule("SequenceLength OptionalHasElement", notation="~ ->", zero=())
+rule("OptionalHasElement", notation="~ ->", zero=())
+rule("SequenceLength", notation="~ ->", zero=(), takes=lambda inside, values: [])
 
 
 def _split(site: Site) -> list[Block]:
@@ -100,6 +100,7 @@ rule(
     notation=_uniform,
     slots=(Slot(_parts, input=1, replaces="keepdims"),),
     zero=(),
+    cuts=True,
 )
 
 
@@ -135,8 +136,13 @@ def _uniform_join(site: Site) -> str:
     return f"{cut} -> {cut}"
 
 
-rule("ConcatFromSequence", movement=_joined, notation=_uniform_join, zero=())
-rule(" ".join(_POSITION), ties=_all_alike, zero=())
+rule(
+    "ConcatFromSequence",
+    movement=_joined,
+    notation=_uniform_join,
+    zero=(),
+    takes=lambda inside, values: list(inside),
+)
 
 
 def _dims(t: TypeProto) -> list[int | None] | None:
@@ -197,8 +203,8 @@ def listed(
         held: per input its elements, None where they are not known or it is no sequence.
         own: per input the thing itself.
     """
-    made = _LISTS.get(node.op)
-    return made(node, held, own, values) if made else None
+    row = TABLE.get(node.op)
+    return row.lists(node, held, own, values) if row is not None and row.lists else None
 
 
 def _inserted(node: Node, held: Any, own: Any, values: Any) -> list[Any] | None:
@@ -219,24 +225,38 @@ def _erased(node: Node, held: Any, own: Any, values: Any) -> list[Any] | None:
     return None if at is None else [*held[0][:at], *held[0][at + 1 :]]
 
 
-_LISTS: dict[str, Callable[[Node, Any, Any, Any], list[Any] | None]] = {
+def _picked(inside: Any, values: Any) -> list[Any] | None:
+    at = position(values, 1, len(inside))
+    return None if at is None or not 0 <= at < len(inside) else [inside[at]]
+
+
+_LISTS: dict[str, Any] = {
     "SequenceConstruct": lambda node, held, own, values: list(own),
-    "SequenceEmpty": lambda node, held, own, values: [],
     "SequenceInsert": _inserted,
     "SequenceErase": _erased,
-    "Identity": lambda node, held, own, values: None if held[0] is None else list(held[0]),
 }
+for _name in _POSITION:
+    rule(
+        _name,
+        ties=_all_alike,
+        zero=(),
+        lists=_LISTS.get(_name),
+        takes=_picked if _name == "SequenceAt" else None,
+    )
+rule("SequenceEmpty", ties=lambda site: (), lists=lambda node, held, own, values: [])
 
 
-SEQUENCES = frozenset(("SplitToSequence", *_LISTS)) - {"Identity"}
-"""Operators that make a sequence of known elements out of tensors."""
+def makes_sequence(node: Node) -> bool:
+    """Whether a node makes a sequence of known elements out of tensors."""
+    row = TABLE.get(node.op)
+    return row is not None and not row.repeats and (row.cuts or row.lists is not None)
 
 
 def elements(
     node: Node, types: Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> list[TypeProto] | None:
     """Types of the elements of the sequence that a node makes, where they are known."""
-    if node.op == "SplitToSequence":
+    if node.op in TABLE and TABLE[node.op].cuts:
         return _cut(node, types, values)
     return listed(node, held, types, values)
 
@@ -249,8 +269,8 @@ def taken(
     if not inside:
         return None
     if node.op == "SequenceAt":
-        at = position(values, 1, len(inside))
-        return inside[at] if at is not None and 0 <= at < len(inside) else None
+        found = _picked(inside, values)
+        return found[0] if found else None
     dims = [_dims(t) for t in inside]
     if node.op != "ConcatFromSequence" or any(d is None for d in dims):
         return None

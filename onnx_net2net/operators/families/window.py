@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+from onnx_net2net.operators.intervals import fixed, kept, mean, resized
 from onnx_net2net.operators.spec import Grown, RowError, Site, Slot, rule
 
 
@@ -20,12 +22,16 @@ def _unpool(site: Site) -> str:
 rule("MaxUnpool", notation=_unpool)
 _SPATIAL = dict.fromkeys("uvwxyz", "across")
 rule("com.microsoft.NhwcMaxPool", notation="n u v c -> n y z c", roles=_SPATIAL)
-rule("MaxPool", notation=_pool, zero=())
+rule("MaxPool", notation=_pool, zero=(), blends=True, range=kept)
 rule(
-    "AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool",
+    "AveragePool GlobalAveragePool",
     notation="n c * -> n c *",
     zero=(),
+    blends=True,
+    range=mean,
 )
+rule("GlobalMaxPool", notation="n c * -> n c *", zero=(), blends=True, range=kept)
+rule("LpPool GlobalLpPool", notation="n c * -> n c *", zero=(), range=fixed(0.0, math.inf))
 rule("GridSample", notation="n c *, n * -> n c *", zero=(0,))
 rule("com.microsoft.GridSample", notation="n c u v, n y z w -> n c y z", roles=_SPATIAL, zero=(0,))
 rule("com.microsoft.CropAndResize", notation="x c u v, r w, r, ~ -> r c y z", roles=_SPATIAL)
@@ -63,8 +69,17 @@ rule(
     roles={"x": "across", "y": "across"},
     slots=(Slot(_sizes, input=3),),
     zero=(),
+    blends=True,
+    range=resized,
 )
-rule("Upsample", notation=_resize, roles={"x": "across", "y": "across"}, zero=())
+rule(
+    "Upsample",
+    notation=_resize,
+    roles={"x": "across", "y": "across"},
+    zero=(),
+    blends=True,
+    range=resized,
+)
 
 
 def _blocks(site: Site) -> Mapping[str, int]:
@@ -82,6 +97,8 @@ rule(
     sizes=_blocks,
     roles={"p": "across", "q": "across"},
     zero=(),
+    blends=True,
+    range=kept,
 )
 rule(
     "SpaceToDepth",
@@ -89,4 +106,6 @@ rule(
     sizes=_blocks,
     roles={"p": "across", "q": "across"},
     zero=(),
+    blends=True,
+    range=kept,
 )

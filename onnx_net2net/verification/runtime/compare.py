@@ -172,7 +172,8 @@ def _teacher_runs(
         try:
             yield feed, teacher.run(feed.values)
         except (RunError, DiedError, MemoryError) as why:
-            raise UsageError(f"the teacher does not run on {feed.label}: {brief(why)}") from None
+            said = f"the teacher does not run on {feed.label}: {brief(why)}"
+            raise UsageError(said, "give data that it runs on") from None
     trying = _Trying(sides, plan, teacher, seen)
     yield from trying.runs()
     if not plan.given and not trying.ran:

@@ -11,10 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_net2net import keyed_random
 from onnx_net2net.coupling import closure
-from onnx_net2net.errors import AmbiguousError, Refusal, RefusalError
+from onnx_net2net.errors import AmbiguousError, RefusalError
 from onnx_net2net.files import patch
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import deepen
+from onnx_net2net.growth.deepen.verb import Deepen
 from onnx_net2net.growth.widen import planner, rewrite
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.units import Units
@@ -199,7 +200,7 @@ def test_weights_tell_the_axis_where_no_shape_is_known(kind: str) -> None:
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     source = read(model)
     for name, size in (("s", 4), ("h", 6), ("a", 6), ("y", 3)):
-        made = deepen(Analysis(source), after=name, kind=kind)
+        made = deepen(Analysis(source), Deepen(after=name, kind=kind))
         assert made.placed.channels == size
         assert made.placed.axis in (-1, 1)
         same(model, patch.apply(source, made.patch).to_proto(), {"x": array(2, 4)})
@@ -214,7 +215,7 @@ def test_a_squeeze_without_axes_may_change_the_rank() -> None:
     model.graph.output[0].type.tensor_type.ClearField("shape")
     source = read(model)
     for kind in ("linear", "residual", "auto"):
-        made = deepen(Analysis(source), after="a", kind=kind)
+        made = deepen(Analysis(source), Deepen(after="a", kind=kind))
         student = patch.apply(source, made.patch).to_proto()
         for batch in (1, 3):
             same(model, student, {"x": array(batch, 4, 1)})
@@ -295,13 +296,12 @@ def test_random_sequences_of_widening_and_deepening_stay_equivalent(seed: int) -
         if step % 2:
             layers = analysis.layers()
             axis = analysis.output_axis(layers[rng.integers(len(layers))])
-            space = closure.close(analysis, [axis])
-            if isinstance(space, Refusal):
-                continue
-            count = int(rng.integers(1, 3))
-            units = Units.copies(keyed_random.below(space.size, count, seed, step))
-            plan = planner.grow(analysis, space, units)
-            if isinstance(plan, Refusal):
+            try:
+                space = closure.close(analysis, [axis])
+                count = int(rng.integers(1, 3))
+                units = Units.copies(keyed_random.below(space.size, count, seed, step))
+                plan = planner.grow(analysis, space, units)
+            except RefusalError:
                 continue
             edits = rewrite.patch_of(analysis, plan, Scheme("zero-sum", seed))[0]
         else:
@@ -310,9 +310,8 @@ def test_random_sequences_of_widening_and_deepening_stay_equivalent(seed: int) -
             ]
             kind = str(rng.choice(["auto", "linear", "residual", "pair"]))
             how = {"activation": "Relu"} if kind == "pair" else {}
-            edits = deepen(
-                analysis, after=places[rng.integers(len(places))], kind=kind, seed=step, **how
-            ).patch
+            place = places[rng.integers(len(places))]
+            edits = deepen(analysis, Deepen(after=place, kind=kind, seed=step, **how)).patch
         student = patch.apply(source, edits).to_proto()
         onnx.checker.check_model(student, full_check=True)
         grown += 1
@@ -332,7 +331,7 @@ def test_places_in_models_of_the_zoo(name: str) -> None:
     analysis = Analysis(read(model))
     layers = [n for n in analysis.layers() if not n.scope][:3]
     for node in layers:
-        made = deepen(analysis, after=node.outputs[0], kind="linear")
+        made = deepen(analysis, Deepen(after=node.outputs[0], kind="linear"))
         student = patch.apply(analysis.source, made.patch).to_proto()
         onnx.checker.check_model(student)
         assert made.preserving

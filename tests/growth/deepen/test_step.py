@@ -14,6 +14,7 @@ from onnx_net2net.errors import AmbiguousError, RefusalError
 from onnx_net2net.files import patch
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.deepen.step import Deepening, deepen
+from onnx_net2net.growth.deepen.verb import Deepen
 from onnx_net2net.inference.analysis import Analysis
 
 RNG = np.random.default_rng(0)
@@ -100,7 +101,7 @@ def inputs_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def deepened(model: onnx.ModelProto, **how: Any) -> tuple[onnx.ModelProto, Deepening]:
     source = read(model)
-    made = deepen(Analysis(source), **how)
+    made = deepen(Analysis(source), Deepen(**how))
     student = patch.apply(source, made.patch).to_proto()
     onnx.checker.check_model(student, full_check=True)
     assert student.opset_import == model.opset_import
@@ -181,7 +182,7 @@ def test_shifts_are_exact_behind_activations_bounded_below(
 
 def test_the_shift_is_not_larger_than_it_must_be_nor_smaller() -> None:
     source = read(model_of("NCHW", "Elu", 17, alpha=0.5))
-    made = deepen(Analysis(source), after="act1", kind="shift")
+    made = deepen(Analysis(source), Deepen(after="act1", kind="shift"))
     student = patch.apply(source, made.patch).to_proto()
     lift = next(t for t in student.graph.initializer if t.name.endswith("shift"))
     assert -0.51 < numpy_helper.to_array(lift).min() <= -0.5

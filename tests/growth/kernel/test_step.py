@@ -14,6 +14,7 @@ from onnx_net2net.errors import RefusalError
 from onnx_net2net.files import patch
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.kernel.step import KernelGrowth, grow_kernel
+from onnx_net2net.growth.kernel.verb import GrowKernel
 from onnx_net2net.inference.analysis import Analysis
 
 RNG = np.random.default_rng(0)
@@ -57,7 +58,7 @@ def run(model: onnx.ModelProto, size: int, spatial: int) -> np.ndarray:
 
 def grown(model: onnx.ModelProto, size: Any) -> tuple[onnx.ModelProto, KernelGrowth]:
     source = read(model)
-    made = grow_kernel(Analysis(source), "conv", size)
+    made = grow_kernel(Analysis(source), GrowKernel(node="conv", size=size))
     student = patch.apply(source, made.patch).to_proto()
     onnx.checker.check_model(student, full_check=True)
     return student, made

@@ -12,6 +12,7 @@ from onnx_net2net.errors import RefusalError
 from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.step import widen_step
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.plan import Plan, plan
 from support.command_line import Workplace, call, work
@@ -56,10 +57,10 @@ def test_random_pad_is_built_as_copies_are(name: str) -> None:
     for space in all_spaces(name):
         how: dict[str, Any] = {"space": space, "ratio": 1.4, "seed": 3}
         try:
-            copies = widen_step(analysis, **how)
+            copies = widen_step(analysis, Widen(**how))
         except RefusalError:
             continue
-        pad = widen_step(analysis, init="random-pad", **how)
+        pad = widen_step(analysis, Widen(init="random-pad", **how))
         assert [t["after"] for t in copies.record()["tensors"]] == [
             t["after"] for t in pad.record()["tensors"]
         ]

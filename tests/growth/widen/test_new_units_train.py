@@ -13,6 +13,7 @@ from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.step import widen_step
 from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.plan import plan
 from onnx_net2net.typing import Array
@@ -80,7 +81,7 @@ def test_no_exact_init_is_dead(how: dict[str, Any], seed: int) -> None:
 
 def test_units_that_are_zero_in_and_out_are_dead() -> None:
     """Why zero rows are not offered; and the test above can fail."""
-    step = widen_step(Analysis(read(small())), node="a", width=14, rows=Row.ZERO)
+    step = widen_step(Analysis(read(small())), Widen(node="a", width=14), Row.ZERO)
     assert reached(apply(read(small()), step.patch).to_proto()) == (False, False)
 
 

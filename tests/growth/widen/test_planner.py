@@ -15,7 +15,7 @@ from onnx import numpy_helper
 import onnx_net2net as n2n
 from onnx_net2net.coupling.catalogue import layer_space, space_name, spaces
 from onnx_net2net.coupling.lookup import find
-from onnx_net2net.errors import Reason, Refusal, RefusalError
+from onnx_net2net.errors import Reason, RefusalError
 from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen import arrays, rewrite
@@ -23,6 +23,7 @@ from onnx_net2net.growth.widen.changes import Growth
 from onnx_net2net.growth.widen.planner import grow
 from onnx_net2net.growth.widen.step import widen_step
 from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.plans.plan import plan
 from support.same_function import MODELS, NAMES, Teacher, teacher
@@ -64,9 +65,8 @@ def grown(
     """A student; None where rows other than copies are refused."""
     mapping, split, rows = variant
     try:
-        step = widen_step(
-            analysis, **layer, ratio=ratio, mapping=mapping, split=split, rows=rows, seed=3
-        )
+        asked = Widen(**layer, ratio=ratio, mapping=mapping, split=split, seed=3)
+        step = widen_step(analysis, asked, rows)
     except RefusalError as refused:
         if rows is Row.COPY or refused.reason not in REFUSED:
             raise
@@ -102,7 +102,7 @@ def test_only_the_output_cannot_grow(name: str) -> None:
 def test_one_after_the_other(name: str) -> None:
     analysis = analysed(name)
     for k, layer in enumerate(layers(analysis)):
-        step = widen_step(analysis, **layer, ratio=1.3, seed=k)
+        step = widen_step(analysis, Widen(**layer, ratio=1.3, seed=k))
         analysis = Analysis(read(apply(analysis.source, step.patch)))
     student = read(apply(analysis.source, [])).proto
     assert teacher(name).deviation(apply(analysis.source, []).to_proto()) <= 2 * room(name)
@@ -187,28 +187,27 @@ def test_free_rows_stay_where_their_weights_are_zero() -> None:
     """Turning channels round swaps a unit and its copy: copies do not mind, free rows do."""
     model = small(reverse)
     analysis = Analysis(read(model))
-    how: dict[str, Any] = {"node": "a", "ratio": 1.5, "seed": 0}
-    student = apply(analysis.source, widen_step(analysis, **how).patch).to_proto()
+    asked = Widen(node="a", ratio=1.5, seed=0)
+    student = apply(analysis.source, widen_step(analysis, asked).patch).to_proto()
     assert Teacher(model).deviation(student) <= 2e-6
     for rows in (Row.FREE, Row.ZERO):
         with pytest.raises(RefusalError, match="do not line up"):
-            widen_step(analysis, rows=rows, **how)
+            widen_step(analysis, asked, rows)
 
 
 def test_uneven_copies_of_what_is_averaged_are_refused() -> None:
     analysis = analysed("transformer_block")
-    found = layer_space(analysis, find(analysis, "ff2"))
-    assert not isinstance(found, Refusal)
-    space = found[0]
+    space = layer_space(analysis, find(analysis, "ff2"))[0]
     for units in ([0], [0] * 16, [*range(15), 0]):
-        assert isinstance(grow(analysis, space, Units.copies(units)), Refusal)
+        with pytest.raises(RefusalError):
+            grow(analysis, space, Units.copies(units))
     assert isinstance(grow(analysis, space, Units.copies([*range(15, -1, -1)])), Growth)
 
 
 def test_zero_rows_are_zero_and_free_rows_are_not() -> None:
     analysis = analysed("residual_stage")
     for rows in (Row.ZERO, Row.FREE):
-        step = widen_step(analysis, node="stem", width=12, rows=rows)
+        step = widen_step(analysis, Widen(node="stem", width=12), rows)
         student = apply(analysis.source, step.patch).to_proto()
         held = {t.name: numpy_helper.to_array(t) for t in student.graph.initializer}
         new = held["stem.conv.weight"][8:]
@@ -224,7 +223,7 @@ def test_division_before_a_sum_over_channels() -> None:
     model = small(lambda net, y: str(net.op("ReduceSum", y, net.const("c", [1]))), 1)
     analysis = Analysis(read(model))
     for rows in (Row.COPY, Row.ZERO, Row.TWIN):
-        step = widen_step(analysis, node="a", width=10, rows=rows)
+        step = widen_step(analysis, Widen(node="a", width=10), rows)
         assert step.inserted == 1
         student = apply(analysis.source, step.patch).to_proto()
         assert [n.op_type for n in student.graph.node].count("Mul") == 1

@@ -16,6 +16,7 @@ from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.growth.widen.step import widen_step
 from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.inference.analysis import Analysis
 from support.random_graphs import Builder, Pick
 from support.same_function import Teacher
@@ -30,10 +31,10 @@ def compare(model: onnx.ModelProto, pick: Pick) -> tuple[int, int]:
         how: dict[str, Any] = {
             "ratio": pick([1.2, 1.5, 2.0]), "mapping": pick(["random", "balanced"]),
             "split": pick(["zero-sum", "even"]), "seed": pick(range(4)),
-            "rows": pick([Row.COPY, Row.COPY, Row.FREE, Row.TWIN, Row.ZERO]),
         }  # fmt: skip
+        rows = pick([Row.COPY, Row.COPY, Row.FREE, Row.TWIN, Row.ZERO])
         try:
-            step = widen_step(analysis, space=space_name(space, nodes[0]), **how)
+            step = widen_step(analysis, Widen(space=space_name(space, nodes[0]), **how), rows)
         except (RefusalError, ValueError):
             refused += 1
             continue

@@ -22,7 +22,7 @@ ALL = [HEAD, KEY, VALUE]
 def test_the_notation_gives_these_labels() -> None:
     assert parse("i (h d + h v) -> i")[0] == (("i", "h d + h v"),)
     packed = next(c for c in CASES["com.microsoft.Attention"] if "qkv_hidden_sizes" in c.attributes)
-    fs = {f.name: f for f in packed.analysis.factors(packed.node)}  # type: ignore[union-attr]
+    fs = {f.name: f for f in packed.analysis.factors(packed.node)}
     bias = {n: fs[n].at[2, 0] for n in "hyv"}
     assert [len(np.unique(v[v >= 0])) for v in bias.values()] == [4, 6, 8]
     assert (bias["y"] >= 0).tolist() == [True] * 48 + [False] * 32

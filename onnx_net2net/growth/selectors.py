@@ -10,50 +10,50 @@ from typing import Any
 from onnx_net2net.coupling.lookup import find, nearest, select, words
 from onnx_net2net.errors import AmbiguousError
 from onnx_net2net.graph.model import Node
+from onnx_net2net.growth.verb import Verb
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.plans.recipe import Step
 
 
-def layers(analysis: Analysis, step: Step) -> list[Node]:
+def layers(analysis: Analysis, step: Verb) -> list[Node]:
     """The layers that a step names, in running order.
 
     Raises:
         AmbiguousError: a name or pattern fits nothing; the nearest are named.
     """
-    asked = step.given[step.selector]
     if step.selector == "everywhere":
         return analysis.layers()
-    names = [asked] if isinstance(asked, str) else asked
-    found: list[Node] = []
-    for name in names:
-        if step.selector == "every":
-            found += _fitting(analysis, name)
-        elif step.selector == "stage":
-            found += _inside(analysis, name)
-        else:
-            found.append(find(analysis, name))
+    way = {"every": _fitting, "stage": _inside}.get(step.selector, _found)
+    found = [node for name in names(step) for node in way(analysis, name)]
     return sorted({n.index: n for n in found}.values(), key=lambda n: n.index)
 
 
-def places(analysis: Analysis, step: Step) -> list[dict[str, str]]:
-    """Where a step deepens: `{"after": name}` or `{"before": name}` for each place."""
-    asked = step.given[step.selector]
-    names = [asked] if isinstance(asked, str) else asked
-    if step.selector in ("after", "before"):
-        return [{step.selector: name} for name in names]
-    if step.selector == "every":
-        found = [
-            name
-            for pattern in names
-            for name in (
-                [n.name for n in _fitting(analysis, pattern)]
-                if pattern in KINDS
-                else select(analysis, pattern)
-            )
-        ]
+def places(analysis: Analysis, step: Verb) -> list[dict[str, str]]:
+    """Where a step grows something: `{"after": name}` and the like for each place."""
+    first, selector = step.named("where")[0], step.selector
+    if selector not in ("every", "stage", "everywhere"):
+        return [{selector: name} for name in names(step)]
+    if selector == "every" and step.of_nodes:
+        found = [name for pattern in names(step) for name in _nodes(analysis, pattern)]
     else:
-        found = [n.name for n in layers(analysis, step) if not n.scope]
-    return [{"after": name} for name in dict.fromkeys(found)]
+        inside = [n for n in layers(analysis, step) if not (step.of_nodes and n.scope)]
+        found = [n.name for n in inside]
+    return [{first: name} for name in dict.fromkeys(found)]
+
+
+def names(step: Verb) -> list[str]:
+    """What a step's selector says, as a list."""
+    asked = getattr(step, step.selector)
+    return list(asked) if isinstance(asked, list) else [asked]
+
+
+def _found(analysis: Analysis, name: str) -> list[Node]:
+    return [find(analysis, name)]
+
+
+def _nodes(analysis: Analysis, pattern: str) -> list[str]:
+    if pattern in KINDS:
+        return [n.name for n in _fitting(analysis, pattern)]
+    return select(analysis, pattern)
 
 
 def spread(count: int) -> Iterator[int]:
