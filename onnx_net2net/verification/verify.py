@@ -104,11 +104,12 @@ def verify(
     found = [_timed(lambda: interface.compare(first.model, second.model, embedding))]
     if found[0].status is Status.FAILED:
         return conclude(tuple(found), terms)
-    _fit_together(shapes or {}, first, terms.sizes)
+    given = given_sizes(shapes)
+    _fit_together(given, first, terms.sizes)
     own = feeds.given(inputs, first.model)
     with _runtime(layers, provider) as runtime:
         with _blaming("teacher"):
-            known = _sizes(first, own, shapes)
+            known = _sizes(first, own, given)
             facts = _facts(first, known)
         with _blaming("student"):
             theirs = _facts(second, embedding.sizes(known))
@@ -121,7 +122,7 @@ def verify(
         plan = Plan(
             provider, seeds, layers == "full", own, facts,
             [*compared(first.model, facts), *compared(second.model, theirs)],
-            terms.sizes, bool(shapes), covered, max_rounding,
+            terms.sizes, bool(given), covered, max_rounding,
         )  # fmt: skip
         further, wrong = _run(sides, plan, runtime, found[-1])
     saved = _saved(wrong, save_inputs, covered(wrong)) if wrong is not None else None
@@ -223,11 +224,11 @@ def _facts(side: Side, shapes: Mapping[str, tuple[int, ...]]) -> list[Facts]:
 
 
 def _sizes(
-    teacher: Side, own: Sequence[feeds.Feed], shapes: Mapping[str, tuple[int, ...]] | None
+    teacher: Side, own: Sequence[feeds.Feed], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
     """Sizes that are given; an input that declares none has those of the user's data."""
     undeclared = [n for n, shape in symbols(teacher.model).items() if shape is None]
-    return {n: own[0].values[n].shape for n in undeclared if own} | given_sizes(shapes)
+    return {n: own[0].values[n].shape for n in undeclared if own} | dict(shapes)
 
 
 def _timed(check: Callable[[], Layer]) -> Layer:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.errors import ModelError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.input_sizes import symbols
 from onnx_net2net.inference.shapes import Facts
@@ -23,7 +22,7 @@ from onnx_net2net.verification.certificate.interpreter import Evaluation
 from onnx_net2net.verification.certificate.names import ZERO, CollisionError, Labels, audited
 from onnx_net2net.verification.certificate.regions import Regions
 from onnx_net2net.verification.certificate.registry import Registry
-from onnx_net2net.verification.certificate.trial import Outcome, Trial
+from onnx_net2net.verification.certificate.trial import Outcome, ShapesError, Trial
 from onnx_net2net.verification.sides import Sides
 from onnx_net2net.verification.verdict import Layer, Status
 
@@ -60,7 +59,7 @@ def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> L
             found = trial.at(mine)
             if found is not None and found.wrong:
                 return _in_part(trial, fresh, mine) or _ended(sides, found, trial.registry)
-    except ModelError as why:
+    except ShapesError as why:
         return Layer("certificate", Status.UNDECIDED, f"the student's shapes: {why}")
     return _proved(trial.registry)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from onnx import TypeProto
 
+from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.expressions import Dim, Expr
 from onnx_net2net.inference.input_sizes import inference_of, symbols
 from onnx_net2net.inference.shapes import Facts
@@ -34,6 +35,10 @@ class Outcome:
     wrong: list[str]
 
 
+class ShapesError(Exception):
+    """The student's shapes cannot be inferred at the teacher's sizes."""
+
+
 @dataclass
 class Trial:
     """Two models whose names are compared, at one set of sizes after the other.
@@ -58,7 +63,7 @@ class Trial:
             resolved: what is made of expressions there.
 
         Raises:
-            ModelError: the student's shapes cannot be inferred.
+            ShapesError: the student's shapes cannot be inferred.
         """
         sides, registry = self.sides, self.registry
         teacher, student = self._constants()
@@ -98,7 +103,10 @@ class Trial:
             if all(facts.types.get(n) == t for n, t in types.items()):
                 return facts
         student = self.sides.student
-        return inference_of(student.source, student.model).run(types)
+        try:
+            return inference_of(student.source, student.model).run(types)
+        except ModelError as why:
+            raise ShapesError(str(why)) from None
 
 
 def _evaluated(
@@ -132,4 +140,4 @@ def same(a: Term, b: Term) -> bool:
     return a.whole == b.whole
 
 
-__all__ = ["Outcome", "Trial", "same"]
+__all__ = ["Outcome", "ShapesError", "Trial", "same"]
