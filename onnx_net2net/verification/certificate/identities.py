@@ -210,7 +210,8 @@ def _identity_norm(at: At) -> Term | None:
         return None
     wide = [c.array().astype(np.float64) for c in params if c is not None]
     scale, bias, mean, variance = wide
-    factor = scale / np.sqrt(variance + float(at.node.attr("epsilon", 1e-5)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = scale / np.sqrt(variance + float(at.node.attr("epsilon", 1e-5)))
     shift = bias - mean * factor
     within = tolerance(params[0].dtype) if params[0] is not None else 0.0
     off = max(

@@ -77,5 +77,6 @@ def test_no_fault_is_proved(name: str, space: str) -> None:
             continue
         count += 1
         # what is not read, as rows of a table behind the last position, is no fault
-        assert not found or same(teacher(name), wrong), fault
+        # (rounding that a quantised state amplifies is the student's own)
+        assert not found or same(teacher(name), wrong) or same(good, wrong), fault
     assert count > 20

@@ -60,7 +60,7 @@ def _resize(at: At) -> Sequence[Term]:
     return [passing(at, x, keep, key(at.name("scales"), resampled))]
 
 
-@rules("GridSample")
+@rules("GridSample com.microsoft.GridSample")
 def _grid_sample(at: At) -> Sequence[Term]:
     name = key(at.name(), at.value(1).whole)
     return [passing(at, at.value(), {1: 1}, name)]

@@ -118,10 +118,16 @@ RULES: dict[str, Rule] = {}
 
 
 def rules(names: str) -> Callable[[Rule], Rule]:
-    """Put a rule into the table under each of the space-separated operator names."""
+    """Put a rule into the table under each of the space-separated operator names.
+
+    Raises:
+        ValueError: one of them has a rule already, which this one would replace unseen.
+    """
 
     def put(f: Rule) -> Rule:
         for name in names.split():
+            if name in RULES:
+                raise ValueError(f"two rules for {name}")
             RULES[name] = f
         return f
 

@@ -1,4 +1,4 @@
-"""Operators that a user declared: an opaque function with the structure of its notation.
+"""Operators by a line in the notation, a fact or a user's: functions of that structure.
 
 What it computes is not known; that equal operands give equal results is. A name that passes
 through names the output's positions; a summed one is a row of linear forms; along all others
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_net2net.operators.notation import REGISTERED, Declared, aligned
+from onnx_net2net.operators.notation import REGISTERED, Axes, Declared, aligned
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
+from onnx_net2net.verification.certificate.facts.lines import FACTS, Fact
 from onnx_net2net.verification.certificate.names import (
     ZERO,
     Labels,
@@ -24,25 +25,39 @@ from onnx_net2net.verification.certificate.names import (
 )
 from onnx_net2net.verification.certificate.transfer.base import At, Rule, no_zero
 from onnx_net2net.verification.certificate.transfer.contraction import Shaping, contracted
+from onnx_net2net.verification.certificate.transfer.elementwise import elementwise
 from onnx_net2net.verification.certificate.transfer.pairs import summed
 
 _REDUCED = ("mean", "max", "sum")
 
 
 def rule_of(op: str) -> Rule | None:
-    """The rule of a registered operator, None for any other."""
+    """The rule of a registered operator, or of one with a fact; None for any other."""
     said = REGISTERED.get(op)
-    return None if said is None else lambda at: _named(at, said)
+    if said is not None:
+        return lambda at: _named(at, said)
+    fact = FACTS.get(op)
+    return None if fact is None else lambda at: stated(at, fact)
+
+
+def stated(at: At, fact: Fact) -> Sequence[Term]:
+    """The outputs of an operator by its line."""
+    said = fact.declared(at)
+    axes = {*said.operands, *said.results}
+    return elementwise(at, fact.zero) if axes == {("...",)} else _named(at, said)
 
 
 def _named(at: At, said: Declared) -> Sequence[Term]:
     try:
         words = {k: aligned(v, _rank(at, k)) for k, v in enumerate(said.operands) if at.has(k)}
-        results = [aligned(axes, len(at.out(k))) for k, axes in enumerate(said.results)]
+        results = [aligned(axes, len(at.out(k))) for k, axes in _asked(at, said)]
     except LookupError as why:
         raise UnknownError(f"the notation of {said.name}: {why}") from None
     if set(words) != {k for k in range(len(at.args)) if at.has(k)}:
         raise UnknownError(f"the notation of {said.name} has another number of inputs")
+    for k, axes in words.items():
+        if any(w == "1" and d != 1 for w, d in zip(axes, _shape(at, k), strict=True)):
+            raise UnknownError(f"input {k} of {said.name} is no single number")
     passing = {w for axes in results for w in axes if w[0] != "*" and _role(said, w) != "across"}
     reduced = {w for axes in words.values() for w in axes if _role(said, w) in _REDUCED}
     shared = _summed(said, words, passing)
@@ -63,21 +78,33 @@ def _named(at: At, said: Declared) -> Sequence[Term]:
             merged[w] = _by_group(at, said, key(tag, w), merged[w], w.split())
         else:
             tag = _along(at, key(tag, w), merged[w], _role(said, w))
-    found: list[Term] = []
-    for k, axes in enumerate(results):
+    found: list[Term] = [Value(key(tag, "not read"), None)] * len(at.node.outputs)
+    for (k, _), axes in zip(_asked(at, said), results, strict=True):
         labels = [
             merged[w] if w in passing and w in merged else positions(d)
             for w, d in zip(axes, at.out(k), strict=True)
         ]
         if [len(v) for v in labels] != list(at.out(k)):
             raise UnknownError(f"the notation of {said.name} gives another shape")
-        found.append(Value(key(tag, "output", k), tuple(labels)))
+        found[k] = Value(key(tag, "output", k), tuple(labels))
     return found
 
 
-def _rank(at: At, slot: int) -> int:
+def _asked(at: At, said: Declared) -> list[tuple[int, Axes]]:
+    """The results that are read, by their place."""
+    made = [k for k, o in enumerate(at.node.outputs) if o]
+    if made and made[-1] >= len(said.results):
+        raise UnknownError(f"the notation of {said.name} has fewer outputs")
+    return [(k, said.results[k]) for k in made]
+
+
+def _shape(at: At, slot: int) -> tuple[int, ...]:
     term = at.args[slot]
-    return len(term.shape if isinstance(term, Const) else at.value(slot).axes)
+    return term.shape if isinstance(term, Const) else at.value(slot).shape
+
+
+def _rank(at: At, slot: int) -> int:
+    return len(_shape(at, slot))
 
 
 def _role(said: Declared, word: str) -> str:

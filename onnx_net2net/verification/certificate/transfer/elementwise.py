@@ -20,30 +20,18 @@ from onnx_net2net.verification.certificate.names import (
 )
 from onnx_net2net.verification.certificate.transfer.base import At, attach, no_zero, rules
 
-# how zeros pass: `first`: f(0, constants) = 0; `all`: where all are zero; `any`: where one is;
-# `over`: where the first is and the other does not vary: 0 / 0 is not the only fault then
-_ZERO = {
-    "first": "Abs Asin Asinh Atan Atanh Cast Ceil Celu Elu Erf Floor Gelu "
-    "HardSwish LeakyRelu Mish Neg PRelu Relu Round Selu Sign Sin Sinh Softsign Sqrt Swish Tan "
-    "Tanh ThresholdedRelu com.microsoft.Gelu com.microsoft.QuickGelu",
-    "all": "Add Sub Sum Mean Max Min com.microsoft.BiasGelu com.microsoft.FastGelu",
-    "any": "Mul",
-    "over": "Div",
-    "": "Acos Acosh And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Clip Cos Cosh "
-    "Equal Exp Greater GreaterOrEqual HardSigmoid IsInf IsNaN Less LessOrEqual Log Mod Not Or "
-    "Reciprocal Shrink Sigmoid Softplus Where Xor",
-}
-_HOW = {name: how for how, names in _ZERO.items() for name in names.split()}
 
+def elementwise(at: At, zeros: str) -> Sequence[Term]:
+    """Unary and broadcasting operators with any number of operands.
 
-@rules(" ".join(_HOW))
-def elementwise(at: At) -> Sequence[Term]:
-    """Unary and broadcasting operators with any number of operands."""
+    Args:
+        zeros: how zeros pass, see `combine`.
+    """
     if "broadcast" in at.attributes or "axis" in at.attributes:
         raise UnknownError("operands that are laid against each other by an attribute")
     operands = [a for a in at.args if a is not None]
     present = [a is not None for a in at.args]
-    how = "" if at.kinds[:1] == (TensorProto.STRING,) else _HOW[at.node.op]
+    how = "" if at.kinds[:1] == (TensorProto.STRING,) else zeros
     found = combine(key(at.name(), present), operands, how)
     others = range(1, len(at.node.outputs))
     return [found, *(Value(key(found.tag, "output", k), found.labels) for k in others)]
@@ -58,7 +46,9 @@ def _power(at: At) -> Sequence[Term]:
     return [combine(key(at.name(), [True, True]), operands, "first" if positive else "")]
 
 
-@rules("QuantizeLinear DequantizeLinear")
+@rules(
+    "QuantizeLinear DequantizeLinear com.microsoft.QuantizeLinear com.microsoft.DequantizeLinear"
+)
 def _quantize(at: At) -> Sequence[Term]:
     """A step and a zero point for the tensor, or for each position of one axis."""
     x, steps = at.value(), [c for c in (at.const(1), at.const(2) if at.has(2) else None) if c]
@@ -110,8 +100,7 @@ def _cast_like(at: At) -> Sequence[Term]:
     return [combine(key(at.name(), at.kinds), [at.value()], "first")]
 
 
-@rules("Mul")
-def _multiply(at: At) -> Sequence[Term]:
+def multiply(at: At) -> Sequence[Term]:
     """A factor for each position of one axis is kept apart: a contraction may absorb it."""
     for slot in (0, 1):
         x, c = at.args[slot], at.args[1 - slot]
@@ -119,7 +108,7 @@ def _multiply(at: At) -> Sequence[Term]:
             scaled = _restored(x, c, at) or _scaled(x, c)
             if scaled is not None:
                 return [scaled]
-    return elementwise(at)
+    return elementwise(at, "any")
 
 
 def _restored(x: Value, c: Const, at: At) -> Value | None:

@@ -63,7 +63,7 @@ def transposed(x: Value, perm: Sequence[int], registry: Registry) -> Value:
     return Value(tag, tuple(x.axes[p] for p in perm), scale)
 
 
-@rules("Reshape Flatten Squeeze Unsqueeze")
+@rules("Reshape Flatten Squeeze Unsqueeze com.microsoft.ExpandDims")
 def _reshape(at: At) -> Sequence[Term]:
     dims = None if at.open is None else (at.open.shape(), at.open.out())
     return [reshaped(at.value(), at.out(), at.registry, dims)]
@@ -170,7 +170,7 @@ def _split(at: At) -> Sequence[Term]:
     return [picked(part, {axis: np.arange(e - d, e)}) for part, d, e in cuts]
 
 
-@rules("Pad")
+@rules("Pad com.microsoft.Pad")
 def _pad(at: At) -> Sequence[Term]:
     x = at.value()
     rank, mode = len(x.axes), str(at.node.attr("mode", "constant"))
@@ -201,6 +201,8 @@ def _pad(at: At) -> Sequence[Term]:
     found = picked(found, at_open, label(key("padding", value, found.tag)))
     if any((index < 0).any() for index in where.values()):  # what holds of x may not hold of these
         found = replace(found, tag=key("padded", x.tag, value))
+        if made != ZERO:  # beside a zero channel stands the fill, too
+            found = replace(found, labels=tuple(map(no_zero, found.axes)))
     return [found]
 
 

@@ -18,11 +18,9 @@ from onnx_net2net.typing import Array
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import Labels, digest, is_positions, key, positions
 from onnx_net2net.verification.certificate.registry import Shifted
-from onnx_net2net.verification.certificate.transfer.base import RULES, At, Rule, no_zero, rules
-from onnx_net2net.verification.certificate.transfer.elementwise import elementwise
+from onnx_net2net.verification.certificate.transfer.base import At, no_zero, rules
+from onnx_net2net.verification.certificate.transfer.elementwise import elementwise, multiply
 from onnx_net2net.verification.certificate.transfer.pairs import flattened, summed
-
-_PLAIN: dict[str, Rule] = {**dict.fromkeys(("Add", "Div", "Sub"), elementwise), "Mul": RULES["Mul"]}
 
 _LARGEST_SHIFT, _SMALLEST_FACTOR = 16.0, 2.0**-16
 """Beyond these, what is undone behind the operator is lost to rounding."""
@@ -42,7 +40,7 @@ def _along(x: Value, c: Const) -> tuple[int, Array] | None:
 @rules("Add Sub")
 def _shift(at: At) -> Sequence[Term]:
     """A sum with a constant along one axis; one that undoes the last gives back what was."""
-    found = _PLAIN[at.node.op](at)
+    found = elementwise(at, "all")
     pairs = [(0, 1)] if at.node.op == "Sub" else [(0, 1), (1, 0)]
     for mine, other in pairs:
         x, c = at.args[mine], at.args[other]
@@ -88,13 +86,13 @@ def _divide(at: At) -> Sequence[Term]:
             if x.scale is not None and x.scale[0] == axis and _is_mild(x.scale[1]):
                 return [_restored(at, replace(x, scale=(axis, x.scale[1] * factors)))]
             return [replace(x.settled(), scale=(axis, factors))]
-    return _PLAIN["Div"](at)
+    return elementwise(at, "over")
 
 
 @rules("Mul")
 def _multiply(at: At) -> Sequence[Term]:
     """Factors that undo those before, to rounding, leave the value as it was."""
-    (found,) = _PLAIN["Mul"](at)
+    (found,) = multiply(at)
     if isinstance(found, Value) and found.scale is not None:
         before = [a.scale for a in at.args[:2] if isinstance(a, Value) and a.scale is not None]
         if any(axis == found.scale[0] and _is_mild(factors) for axis, factors in before):

@@ -1,0 +1,1 @@
+"""What the certificate knows of operators, line by line, written from their definitions."""
