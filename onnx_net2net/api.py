@@ -18,12 +18,16 @@ from onnx_net2net.growth.verb import Verb
 from onnx_net2net.growth.widen.verb import Widen
 from onnx_net2net.plans.plan import COMMON, plan
 
+_DELIVERY = ("output", "force", "verify", "sizes", "require")
+
 
 def _grown(
     teacher: Any,
     *,
     shapes: Shapes | None = None,
     verify: str = "auto",
+    sizes: str | Iterable[str] | None = None,
+    require: str | None = None,
     output: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> onnx.ModelProto | Path:
@@ -34,6 +38,8 @@ def _grown(
         {settings}
         shapes: input name -> sizes, for inputs that declare none.
         verify: `auto`, `certificate`, `full` or `off`.
+        sizes: those that you will use, as `sequence<=512`: a proof for these is enough.
+        require: `proved`: agreement on runs alone is not enough.
         output: write to this file and return its path.
         force: replace an existing output.
 
@@ -69,7 +75,7 @@ def call(verb: type[Verb]) -> Callable[..., onnx.ModelProto | Path]:
         common = {n: said[n] for n, s in settings.items() if s.header and n in COMMON}
         step = {n: said[n] for n in settings if n not in common}
         made = plan(said["teacher"], [{"verb": verb.verb, **step}], shapes=said["shapes"], **common)
-        return made.apply(said["output"], force=said["force"], verify=said["verify"])
+        return made.apply(**{n: said[n] for n in _DELIVERY})
 
     grow.__name__ = grow.__qualname__ = verb.verb.replace("-", "_")
     grow.__signature__ = signature  # type: ignore[attr-defined]
@@ -102,6 +108,8 @@ def apply(
     shapes: Shapes | None = None,
     calibrate: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     verify: str = "auto",
+    sizes: str | Iterable[str] | None = None,
+    require: str | None = None,
     output: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> onnx.ModelProto | Path:
@@ -112,7 +120,7 @@ def apply(
             student, whose provenance is replayed byte for byte.
         seed: instead of the recipe's.
         calibrate: data that a student's provenance names by its hash, input name -> array.
-        teacher, shapes, verify, output, force: see `widen`.
+        teacher, shapes, verify, sizes, require, output, force: see `widen`.
 
     Returns, raises: see `widen`; what is wrong in a file begins with its name and line.
 
@@ -122,4 +130,4 @@ def apply(
     """
     data = [calibrate] if isinstance(calibrate, Mapping) else calibrate
     made = plan(teacher, recipe, seed=seed, shapes=shapes, calibrate=data)
-    return made.apply(output, force=force, verify=verify)
+    return made.apply(output, force=force, verify=verify, sizes=sizes, require=require)

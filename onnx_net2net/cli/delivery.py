@@ -66,7 +66,7 @@ def deliver(made: Any, into: Any, verb: str, options: dict[str, Any]) -> None:
     verdict = target = None
     if into is not None:
         with waiting("verifying the student", made.source.size):
-            verdict = made.check(options["verify"])
+            verdict = made.check(options["verify"], options["sizes"], options["require"])
         with copying("writing the student", made.source.size) as progress:
             target = made.pieces.write(into, progress=progress)
         if options["save_mapping"]:

@@ -12,9 +12,9 @@ from click.core import ParameterSource
 
 from onnx_net2net import __version__
 from onnx_net2net.cli.delivery import GROWN, deliver, form, free
-from onnx_net2net.cli.exit_codes import DONE, INCONCLUSIVE, NOT_EQUIVALENT, run
+from onnx_net2net.cli.exit_codes import run
 from onnx_net2net.cli.growing import Commands
-from onnx_net2net.cli.options import PATH, shaping, speaking, writing
+from onnx_net2net.cli.options import PATH, accepting, shaping, speaking, writing
 
 NAME = "onnx-net2net"
 
@@ -104,14 +104,29 @@ def apply(model: str, recipe: str, calibrate: tuple[str, ...], **options: Any) -
     show_default=True,
     help="Which checks to run.",
 )
+@accepting
+@click.option(
+    "--max-rounding",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SHARE",
+    help="How far rounding may move an output, as a share of its largest value.  [default: "
+    "1e-3; 1e-1 with 16 bits]",
+)
 @click.option("--full-hash", is_flag=True, help="Compare linked weights byte by byte, too.")
 @click.option("--save-inputs", type=PATH, help="Where they differ, write the inputs here.")
 @shaping
 @speaking
 def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: Any) -> int:
-    """Tell whether TEACHER and STUDENT are the same function, and which check decided.
+    """Tell whether TEACHER and STUDENT are the same function, and how far that is known.
 
-    Exit code 0: equivalent; 1: not equivalent; 5: inconclusive.
+    \b
+    The claim, and the exit code:
+    proved             0  the same in exact arithmetic, at every input and size
+    proved to rounding 0  the same but for a measured rounding
+    proved for SIZES   5  either, at these; 0 where --sizes names no others
+    agrees on runs     0  no proof, but all runs agree; 5 with --require proved
+    different          1  an input, a tensor or an interface shows it
+    cannot tell        5  no proof, and no runs that tell
     """
     free(options["save_inputs"])
     from onnx_net2net.files.reader import read
@@ -123,7 +138,7 @@ def verify(teacher: str, student: str, as_json: bool, debug: bool, **options: An
     with waiting("comparing the models", max(s.size for s in sources)):
         verdict = compare(*sources, **options)
     show(verdict.to_json() if as_json else str(verdict), as_json)
-    return {True: DONE, False: NOT_EQUIVALENT, None: INCONCLUSIVE}[verdict.equivalent]
+    return int(verdict.exit_code)
 
 
 @cli.command("export-weights", short_help="Write the weights as a safetensors file.")

@@ -60,6 +60,14 @@ speaking = _stack(
     click.option("--debug", is_flag=True, help="Show a traceback on internal errors."),
 )
 
+accepting = _stack(
+    click.option("--sizes", metavar="'NAME<=512'",
+                 help="Open sizes that you will use, several with commas: a proof for these is "
+                 "enough, and no others are run."),
+    click.option("--require", type=click.Choice(["proved"]),
+                 help="Agreement on runs alone is not enough."),
+)  # fmt: skip
+
 writing = _stack(
     click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bytes."),
     click.option("-o", "--output", type=click.Path(readable=False), help="File to write."),
@@ -73,6 +81,7 @@ writing = _stack(
     click.option("--plan", "plan_only", is_flag=True, help="Say what would change; write nothing."),
     click.option("--verify", type=click.Choice(["auto", "certificate", "full", "off"]),
                  default="auto", show_default=True, help="Checks before the student is written."),
+    accepting,
     shaping,
     speaking,
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,17 @@ class Plan:
         writer.check(Path(path), self.source.files, force=force)
         save(self.described(), path, force=force)
 
-    def check(self, verify: str = "auto") -> Any:
+    def check(
+        self,
+        verify: str = "auto",
+        sizes: str | Iterable[str] | None = None,
+        require: str | None = None,
+    ) -> Any:
         """Verify the student; None for `verify="off"` or a student that is not to preserve.
+
+        Args:
+            verify: `auto`, `certificate`, `full` or `off`.
+            sizes, require: which claims count; see `onnx_net2net.verify`.
 
         Raises:
             NotEquivalentError: the student is not equivalent, or that is undecided.
@@ -128,7 +137,10 @@ class Plan:
             return None
         from onnx_net2net.verification.verify import verify as compare
 
-        verdict = compare(self.source, read(self.pieces), shapes=self.shapes, layers=verify)
+        verdict = compare(
+            self.source, read(self.pieces),
+            shapes=self.shapes, layers=verify, sizes=sizes, require=require,
+        )  # fmt: skip
         if not verdict:
             state = "is not equivalent" if verdict.equivalent is False else "may not be equivalent"
             raise NotEquivalentError(f"the student {state} to the teacher", verdict)
@@ -140,13 +152,15 @@ class Plan:
         *,
         force: bool = False,
         verify: str = "auto",
+        sizes: str | Iterable[str] | None = None,
+        require: str | None = None,
     ) -> Any:
         """The student: a self-contained ModelProto, or where it was written.
 
         Args:
             output: a path, a form (`files/output_form.py`), or None for a ModelProto.
             force: with a path: replace a file that is there.
-            verify: `auto`, `certificate`, `full` or `off`.
+            verify, sizes, require: see `check`.
 
         Returns:
             What the form gives: of files the path, without `output` a ModelProto.
@@ -157,7 +171,7 @@ class Plan:
         """
         form = form_of(output, force)
         form.check(self.source)
-        self.check(verify)
+        self.check(verify, sizes, require)
         return self.pieces.write(form)
 
 

@@ -14,6 +14,19 @@ from support.command_line import MODELS, WIDEN, Workplace, call, digits, ok, wor
 __all__ = ["digits", "work"]  # fixtures
 
 
+def sliced(end: int) -> onnx.ModelProto:
+    """The first positions of a sequence."""
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Slice", ["x", "start", "end", "axis"], ["y"])], "g",
+        [info("x", 1, ["N", "L"])], [info("y", 1, None)],
+        [numpy_helper.from_array(np.array([v]), n)
+         for n, v in (("start", 0), ("end", end), ("axis", 1))],
+    )  # fmt: skip
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, ir_version=8, opset_imports=opsets)
+
+
 class TestVerify:
     @pytest.fixture
     def student(self, digits: str) -> str:
@@ -55,6 +68,41 @@ class TestVerify:
         monkeypatch.setattr(verify, "verify", lambda *a, **k: Verdict(Claim.CANNOT_TELL, None))
         assert call("verify", digits, student).code == 5
         assert call("verify", digits, student, "--json").json["equivalent"] is None
+
+    def test_a_proof_for_some_sizes(self, work: Workplace) -> None:
+        for name, end in (("all.onnx", 2**40), ("first.onnx", 512)):
+            onnx.save(sliced(end), name)
+        pair = ("verify", "all.onnx", "first.onnx")
+        assert call(*pair).code == 1
+        found = call(*pair, "--layers", "certificate", "--json")
+        assert (found.code, found.json["claim"]) == (5, "proved for SIZES")
+        assert found.json["conditions"] == ["L <= 512"]
+        found = ok(*pair, "--sizes", "L<=512", "--require", "proved")
+        assert found.out.startswith("proved for L <= 512: ")
+        assert call(*pair, "--layers", "certificate", "--sizes", "L<=513").code == 5
+
+    @pytest.mark.parametrize("sizes", ["", "L", "M<=3", "L<=2,L>2"])
+    def test_sizes_that_make_no_sense(self, work: Workplace, sizes: str) -> None:
+        onnx.save(sliced(512), "model.onnx")
+        found = call("verify", "model.onnx", "model.onnx", "--sizes", sizes, "--json")
+        assert (found.code, found.json["error"]["kind"]) == (2, "usage")
+        assert found.json["error"]["hint"]
+
+    def test_growing_takes_the_same(self, work: Workplace, digits: str) -> None:
+        assert call(*WIDEN, "--width", "20", "--sizes", "x<=3").code == 2
+        ok(*WIDEN, "--width", "20", "--require", "proved")
+
+    def test_rounding_has_a_cap(self, work: Workplace, digits: str, student: str) -> None:
+        model = onnx.load(student)
+        (found,) = (t for t in model.graph.initializer if t.name == "conv2.weight")
+        values = np.nextafter(numpy_helper.to_array(found), np.float32(9))
+        found.CopyFrom(numpy_helper.from_array(values, found.name))
+        onnx.save(model, "rounded.onnx")
+        verdict = ok("verify", digits, "rounded.onnx", "--json").json
+        assert verdict["claim"] == "proved to rounding"
+        assert verdict["layers"][-1]["name"] == "rounding"
+        verdict = call("verify", digits, "rounded.onnx", "--max-rounding", "1e-12", "--json")
+        assert (verdict.code, verdict.json["claim"]) == (5, "cannot tell")
 
     def test_other_interface(self, work: Workplace, digits: str) -> None:
         assert call("verify", digits, work.bring("mlp_gemm")).code == 1

@@ -72,7 +72,8 @@ def _in_part(trial: Trial, fresh: Callable[[], Registry], facts: Facts) -> Layer
     if found is None:
         return None
     covered, registry = found
-    return replace(_proved(registry), covered=covered)
+    layer = _proved(registry)
+    return replace(layer, covered=covered, detail=f"where {covered}: {layer.detail}")
 
 
 def _proved(registry: Registry) -> Layer:
