@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx import TypeProto
 
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.files.source import Source
-from onnx_net2net.graph.model import Model
+from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference.onnx_inference import tensor_type
 from onnx_net2net.inference.shapes import Facts, Inference
+from onnx_net2net.operators.factors import fixed_axes
+from onnx_net2net.operators.table import TABLE
 
 # (batch, other, spatial) sizes: small ones first, larger where windows do not fit
 _LADDERS = (
@@ -38,6 +40,7 @@ _OPERATIONS: dict[type, Any] = {
     ast.Div: operator.floordiv,
 }
 Shapes = Mapping[str, "tuple[int, ...]"]
+Declared = Mapping[str, "tuple[int | str | None, ...] | None"]
 
 
 def symbols(model: Model) -> dict[str, tuple[int | str | None, ...] | None]:
@@ -75,6 +78,53 @@ def evaluated(expression: str, known: Mapping[str, int]) -> int | None:
     return value if value > 0 else None
 
 
+def declared_sizes(
+    model: Model, inference: Inference
+) -> dict[str, tuple[int | str | None, ...] | None]:
+    """`symbols`, with sizes that the weights fix in place of symbols: the channels of an input
+    that goes into a convolution are as many as its weight has."""
+    declared = symbols(model)
+    names = {
+        f"{name}.{axis}": d or f"{name}.{axis}"
+        for name, dims in declared.items()
+        for axis, d in enumerate(dims or ())
+        if not isinstance(d, int)
+    }
+    if not names:
+        return declared
+    types = {n: _named(model, n, declared[n]) for n in model.inputs}
+    facts, fixed = inference.run(types), dict[str, int]()
+    for node in model.nodes:
+        for (slot, dim), size in _fixed_axes(node, facts).items():
+            t = facts.types[node.inputs[slot]].tensor_type.shape.dim[dim].dim_param
+            if t in names:
+                fixed.setdefault(names[t], size)
+    return {
+        name: dims and tuple(fixed.get(names.get(f"{name}.{k}", ""), d) for k, d in enumerate(dims))
+        for name, dims in declared.items()
+    }
+
+
+def _fixed_axes(node: Node, facts: Facts) -> dict[tuple[int, int], int]:
+    row = TABLE.get(node.op)
+    if row is None or row.movement is not None:
+        return {}
+    try:
+        return fixed_axes(row, facts.site(node))
+    except LookupError:
+        return {}
+
+
+def _named(model: Model, name: str, dims: Sequence[int | str | None] | None) -> TypeProto:
+    """An input's type in which each open axis has a name of its own."""
+    found = TypeProto()
+    found.CopyFrom(model.infos[name].type)
+    for axis, d in enumerate(dims or ()):
+        if not isinstance(d, int):
+            found.tensor_type.shape.dim[axis].dim_param = f"{name}.{axis}"
+    return found
+
+
 def _bind(
     declared: Mapping[str, tuple[int | str | None, ...] | None], sizes: tuple[int, int, int]
 ) -> dict[str, tuple[int, ...] | None]:
@@ -108,9 +158,9 @@ def _bind(
 
 
 def _attempts(
-    model: Model, inference: Inference, ladder: int, shapes: Shapes
+    model: Model, inference: Inference, ladder: int, shapes: Shapes, known: Declared
 ) -> Iterator[tuple[Facts, dict[str, tuple[int, ...]]]]:
-    declared = symbols(model)
+    declared = dict(known)
     for name, shape in shapes.items():
         declared[name] = _checked(name, tuple(shape), declared)
     unknown = [n for n, s in declared.items() if s is None and _is_tensor(model, n)]
@@ -151,17 +201,20 @@ def _type(model: Model, name: str, shape: tuple[int, ...] | None) -> TypeProto:
     return t if shape is None else tensor_type(t.tensor_type.elem_type, shape)
 
 
-def probe(model: Model, inference: Inference, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
+def probe(
+    model: Model, inference: Inference, shapes: Shapes | None, known: Declared
+) -> tuple[Facts, Facts]:
     """Facts at two bindings of the input sizes; the same twice for a static model.
 
     Args:
+        known: `declared_sizes`.
         shapes: input name -> sizes that the user knows to work; the second probe then
             differs only in the other inputs.
     """
     found: list[Facts] = []
     for ladder in range(2):
         best: Facts | None = None
-        for facts, _ in _attempts(model, inference, ladder, shapes or {}):
+        for facts, _ in _attempts(model, inference, ladder, shapes or {}, known):
             if best is None or len(facts.failed) < len(best.failed):
                 best = facts
             if not best.failed:
@@ -195,4 +248,10 @@ def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tupl
     """See `probe`; computed once for a model as read."""
     given = given_sizes(shapes)
     how = ("facts", *sorted(given.items()))
-    return source.once(how, lambda: probe(model, inference_of(source, model), given))
+    inference, known = inference_of(source, model), declared_of(source, model)
+    return source.once(how, lambda: probe(model, inference, given, known))
+
+
+def declared_of(source: Source, model: Model) -> Declared:
+    """See `declared_sizes`; computed once for a model as read."""
+    return source.once("declared", lambda: declared_sizes(model, inference_of(source, model)))

@@ -30,6 +30,9 @@ class Condition:
     relation: str
 
     def __str__(self) -> str:
+        for atom in self.expr.atoms:
+            if atom.op == "floor" and self.expr in (_left(atom), -1 * _left(atom)):
+                return f"{atom.args[0]} mod {atom.args[1]} {self.relation} 0"
         more = {m: c for m, c in self.expr.terms.items() if c > 0}
         less = {m: -c for m, c in self.expr.terms.items() if c < 0}
         left, right = (str(Expr(t)) if t else "0" for t in (less, more))
@@ -84,6 +87,12 @@ class Condition:
             return _within(sizes.get(line[0], (0.0, inf)), found)
         low, high = _range(self.expr, sizes)
         return {">=": low >= 0, "=": low == high == 0, "!=": low > 0 or high < 0}[self.relation]
+
+
+def _left(atom: ex.Atom) -> Dim:
+    """What a division rounded down leaves."""
+    whole, divisor = atom.args
+    return whole - divisor * ex.of_atom(atom)
 
 
 def _one(expr: Dim, relation: str) -> list[Condition]:

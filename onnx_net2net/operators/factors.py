@@ -241,6 +241,30 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
     return tuple(length(word, sizes) for word in found)
 
 
+def fixed_axes(row: Rule, site: Site) -> dict[Entry, int]:
+    """Open axes of operands whose size another operand fixes: an index is summed over both."""
+    if row.notation is None:
+        return {}
+    text = row.notation if isinstance(row.notation, str) else row.notation(site)
+    operands, results = parse(text)
+    made = {n for axes in results for word in axes for n in _names(word)}
+    words: dict[Entry, str] = {}
+    dims: dict[Entry, int | None] = {}
+    for slot, axes in enumerate(operands):
+        if site.has(slot) and site.rank(slot):
+            for k, word in enumerate(_aligned(axes, site.rank(slot))):
+                words[slot, k], dims[slot, k] = word, site.dims(slot)[k]
+    sizes = dict(row.sizes(site)) if row.sizes else {}
+    _solve(words, dims, sizes)
+    found = {}
+    for entry, word in words.items():
+        summed = any(n not in made and n[0] not in ".*~" for n in _names(word))
+        length = _length(word, sizes) if summed and dims[entry] is None else None
+        if length:
+            found[entry] = length
+    return found
+
+
 def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
     """The factor's index at each position of an axis; None where the axis broadcasts it."""
     if d is None or length(word, sizes) is None:

@@ -8,8 +8,10 @@ import pytest
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files.reader import read
+from onnx_net2net.graph.model import Model
 from onnx_net2net.inference import onnx_inference
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.inference.input_sizes import declared_of
 from onnx_net2net.inference.onnx_inference import shape_of, tensor_type
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.verification.sides import Side
@@ -171,3 +173,26 @@ def test_a_model_that_was_read_is_indexed_once() -> None:
     assert one.model is two.model is Side.of(source).model
     assert one.facts is two.facts
     assert Analysis(source, {"images": (3, 1, 8, 8)}).facts is not one.facts
+
+
+@pytest.mark.parametrize(
+    ("node", "weights", "fixed"),
+    [
+        ("Conv", [(5, 2, 3)], ("N", 4, None)),
+        ("Gemm", [(7, 5)], ("N", 7)),
+        ("MatMul", [(7, 5)], ("N", 7)),
+        ("LSTM", [(1, 16, 6), (1, 16, 4)], ("N", "M", 6)),
+        ("Add", [(5,)], ("N", "M")),
+    ],
+)
+def test_sizes_that_the_weights_fix(
+    node: str, weights: list[tuple[int, ...]], fixed: tuple[int | str | None, ...]
+) -> None:
+    """Where an index is summed over a weight; what broadcasts may be 1 as well."""
+    net = Net(node)
+    dims = {2: ("N", "M"), 3: ("N", "M", None)}[len(fixed)]
+    x = net.input("x", *dims)
+    attributes = {"Conv": {"group": 2}, "LSTM": {"hidden_size": 4}}.get(node, {})
+    held = [net.draw(f"w{k}", *shape) for k, shape in enumerate(weights)]
+    source = read(net.output("y", net.op(node, net.op("Relu", x), *held, **attributes)).model())
+    assert declared_of(source, Model(source.proto)) == {"x": fixed}

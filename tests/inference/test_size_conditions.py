@@ -25,7 +25,7 @@ def covered(*regions: list[tuple[ex.Dim, str]]) -> Covered:
         ([(S - 7, "=")], "s = 7"),
         ([(S - 7, "!=")], "s <= 6 or s >= 8"),
         ([(512 - S - T, ">=")], "s + x.1 <= 512"),
-        ([(ex.mod(S, 2), "=")], "2*floor(s / 2) = s"),
+        ([(ex.mod(S, 2), "=")], "s mod 2 = 0"),
         ([], "every size"),
     ],
 )

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net.graph.model import Node
-from onnx_net2net.inference.input_sizes import symbols
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.inference.size_symbols import input_dims
 from onnx_net2net.verification.certificate.absent import lacks
 from onnx_net2net.verification.certificate.domain import Const, Value
 from onnx_net2net.verification.certificate.interpreter import Evaluation
@@ -66,7 +64,7 @@ def _compared(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts]) -> L
 
 def _in_part(trial: Trial, fresh: Callable[[], Registry], facts: Facts) -> Layer | None:
     """A proof for some sizes, where there are sizes to tell apart."""
-    if not input_dims(symbols(trial.sides.teacher.model), facts).shapes:
+    if not trial.inputs(facts).shapes:
         return None
     found = Regions(trial, fresh).covered(facts)
     if found is None:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.expressions import Atom, evaluate
-from onnx_net2net.inference.input_sizes import inference_of, symbols
+from onnx_net2net.inference.input_sizes import inference_of
 from onnx_net2net.inference.onnx_inference import tensor_type
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.inference.size_assumptions import Assumptions
 from onnx_net2net.inference.size_conditions import Condition, Covered, Region
-from onnx_net2net.inference.size_symbols import input_dims
 from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.certificate.trial import Trial
 
@@ -68,7 +67,7 @@ class Regions:
         self, facts: Facts, sizes: dict[str, int], found: Collection[Region]
     ) -> Region | None:
         """The region in which some sizes lie, unless they lie in a known one."""
-        known = input_dims(symbols(self.trial.sides.teacher.model), facts).known
+        known = self.trial.inputs(facts).known
         known = {**known, **{Atom(s): n for s, n in sizes.items()}}
         if any(_holds(region, known) for region in found):
             return None
@@ -79,7 +78,7 @@ class Regions:
     def _facts(self, facts: Facts, known: dict[Atom, int]) -> Facts | None:
         """The teacher's facts at other sizes; None where it does not run there."""
         side = self.trial.sides.teacher
-        dims = input_dims(symbols(side.model), facts)
+        dims = self.trial.inputs(facts)
         types = {}
         for name in side.model.inputs:
             types[name] = facts.types[name]
@@ -111,7 +110,7 @@ class Regions:
 
     def _tried(self, facts: Facts, denied: Collection[Condition]) -> tuple[Region, Registry] | None:
         registry = self.fresh()
-        known = input_dims(symbols(self.trial.sides.teacher.model), facts).known
+        known = self.trial.inputs(facts).known
         assumed = Assumptions(known, denied)
         try:
             outcome = self.trial.again(registry).at(facts, assumed)

@@ -9,7 +9,7 @@ from onnx import TypeProto
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.expressions import Dim, Expr
-from onnx_net2net.inference.input_sizes import inference_of, symbols
+from onnx_net2net.inference.input_sizes import declared_of, inference_of
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.inference.size_symbols import Sizes, input_dims
 from onnx_net2net.inference.symbolic import symbolic
@@ -68,7 +68,10 @@ class Trial:
         sides, registry = self.sides, self.registry
         teacher, student = self._constants()
         registry.look_at_teacher()
-        given = replace(input_dims(symbols(sides.teacher.model), mine), resolved=resolved)
+        given = replace(
+            input_dims(declared_of(sides.teacher.source, sides.teacher.model), mine),
+            resolved=resolved,
+        )
         before = _evaluated(sides.teacher, mine, teacher, registry, given)
         self._usual = len(before.whole) if self._usual is None else self._usual
         if len(before.whole) > self._usual:
@@ -86,6 +89,11 @@ class Trial:
             if not same(before.term(o), embedding.cut_term(theirs, after.term(theirs)))
         ]
         return Outcome(before, after, wrong)
+
+    def inputs(self, facts: Facts) -> Sizes:
+        """The teacher's inputs as expressions."""
+        teacher = self.sides.teacher
+        return input_dims(declared_of(teacher.source, teacher.model), facts)
 
     def again(self, registry: Registry) -> Trial:
         """The same with other names to compare."""

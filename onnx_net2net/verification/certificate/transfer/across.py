@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.inference.expressions import Expr
 from onnx_net2net.typing import Array
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.mean_units import form_of
@@ -30,7 +31,17 @@ from onnx_net2net.verification.sides import FLOATS
 def _pool(at: At) -> Sequence[Term]:
     if len(at.node.outputs) > 1 and at.node.outputs[1]:
         raise UnknownError("the second output counts positions over channels")
-    return [passing(at, at.value(), {0: 0, 1: 1}, at.name())]
+    name = key(at.name("ceil_mode"), _rounds_up(at))
+    return [passing(at, at.value(), {0: 0, 1: 1}, name)]
+
+
+def _rounds_up(at: At) -> bool:
+    """Whether a last window may reach beyond the axis."""
+    if not at.node.attr("ceil_mode", 0):
+        return False
+    dims = () if at.open is None else at.open.out()[2:]
+    atoms = [a.op for d in dims if isinstance(d, Expr) for a in d.atoms]
+    return "ceil mode" in atoms or not all(isinstance(d, Expr) for d in dims or (0,))
 
 
 @rules("Resize Upsample")
