@@ -247,21 +247,21 @@ def fixed_axes(row: Rule, site: Site) -> dict[Entry, int]:
         return {}
     text = row.notation if isinstance(row.notation, str) else row.notation(site)
     operands, results = parse(text)
-    made = {n for axes in results for word in axes for n in _names(word)}
+    made = {n for axes in results for word in axes for n in names(word)}
     words: dict[Entry, str] = {}
     dims: dict[Entry, int | None] = {}
     for slot, axes in enumerate(operands):
         if site.has(slot) and site.rank(slot):
-            for k, word in enumerate(_aligned(axes, site.rank(slot))):
+            for k, word in enumerate(aligned(axes, site.rank(slot))):
                 words[slot, k], dims[slot, k] = word, site.dims(slot)[k]
     sizes = dict(row.sizes(site)) if row.sizes else {}
-    _solve(words, dims, sizes)
+    solve(words, dims, sizes)
     found = {}
     for entry, word in words.items():
-        summed = any(n not in made and n[0] not in ".*~" for n in _names(word))
-        length = _length(word, sizes) if summed and dims[entry] is None else None
-        if length:
-            found[entry] = length
+        summed = any(n not in made and n[0] not in ".*~" for n in names(word))
+        size = length(word, sizes) if summed and dims[entry] is None else None
+        if size:
+            found[entry] = size
     return found
 
 
