@@ -15,7 +15,7 @@ from onnx_net2net.typing import Array
 from onnx_net2net.verification.runtime import inputs as feeds
 from onnx_net2net.verification.runtime.inputs import Feed, Sizes
 from onnx_net2net.verification.runtime.judgement import Run, Seen, judged
-from onnx_net2net.verification.runtime.noise import ALL_DRAWS, Ghosts, floors
+from onnx_net2net.verification.runtime.noise import Ghosts, floors
 from onnx_net2net.verification.runtime.process import DiedError, RunError, Runtime
 from onnx_net2net.verification.runtime.run_sizes import Comparison, OpenSizes, Wanted
 from onnx_net2net.verification.runtime.sessions import Session
@@ -75,11 +75,7 @@ def compare(sides: Sides, plan: Plan, runtime: Runtime) -> tuple[Layer, Seen]:
         teacher, student = _loaded(sides, plan.provider, runtime)
         ghosts = Ghosts(sides, runtime, plan.provider)
         _run_all(sides, plan, (teacher, student), ghosts, seen)
-
-        def nudging(feed: Feed) -> list[list[Array]]:
-            return ghosts.run(feed, ALL_DRAWS)
-
-        status, detail, figures = judged(seen, nudging, plan.proved, plan.cap)
+        status, detail, figures = judged(seen, ghosts.explain, plan.proved, plan.cap)
     except _StopError as stop:
         found = {"hint": stop.hint, "notes": seen.notes}
         status, detail = stop.status, stop.detail
@@ -99,7 +95,7 @@ def _run_all(
     started = time.monotonic()
     for k, (feed, before) in enumerate(_teacher_runs(sides, plan, teacher, seen)):
         seen.runs.append(Run(feed, before, _answer(student, feed, seen)))
-        moved = ghosts.run(feed, (k % 2,))
+        moved = ghosts.run(feed, k % 2)
         seen.measured |= bool(moved)
         seen.floors = floors(before, moved, seen.floors)
         if time.monotonic() - started > _PATIENCE and len(seen.runs) > 1:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import ModelError
 from onnx_net2net.typing import Array
 from onnx_net2net.verification.runtime.inputs import Feed
-from onnx_net2net.verification.runtime.process import ProviderError, Runtime
+from onnx_net2net.verification.runtime.process import DiedError, RunError, Runtime
 from onnx_net2net.verification.runtime.sessions import Session
 from onnx_net2net.verification.sides import Side, Sides
 
@@ -81,44 +82,54 @@ class Ghosts:
 
     def __init__(self, sides: Sides, runtime: Runtime, provider: str) -> None:
         self._side = sides.teacher
-        self._names = sides.changed(self._side) or sides.floats(self._side)
+        self._all = sides.floats(self._side)
+        self._changed = sides.changed(self._side) or self._all
         self._runtime, self._provider = runtime, provider
-        self._sessions: dict[int, Session | None] = {}
+        self._kept: dict[int, Session | None] = {}
+        self._known: dict[int, list[list[Array]]] = {}
 
-    def run(self, feed: Feed, draws: Sequence[int]) -> list[list[Array]]:
-        """What some of them put out; nothing where they cannot be made or run."""
-        found = (self._run(feed, draw) for draw in draws)
-        return [outputs for outputs in found if outputs is not None]
+    def run(self, feed: Feed, draw: int) -> list[list[Array]]:
+        """What one of the first draws puts out; nothing where it cannot be made or run."""
+        if draw not in self._kept:
+            self._kept[draw] = self._made(draw)
+        found = self._answer(self._kept[draw], feed, draw)
+        return [] if found is None else [found]
 
-    def _run(self, feed: Feed, draw: int) -> list[Array] | None:
+    def explain(self, feed: Feed) -> list[list[Array]]:
+        """What many draws put out, in half of which every weight and input is nudged."""
+        if id(feed) not in self._known:
+            self._known[id(feed)] = []
+            for draw in range(2 * len(_ULPS)):
+                session = self._made(draw)
+                found = self._answer(session, feed, draw)
+                if found is not None and session is not None:
+                    session.close()
+                    self._known[id(feed)].append(found)
+        return self._known[id(feed)]
+
+    def _answer(self, session: Session | None, feed: Feed, draw: int) -> list[Array] | None:
+        if session is None:
+            return None
+        values, ulps = feed.values, _ULPS[draw % len(_ULPS)]
+        if not self._changed or draw >= len(_ULPS):
+            values = {n: _nudged(v, n, draw, ulps) if is_float(v) else v for n, v in values.items()}
         try:
-            if draw not in self._sessions:
-                self._sessions[draw] = None
-                self._sessions[draw] = self._made(draw)
-            session, values = self._sessions[draw], feed.values
-            if not self._names:
-                values = {
-                    n: _nudged(v, n, draw, _ULPS[draw]) if is_float(v) else v
-                    for n, v in values.items()
-                }
-            return session.run(values) if session is not None else None
-        except ProviderError:
-            raise
-        except Exception:  # too large, or a nudge that onnxruntime rejects
+            return session.run(values)
+        except (RunError, DiedError, MemoryError):
             return None
 
-    def _made(self, draw: int) -> Session:
-        if not self._names:
-            return Session(self._runtime, self._side, self._provider)
+    def _made(self, draw: int) -> Session | None:
+        """The session of a draw; None where the model is too large, or a nudge is rejected."""
+        names = self._changed if draw < len(_ULPS) else self._all
 
         def changed() -> bytes:
-            arrays = nudged(self._side, self._names, draw, _ULPS[draw])
-            return self._side.with_arrays(arrays)
+            return self._side.with_arrays(nudged(self._side, names, draw, _ULPS[draw % len(_ULPS)]))
 
-        return Session(self._runtime, self._side, self._provider, changed)
-
-
-ALL_DRAWS = tuple(range(len(_ULPS)))
+        try:
+            data = changed if names else None
+            return Session(self._runtime, self._side, self._provider, data)
+        except (ModelError, RunError, DiedError, MemoryError):
+            return None
 
 
 def is_float(value: Any) -> bool:
