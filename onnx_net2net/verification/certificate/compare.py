@@ -19,13 +19,10 @@ from onnx_net2net.verification.certificate.domain import Const, Value
 from onnx_net2net.verification.certificate.interpreter import Evaluation
 from onnx_net2net.verification.certificate.names import ZERO, CollisionError, Labels, audited
 from onnx_net2net.verification.certificate.regions import Regions
-from onnx_net2net.verification.certificate.registry import Registry
+from onnx_net2net.verification.certificate.registry import Loss, Registry
 from onnx_net2net.verification.certificate.trial import Outcome, ShapesError, Trial
 from onnx_net2net.verification.sides import Sides
 from onnx_net2net.verification.verdict import Layer, Status
-
-# what growing may add without touching a layer
-_INSERTED = frozenset("Cast Concat Gather Identity Mul Reshape Shape Slice Unsqueeze".split())
 
 
 def compare(sides: Sides, facts: Sequence[Facts], known: Sequence[Facts] = ()) -> Layer:
@@ -96,17 +93,6 @@ def _ended(sides: Sides, found: Outcome, registry: Registry) -> Layer:
     ancestors = _ancestors(after, wrong)
     names = {n.name for n in ancestors}
     losses = [x for x in registry.losses if x.node in names]
-    certain = [x for x in losses if x.certain]
-    if certain and _same_operators(sides):
-        loss = certain[0]
-        row, (near, off) = loss.rows[0], loss.nearest[0]
-        how = "" if not np.isfinite(off) else f", which differs by {off:.2g} of a weight"
-        figures |= {"node": loss.node, "channel": row}
-        return Layer(
-            "certificate", Status.FAILED,
-            f"'{loss.node}': channel {row} has no counterpart in the teacher; "
-            f"nearest is {near}{how}", figures=figures,
-        )  # fmt: skip
     doubts = {k: why for k, why in registry.doubts.items() if k in names}
     strange, stray = _strange(before, after, ancestors)
     # a weight or an operator that is not the teacher's may do less than a run can show
@@ -122,13 +108,20 @@ def _ended(sides: Sides, found: Outcome, registry: Registry) -> Layer:
     why = doubts.get(node.name, why)
     lost = next((x for x in losses if x.node == node.name), None)
     if lost is not None:
-        why = f"channel {lost.rows[0]} has no counterpart in the teacher"
+        figures["channel"] = lost.rows[0]
+        why = _told(lost)
     elif not strange:
         why = "it has channels without a counterpart in the teacher"
     return Layer(
         "certificate", Status.UNDECIDED, f"no proof beyond '{node.name}' ({node.op}): {why}",
         figures=figures,
     )  # fmt: skip
+
+
+def _told(lost: Loss) -> str:
+    near, off = lost.nearest[0]
+    how = f", which differs by {off:.2g} of a weight" if np.isfinite(off) else ""
+    return f"channel {lost.rows[0]} has no counterpart in the teacher; nearest is {near}{how}"
 
 
 def _ancestors(after: Evaluation, outputs: Sequence[str]) -> list[Node]:
@@ -199,15 +192,6 @@ def _labels(value: Value, registry: Registry | None = None) -> Labels:
                 kept = kept[kept != ZERO]
         axes.append(kept)
     return np.unique(np.concatenate(axes))
-
-
-def _same_operators(sides: Sides) -> bool:
-    """Whether both models have the same operators, so that a row must have its counterpart."""
-    a, b = (
-        sorted(n.op for n in s.model.nodes if n.op not in _INSERTED)
-        for s in (sides.teacher, sides.student)
-    )
-    return a == b
 
 
 class _Shared:

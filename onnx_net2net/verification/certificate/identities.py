@@ -220,7 +220,7 @@ def _identity_norm(at: At) -> Term | None:
     )
     if not off <= within:
         return None
-    at.registry.rounding = max(at.registry.rounding, off)
+    at.registry.accept(off)
     return x
 
 

@@ -15,11 +15,13 @@ from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.inference.size_rules import Described
 from onnx_net2net.inference.size_symbols import Sizes
 from onnx_net2net.typing import Array, Shape
+from onnx_net2net.verification.certificate.attributes import plain
 from onnx_net2net.verification.certificate.constants import Constants
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.fixpoint import LOOPS, Body, valued
 from onnx_net2net.verification.certificate.identities import note, simplified
-from onnx_net2net.verification.certificate.names import Labels, digest, key, mix, positions
+from onnx_net2net.verification.certificate.jumps import jumps
+from onnx_net2net.verification.certificate.names import Labels, key, mix, positions
 from onnx_net2net.verification.certificate.open_axes import opened, sized
 from onnx_net2net.verification.certificate.registry import Registry
 from onnx_net2net.verification.certificate.sequences import LISTS, TAKING
@@ -46,6 +48,7 @@ class Evaluation:
         sizes: what depends on the sizes of the inputs.
         terms: tensor -> what it is.
         whole: nodes whose outputs are only known as a whole, and why.
+        rounded: the student's tensors that are what they are named only up to rounding.
     """
 
     side: Side
@@ -56,6 +59,7 @@ class Evaluation:
     before: Evaluation | None = None
     terms: dict[str, Term] = field(default_factory=dict)
     whole: dict[int, str] = field(default_factory=dict)
+    rounded: set[str] = field(default_factory=set)
     _elements: dict[str, list[Term]] = field(default_factory=dict)
     _frames: dict[int | None, list[Node]] | None = None
 
@@ -118,6 +122,9 @@ class Evaluation:
             self.terms[name] = self._known(name, term)
         for n in self._frame(node):
             self._step(n)
+        if self._reads_rounded(node) and self.rounded.isdisjoint(node.formals):
+            self.rounded.update(node.formals)
+            return self._round(node, given)
         return [self.term(t) for t in node.ends]
 
     def _mapped(self, node: Node, args: tuple[Term | None, ...]) -> list[Term]:
@@ -175,6 +182,28 @@ class Evaluation:
                 self.terms[o] = self._folded(o, np.asarray(v))
             return
         args = tuple(self.term(t) if t else None for t in node.inputs)
+        rounded = not self.rounded.isdisjoint(node.inputs)
+        if rounded and jumps(node, self.facts):
+            self._beyond_rounding(node)
+            return
+        self.registry.rounded = rounded
+        self._named(node, args)
+        if self.before is not None and (self.registry.rounded or self._reads_rounded(node)):
+            self.rounded.update(outs)
+
+    def _reads_rounded(self, node: Node) -> bool:
+        """Whether an operand, or what a body returns, is right only up to rounding."""
+        return not self.rounded.isdisjoint((*node.inputs, *node.ends))
+
+    def _beyond_rounding(self, node: Node) -> None:
+        """Outputs of an operator that jumps where its operand moves by a rounding."""
+        self.whole[node.index] = "it jumps, and its operand is right only up to rounding"
+        for o in node.outputs:
+            if o:
+                name = key("beyond rounding", o)
+                self.terms[o] = Value(name, _trivial(self.facts.shapes.get(o)))
+
+    def _named(self, node: Node, args: tuple[Term | None, ...]) -> None:
         sequential = node.op in LISTS or node.op in TAKING
         if not sequential and self.before is not None and self._as_before(self.before, node, args):
             return
@@ -343,32 +372,9 @@ class Evaluation:
     def _attributes(self, node: Node) -> dict[str, Any]:
         known = self.constants.attributes
         if node.index not in known:
-            found = self._protos(node.proto)
+            found = plain(node.proto, self.side.source, self._stored)
             known[node.index] = {k: v for k, v in found.items() if k not in node.bodies}
         return known[node.index]
-
-    def _protos(self, proto: onnx.NodeProto) -> dict[str, Any]:
-        """Attribute name -> a plain value; tensors by what they hold."""
-        found: dict[str, Any] = {}
-        for a in proto.attribute:
-            if a.type == onnx.AttributeProto.TENSOR:
-                found[a.name] = self._held(a.t)
-            elif a.type == onnx.AttributeProto.TENSORS:
-                found[a.name] = [self._held(t) for t in a.tensors]
-            elif a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                found[a.name] = self._stored(a)
-            else:
-                value = onnx.helper.get_attribute_value(a)
-                listed = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
-                found[a.name] = list(value) if listed else value
-                if hasattr(value, "SerializeToString"):
-                    found[a.name] = value.SerializeToString(deterministic=True)
-        return found
-
-    def _held(self, tensor: onnx.TensorProto) -> Any:
-        if tensor.data_type == onnx.TensorProto.STRING:
-            return list(tensor.string_data)
-        return digest(np.asarray(self.side.source.array(tensor)))
 
 
 def _trivial(shape: Shape | None) -> tuple[Labels, ...] | None:

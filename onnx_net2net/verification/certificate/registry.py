@@ -24,7 +24,6 @@ from onnx_net2net.verification.certificate.names import (
 )
 from onnx_net2net.verification.certificate.row_matching import (
     alike,
-    are_scaled,
     match,
     name_rows,
     with_constants,
@@ -37,16 +36,11 @@ _LARGEST_TABLE = 1 << 22
 
 @dataclass
 class Loss:
-    """Rows of a student's contraction that no row of the teacher's equals.
-
-    `certain`: the inputs are all the teacher's and a row of the teacher's is missing, so it
-    is no new unit.
-    """
+    """Rows of a student's contraction that no row of the teacher's equals."""
 
     node: str
     rows: list[int]
     nearest: list[tuple[int, float]]
-    certain: bool
 
 
 @dataclass
@@ -79,7 +73,8 @@ class Registry:
     `latest` is the contraction that was looked at last; `embedding` tells where the teacher's
     interface lies in the student's, `assumed` which tables must be indexed from the front for
     that. `means` knows the labels of means; `scales` are those of the teacher's norms by tag;
-    `doubts` are the student's norms with pads that are none of the teacher's, and why.
+    `doubts` are the student's norms with pads that are none of the teacher's, and why; `rounded`
+    tells that something was taken for equal that differs by a rounding.
     """
 
     is_shared: Callable[[Node, Sequence[int]], bool]
@@ -88,10 +83,11 @@ class Registry:
     sums: dict[int, list[tuple[Labels, Array]]] = field(default_factory=dict)
     splits: dict[int, list[Split]] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
-    matched: dict[Any, tuple[Labels, Loss | None, Mask]] = field(default_factory=dict)
+    matched: dict[Any, tuple[Labels, Loss | None, Mask, float]] = field(default_factory=dict)
     contractions: set[int] = field(default_factory=set)
     compared: set[int] = field(default_factory=set)
     rounding: float = 0.0
+    rounded: bool = False
     seen: dict[int, list[Value]] = field(default_factory=dict)
     turned: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
     fixed: dict[int, set[str]] = field(default_factory=dict)
@@ -110,6 +106,16 @@ class Registry:
         """Start over with the teacher at other input sizes; rows and sums stay known."""
         self.teaching = True
         self.splits.clear()
+
+    def accept(self, off: float) -> None:
+        """Take for equal what differs by a rounding, relative to its size."""
+        self.rounding = max(self.rounding, off)
+        self.rounded |= off > 0
+
+    def leave_out(self, node: str) -> None:
+        """Note that an average of the student's leaves pads out, which is right to rounding."""
+        self.means.used.add(node)
+        self.rounded = True
 
     def is_new(self, value: Value, labels: bool) -> bool:
         """Whether the teacher has no such tensor (`labels`: or has other channels)."""
@@ -147,20 +153,21 @@ class Registry:
         if case not in self.matched:
             self.matched[case] = self._matched(node, mine, known, linear)
             mine.release()
-        labels, loss, pads = self.matched[case]
+        labels, loss, pads, off = self.matched[case]
+        self.accept(off)
         if loss is not None:
             self.losses.append(loss)
         return self.means.put(tag, labels, pads)
 
     def _matched(
         self, node: str, mine: Rows, known: Sequence[tuple[Rows, Labels]], linear: bool
-    ) -> tuple[Labels, Loss | None, Mask]:
-        """Labels, what has no counterpart, and which rows beyond the teacher's are means."""
+    ) -> tuple[Labels, Loss | None, Mask, float]:
+        """Labels, what has no counterpart, which rows beyond the teacher's are means, rounding."""
         self.compared.add(mine.name)
-        best, loss, pads = None, None, np.zeros(mine.count, bool)
+        best, loss, pads, off = None, None, np.zeros(mine.count, bool), 0.0
         for theirs, names in known:
             found = match(mine, theirs, names)
-            self.rounding = max(self.rounding, found.rounding)
+            off = max(off, found.rounding)
             if best is None:
                 best, new = found.labels, found.lost
                 if linear and (len(new) or self.means.are(best).any()):
@@ -173,17 +180,14 @@ class Registry:
             if not len(lost):
                 theirs.release()
                 break
-            known_inputs = np.isin(mine.labels, theirs.labels).all()
-            missing = not np.isin(names, best).all()
-            certain = bool(known_inputs and missing) and not are_scaled(mine, lost, theirs)
-            loss = Loss(node, lost.tolist(), nearest, certain)
+            loss = Loss(node, lost.tolist(), nearest)
             theirs.release()
         if best is None:
             labels = mix(key("unseen row", mine.name), positions(mine.count))
             labels = with_constants(mine, alike(mine, labels, np.arange(mine.count)))
-            return labels, None, self.means.rows(mine) if linear else pads
+            return labels, None, self.means.rows(mine) if linear else pads, off
         pads &= np.isin(np.arange(mine.count), new) | self.means.are(best)
-        return best, loss if len(lost) else None, pads
+        return best, loss if len(lost) else None, pads, off
 
     def name_sum(self, tag: int, kinds: Labels, weights: Array, within: float = 0.0) -> int:
         """A name for a weighted set of labels; weights that differ by rounding are one.
@@ -202,7 +206,7 @@ class Registry:
             off = float(np.abs(other - weights).max(initial=0.0)) / largest
             if off <= max(within, _ACCURACY):
                 # float64's own rounding of the sums is none of the student's
-                self.rounding = max(self.rounding, off if off > _ACCURACY else 0.0)
+                self.accept(off if off > _ACCURACY else 0.0)
                 return key(slot, k)
         known.append((kinds, weights))
         return key(slot, len(known) - 1)

@@ -21,7 +21,6 @@ from onnx_net2net.verification.certificate.names import (
 )
 
 _NEIGHBOURS = 3
-_SAMPLE = 16
 
 
 @dataclass
@@ -234,15 +233,3 @@ def _relative(difference: Array, size: Array) -> Array:
 def _bias_off(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
     a, b = student.biases[mine], teacher.biases[theirs]
     return _relative((a - b)[:, None], np.abs(a)[:, None])
-
-
-def are_scaled(student: Rows, rows: Array, teacher: Rows) -> bool:
-    """Whether rows are multiples of rows of the teacher's, which a later layer may undo."""
-    mine, theirs = _unit(student.projected[rows[:_SAMPLE]]), _unit(teacher.projected)
-    distance = np.abs(mine[:, None, :] - theirs[None, :, :]).max(-1)
-    return bool((distance.min(1) < 1e-6).all())
-
-
-def _unit(directions: Array) -> Array:
-    length = np.sqrt((directions**2).sum(1, keepdims=True)) * np.sign(directions[:, :1])
-    return np.divide(directions, length, where=length != 0, out=np.zeros_like(directions))

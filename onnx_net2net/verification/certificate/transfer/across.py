@@ -161,7 +161,7 @@ def _mean(at: At, x: Value, axes: Sequence[int], tag: int) -> Value:
     if pads is not None:
         means.averages[kind] = (x.tag, axes[0], form_of(labels))
     if (pads is not None or part != 1.0) and not at.registry.teaching:
-        means.used.add(at.node.name)
+        at.registry.leave_out(at.node.name)
     kept = tuple(positions(1) if k in axes else v for k, v in enumerate(x.axes))
     return Value(kind, kept, None if part == 1.0 else (axes[0], np.full(1, part)))
 

@@ -119,7 +119,7 @@ def _restored(x: Value, c: Const, at: At) -> Value | None:
     off = abs(float(factors[0]) - 1.0)
     if not off <= at.rounding:
         return Value(x.tag, x.labels, (x.scale[0], factors))
-    at.registry.rounding = max(at.registry.rounding, off)
+    at.registry.accept(off)
     return Value(x.tag, x.labels)
 
 

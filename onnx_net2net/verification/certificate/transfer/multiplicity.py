@@ -120,7 +120,7 @@ def _restored(at: At, x: Value) -> Value:
 
 
 def _accept(at: At, off: Array) -> None:
-    at.registry.rounding = max(at.registry.rounding, float(off.max(initial=0.0)))
+    at.registry.accept(float(off.max(initial=0.0)))
 
 
 def _shares(at: At, x: Value, axes: Sequence[int]) -> list[Value]:

@@ -84,7 +84,7 @@ def _without_pads(at: At, tag: int, labels: Labels, pads: Mask, scale: Const) ->
         near = float(candidates[np.argmin(np.abs(candidates - own[k]))])
         if abs(near - own[k]) <= tolerance(scale.dtype) * abs(near) < math.inf:
             restored[k], off = near, max(off, abs(near - own[k]) / (abs(near) or 1.0))
-    at.registry.rounding = max(at.registry.rounding, off)
+    at.registry.accept(off)
     if np.isnan(restored).any():
         at.registry.doubts[at.node.name] = "its scale does not make up for its pads"
     return Const.of(restored.astype(known[0][1].dtype if known else scale.dtype))
@@ -93,7 +93,7 @@ def _without_pads(at: At, tag: int, labels: Labels, pads: Mask, scale: Const) ->
 def _note(at: At, x: Value, found: Value, padded: bool) -> None:
     """Remember that a norm has pads, and doubt it if it is none of the teacher's."""
     if padded:
-        at.registry.means.used.add(at.node.name)
+        at.registry.leave_out(at.node.name)
     if x.tag in at.registry.seen and found.tag not in at.registry.seen:
         why = "its epsilon or its zeros do not make up for its pads"
         at.registry.doubts.setdefault(at.node.name, why)

@@ -142,8 +142,6 @@ def _named(
     for d, gates in enumerate(directions):
         more = [] if p is None else [row_digests(p.array()[d].reshape(3, -1).T, "peephole")]
         found.append(_units(at, key(tag, d), gates, x, [*start, *more, *gates.salts]))
-    for loss in at.registry.losses[losses:]:  # another form of the same layer may be right
-        loss.certain = False
     units_of = np.stack(found)
     if not at.registry.teaching and _has_more(units_of, at.registry.units.get(tag, [])):
         del at.registry.losses[losses:]  # units of its own, and none of the teacher's is missing
