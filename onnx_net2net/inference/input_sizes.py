@@ -95,6 +95,8 @@ def declared_sizes(
     types = {n: _named(model, n, declared[n]) for n in model.inputs}
     facts, fixed = inference.run(types), dict[str, int]()
     for node in model.nodes:
+        if not any(t in model.constant for t in node.inputs):
+            continue
         for (slot, dim), size in _fixed_axes(node, facts).items():
             t = facts.types[node.inputs[slot]].tensor_type.shape.dim[dim].dim_param
             if t in names:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_net2net.inference import expressions as ex
-from onnx_net2net.inference.expressions import Dim, Expr
+from onnx_net2net.inference.expressions import Atom, Dim, Expr
 from onnx_net2net.inference.size_rules import Dims, Open, shapes
 
 _FAR = 2**31 - 1
@@ -118,6 +118,31 @@ def broadcast(*operands: Dims) -> Dims:
     return tuple(found)
 
 
+def running(atom: Atom) -> Dim | None:
+    """The one size that a broadcast can have wherever it runs, None if there may be others.
+
+    A size and the smaller of it and another: equal, or the smaller is 1, or nothing runs.
+
+    >>> s = ex.symbol("s")
+    >>> (atom,) = broadcast((s,), (ex.minimum(s, 32),))[0].atoms
+    >>> running(atom)
+    s
+    """
+    if atom.op != "broadcast":
+        return None
+    for d in atom.args:
+        rest = [a for a in atom.args if a is not d]
+        if all(isinstance(a, Expr) and _is_part(d, a) for a in rest):
+            return d if isinstance(d, Expr) else None
+    return None
+
+
+def _is_part(size: Dim, of: Expr) -> bool:
+    """Whether an expression is the smallest of some that a size is among."""
+    atom = next(iter(of.atoms))
+    return atom.op == "min" and of == ex.of_atom(atom) and size in atom.args
+
+
 @shapes("Expand")
 def _expand(at: Open) -> Sequence[Dims | None]:
     wanted = at.ints(1)
@@ -209,4 +234,4 @@ def _top_k(at: Open) -> Sequence[Dims | None]:
     return [tuple(dims)] * len(at.node.outputs)
 
 
-__all__ = ["bounds", "broadcast", "elementwise", "extent"]
+__all__ = ["bounds", "broadcast", "elementwise", "extent", "running"]

@@ -29,6 +29,7 @@ class Sizes:
         values: known values that depend on sizes.
         known: the number of each atom at the sizes of the facts.
         resolved: what is made of each expression; conditions may simplify it.
+        checks: atoms that were made simpler because the model runs at no other sizes.
     """
 
     facts: Facts
@@ -36,6 +37,8 @@ class Sizes:
     values: dict[str, Sized] = field(default_factory=dict)
     known: dict[Atom, int] = field(default_factory=dict)
     resolved: Callable[[Dim], Dim] = lambda d: d
+    checks: set[Atom] = field(default_factory=set)
+    _numbers: dict[Expr, int] = field(default_factory=dict)
 
     def shape(self, tensor: str) -> Dims | None:
         """Sizes of a tensor's axes; None where the rank or a size is unknown."""
@@ -52,10 +55,14 @@ class Sizes:
 
     def at(self, x: Dim) -> int | None:
         """The number of an expression at the sizes of the facts."""
-        try:
-            return ex.evaluate(x, self.known)
-        except LookupError:
-            return None
+        if not isinstance(x, Expr):
+            return int(x)
+        if x not in self._numbers:
+            try:
+                self._numbers[x] = ex.evaluate(x, self.known)
+            except LookupError:
+                return None
+        return self._numbers[x]
 
 
 def input_dims(declared: Mapping[str, Sequence[int | str | None] | None], facts: Facts) -> Sizes:

@@ -197,11 +197,23 @@ class Pass:
         dims: list[Dim] = []
         for a, size in enumerate(here):
             dim = found[a] if found is not None and len(found) == len(here) else None
-            dim = self._resolved(dim) if dim is not None else None
+            dim = self._simpler(dim) if dim is not None else None
             if dim is None or self._wrong(dim, size or 0):
                 dim = self._any_size(node, at, k, a, size or 0)
             dims.append(dim)
         return tuple(dims)
+
+    def _simpler(self, dim: Dim) -> Dim:
+        """A size as it is where conditions hold, and where the model runs at all."""
+        found = self._resolved(dim)
+        if not isinstance(found, Expr):
+            return found
+        atom = next(iter(found.atoms))
+        only = size_shapes.running(atom)
+        if only is None or found != ex.of_atom(atom):
+            return found
+        self.sizes.checks.add(atom)
+        return only
 
     def _wrong(self, dim: Dim, size: int) -> bool:
         """Whether an expression is not the size that the facts have."""

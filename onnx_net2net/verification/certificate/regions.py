@@ -116,7 +116,7 @@ class Regions:
             outcome = self.trial.again(registry).at(facts, assumed)
         except ModelError:
             return None
-        if outcome is None or outcome.wrong:
+        if outcome.wrong:
             return None
         return frozenset(assumed.made), registry
 
