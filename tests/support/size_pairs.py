@@ -34,6 +34,14 @@ def built(name: str, variant: int) -> onnx.ModelProto:
     return net.output("y", net.op("Relu", net.op("Add", y, y))).model()
 
 
+def chained(first: str, second: str, variants: tuple[int, int]) -> onnx.ModelProto:
+    """One of a pair behind one of another."""
+    net = Net(f"{first}_{second}", opset=18)
+    y = PAIRS[first][0](net, net.input("x", "B", "S", 4), variants[0])
+    y = PAIRS[second][0](net, net.op("Sin", y), variants[1])
+    return net.output("y", net.op("Add", y, y)).model()
+
+
 def _i(net: Net, *values: int) -> str:
     return net.const(f"i{len(net.weights)}", list(values))
 
