@@ -200,7 +200,11 @@ def conclude(
 
 def _proved(proof: Layer, layers: tuple[Layer, ...], sizes: Mapping[str, Interval]) -> Verdict:
     remarks = _ran_nowhere(layers)
-    if any(y.name == "rounding" and y.status is Status.UNDECIDED for y in layers):
+    estimate = next((y.status for y in layers if y.name == "rounding"), Status.SKIPPED)
+    if estimate is Status.SKIPPED and proof.figures.get("cancelled"):
+        remarks = ("a weight is lost to rounding; only runs can tell what that does", *remarks)
+        return Verdict(Claim.CANNOT_TELL, None, layers, "", (), remarks)
+    if estimate is Status.UNDECIDED:
         return Verdict(Claim.CANNOT_TELL, None, layers, "", (), remarks)
     if proof.covered is not None and not proof.covered.every:
         granted = True if proof.covered.accepted(sizes) else None

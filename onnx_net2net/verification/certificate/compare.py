@@ -78,6 +78,8 @@ def _proved(registry: Registry) -> Layer:
     padded = len(registry.means.used)
     off = max(registry.rounding, registry.means.rounding if padded else 0.0)
     figures: dict[str, Any] = {"rounding": off, "compared": m}
+    if registry.cancelled:
+        figures["cancelled"] = True
     how = "" if off == 0 and not padded else f", to a rounding of {off:.1g} of a weight"
     every = "every input"
     if registry.assumed:

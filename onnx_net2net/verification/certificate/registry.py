@@ -74,7 +74,8 @@ class Registry:
     interface lies in the student's, `assumed` which tables must be indexed from the front for
     that. `means` knows the labels of means; `scales` are those of the teacher's norms by tag;
     `doubts` are the student's norms with pads that are none of the teacher's, and why; `rounded`
-    tells that something was taken for equal that differs by a rounding.
+    tells that something was taken for equal that differs by a rounding, `cancelled` that this is
+    more than a weight's own, beside larger ones.
     """
 
     is_shared: Callable[[Node, Sequence[int]], bool]
@@ -87,6 +88,7 @@ class Registry:
     contractions: set[int] = field(default_factory=set)
     compared: set[int] = field(default_factory=set)
     rounding: float = 0.0
+    cancelled: bool = False
     rounded: bool = False
     seen: dict[int, list[Value]] = field(default_factory=dict)
     turned: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
@@ -168,6 +170,7 @@ class Registry:
         for theirs, names in known:
             found = match(mine, theirs, names)
             off = max(off, found.rounding)
+            self.cancelled |= found.cancelled
             if best is None:
                 best, new = found.labels, found.lost
                 if linear and (len(new) or self.means.are(best).any()):

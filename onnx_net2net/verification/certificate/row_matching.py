@@ -31,12 +31,14 @@ class Matched:
         labels: one per row; fresh where no row of the teacher's is the same.
         lost: rows without a counterpart.
         rounding: the largest deviation that was accepted, relative to the shares.
+        cancelled: one of these is no rounding of the weight itself, which is far smaller.
         nearest: for `lost` rows, the teacher's row that is nearest, and how far it is.
     """
 
     labels: Labels
     lost: Array
     rounding: float
+    cancelled: bool
     nearest: list[tuple[int, float]]
 
 
@@ -81,7 +83,7 @@ def match(student: Rows, teacher: Rows, names: Labels) -> Matched:
     hit = todo & (exact != ZERO)
     labels[hit] = exact[hit]
     todo &= ~hit
-    rounding, nearest = 0.0, []
+    rounding, cancelled, nearest = 0.0, False, []
     rest = np.flatnonzero(todo)
     if len(rest):
         candidates = _candidates(student.projected[rest], teacher.projected)
@@ -90,10 +92,13 @@ def match(student: Rows, teacher: Rows, names: Labels) -> Matched:
         labels[rest[fine]] = names[candidates[fine]]
         todo[rest[fine]] = False
         rounding = float(off[fine].max(initial=0.0))
+        if rounding:
+            own = compare(student, rest[fine], teacher, candidates[fine], itself=True)
+            cancelled = bool((own > tolerance(student.weight.dtype)).any())
         pairs = zip(candidates[~fine], off[~fine], strict=True)
         nearest = [(int(c), float(d)) for c, d in pairs]
     lost = np.flatnonzero(todo)
-    return Matched(alike(student, labels, lost), lost, rounding, nearest)
+    return Matched(alike(student, labels, lost), lost, rounding, cancelled, nearest)
 
 
 def alike(rows: Rows, labels: Labels, new: Array) -> Labels:
@@ -136,7 +141,9 @@ def _candidates(mine: Array, theirs: Array) -> Array:
     return order[best]
 
 
-def compare(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
+def compare(
+    student: Rows, mine: Array, teacher: Rows, theirs: Array, itself: bool = False
+) -> Array:
     """How far each pair of rows differs, 0 where they are exactly equal.
 
     A sum may be off by the rounding of its shares; but shares larger than the teacher's row,
@@ -145,12 +152,13 @@ def compare(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
     Args:
         mine: rows of the student.
         theirs: for each the row of the teacher.
+        itself: relative to each weight, not to the largest of its row.
     """
     off = np.full(len(mine), np.inf)
     if student.raw.shape[3] != teacher.raw.shape[3]:
         return off
     if student.raw.shape[2] == teacher.raw.shape[2] == 1:
-        return _single(student, mine, teacher, theirs)
+        return _single(student, mine, teacher, theirs, itself)
     pairs = np.stack([student.group(mine), teacher.group(theirs)], 1)
     if len(student.raw) == len(teacher.raw) == 1:
         kinds, inverse = np.zeros((1, 2), int), np.zeros(len(mine), int)
@@ -159,7 +167,8 @@ def compare(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
     for k, (gs, gt) in enumerate(kinds):
         members = np.flatnonzero(inverse.reshape(-1) == k)
         for at in _chunks(members, student.raw.shape[2] * student.raw.shape[3]):
-            off[at] = _grouped(student, mine[at], int(gs), teacher, theirs[at], int(gt))
+            rows = mine[at], int(gs), teacher, theirs[at], int(gt)
+            off[at] = _grouped(student, *rows, itself)
     return np.maximum(off, _bias_off(student, mine, teacher, theirs))
 
 
@@ -169,7 +178,7 @@ def _chunks(members: Array, width: int) -> Iterator[Array]:
         yield members[at : at + step]
 
 
-def _single(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
+def _single(student: Rows, mine: Array, teacher: Rows, theirs: Array, itself: bool) -> Array:
     """Rows that read one input position each, as in a depthwise convolution."""
     a, b = (
         r.raw.reshape(r.count, -1)[k].astype(wide_dtype(r.weight.dtype))
@@ -180,12 +189,15 @@ def _single(student: Rows, mine: Array, teacher: Rows, theirs: Array) -> Array:
         a = a * student.scale[gs]
     if teacher.scale is not None:
         b = b * teacher.scale[gt]
-    off = _relative(a - b, np.minimum(np.abs(a), np.abs(b).max(1, keepdims=True)))
+    most = np.abs(b) if itself else np.abs(b).max(1, keepdims=True)
+    off = _relative(a - b, np.minimum(np.abs(a), most))
     off[student.labels[gs, 0] != teacher.labels[gt, 0]] = np.inf
     return np.maximum(off, _bias_off(student, mine, teacher, theirs))
 
 
-def _grouped(student: Rows, mine: Array, gs: int, teacher: Rows, theirs: Array, gt: int) -> Array:
+def _grouped(
+    student: Rows, mine: Array, gs: int, teacher: Rows, theirs: Array, gt: int, itself: bool
+) -> Array:
     union = np.unique(np.concatenate([student.labels[gs], teacher.labels[gt]]))
     union = union[union != ZERO]
     a = student.wide(mine, gs)
@@ -197,7 +209,8 @@ def _grouped(student: Rows, mine: Array, gs: int, teacher: Rows, theirs: Array, 
     if unequal.any():
         shares = summed_by_label(np.abs(a[unequal]), student.labels[gs], union)
         flat = len(shares), -1
-        most = np.abs(wanted[unequal]).reshape(flat).max(1, keepdims=True)
+        most = np.abs(wanted[unequal]).reshape(flat)
+        most = most if itself else most.max(1, keepdims=True)
         size = np.minimum(shares.reshape(flat), most)
         off[unequal] = _relative(difference[unequal].reshape(flat), size)
     return off
