@@ -24,6 +24,7 @@ Nudging = Callable[[Feed], Sequence[Sequence[Array]]]
 """What the teacher, nudged in several ways, puts out."""
 
 
+_LOUD = 1e-3  # of the largest output: worth a word
 _NOTHING = np.zeros(0, np.void)  # in place of an output that is not there
 
 
@@ -79,10 +80,11 @@ class _Deviation:
 
     @property
     def text(self) -> str:
-        return (
-            f"{self.place} on {self.feed.label}: {self.multiple:.3g} x the noise floor "
-            f"({self.relative:.2g} of its largest value)"
-        )
+        where = f"{self.place} on {self.feed.label}"
+        if not np.isfinite(self.relative):
+            return f"{where} is another"
+        share = f"{self.relative:.2g} of its largest value"
+        return f"{where}: {self.multiple:.3g} x the noise floor ({share})"
 
 
 def judged(
@@ -114,7 +116,10 @@ def judged(
     if doubt:
         return Status.UNDECIDED, doubt, figures
     detail = f"{len(seen.runs)} runs; at worst {multiple:.2g} x the teacher's noise floor"
-    return Status.PASSED, f"{detail} ({relative:.2g} of the largest output)", figures
+    detail += f" ({relative:.2g} of the largest output)"
+    if figures["noise"] > _LOUD:
+        detail += f"; one ulp of the teacher's weights moves its outputs by {figures['noise']:.2g}"
+    return Status.PASSED, detail, figures
 
 
 def capped(output: Array, cap: float | None) -> float:

@@ -81,6 +81,14 @@ def test_a_floor_is_capped_where_runs_alone_decide() -> None:
     assert status(LOGITS, other, [loud], cap=3.0) is Status.PASSED
 
 
+def test_a_loud_model_is_called_one() -> None:
+    seen = Seen([Run(Feed("", {}), [LOGITS], [LOGITS])], floors={0: 0.25}, measured=True)
+    found, text, figures = judged(seen, lambda feed: [], lambda feed: True, None)
+    assert found is Status.PASSED
+    assert "one ulp of the teacher's weights moves its outputs by 0.25" in text
+    assert figures["amplification"] == 0.25 / np.finfo(np.float32).eps
+
+
 def test_sixteen_bits_are_capped_later() -> None:
     half = LOGITS.astype(np.float16)
     ghost = half * np.float16(1.02)
