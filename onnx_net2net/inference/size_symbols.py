@@ -30,6 +30,7 @@ class Sizes:
         known: the number of each atom at the sizes of the facts.
         resolved: what is made of each expression; conditions may simplify it.
         checks: atoms that were made simpler because the model runs at no other sizes.
+        choices: tensors that decide about sizes at run time, by which atoms are named.
     """
 
     facts: Facts
@@ -38,6 +39,7 @@ class Sizes:
     known: dict[Atom, int] = field(default_factory=dict)
     resolved: Callable[[Dim], Dim] = lambda d: d
     checks: set[Atom] = field(default_factory=set)
+    choices: set[str] = field(default_factory=set)
     _numbers: dict[Expr, int] = field(default_factory=dict)
 
     def shape(self, tensor: str) -> Dims | None:

@@ -199,7 +199,11 @@ class Pass:
             dim = found[a] if found is not None and len(found) == len(here) else None
             dim = self._simpler(dim) if dim is not None else None
             if dim is None or self._wrong(dim, size or 0):
-                dim = self._any_size(node, at, k, a, size or 0)
+                if dim is not None and _is_empty(self.sizes.at(dim)) and size:
+                    # a window beyond its axis: onnx infers 1, but nothing runs there
+                    dim = self.opaque("window", "", (dim,), size, True)
+                else:
+                    dim = self._any_size(node, at, k, a, size or 0)
             dims.append(dim)
         return tuple(dims)
 
@@ -243,6 +247,10 @@ class Pass:
     def unique(self) -> str:
         """A name that nothing else has, in no other model either."""
         return f"{id(self)} {next(self._unique)}"
+
+
+def _is_empty(size: int | None) -> bool:
+    return size is not None and size <= 0
 
 
 def _label(node: Node) -> str:

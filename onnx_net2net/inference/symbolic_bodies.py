@@ -139,14 +139,24 @@ class Bodies:
             dims: list[Dim] = []
             for k, size in enumerate(here):
                 one, two = (x[k] if x is not None and len(x) == len(here) else None for x in (a, b))
-                if one is None or two is None or (chosen is None and one != two):
+                if one is None or two is None:
                     dims.append(self._any(owner, size or 0))
+                elif chosen is None and one != two:
+                    dims.append(self._one_of(owner, one, two, size or 0))
                 else:
                     dims.append(ex.where(1 if chosen is None else chosen, one, two))
             if sized or is_open(dims):
                 self._put(name, tuple(dims), owner)
         if name in self._sizes.facts.values:
             self._value(owner, name, pair, chosen)
+
+    def _one_of(self, owner: Node, one: Dim, two: Dim, size: int) -> Dim:
+        """A size that is decided at run time, by a condition that others may share."""
+        owners = (self._model.owners[s] for s in self._model.within(owner.scope))
+        if any(o.op != "If" for o in owners):
+            return self._any(owner, size)
+        self._sizes.choices.add(owner.inputs[0])
+        return self._pass.opaque("If", "at run time", (owner.inputs[0], one, two), size, True)
 
     def _value(self, owner: Node, name: str, pair: Sequence[str], chosen: Dim | None) -> None:
         """What an If gives that is known: what the branch gives that is taken."""
