@@ -75,7 +75,7 @@ class _Moment:
 def factors(replay: Replay, dim: int) -> Array:
     """A unit's gradient in terms of its source's; NaN where that cannot be told."""
     split = replay.gradients
-    found = np.array(nominal(replay.change, dim, replay.kinds, split or "even"))
+    found = np.array(nominal(replay.change, dim, replay.kinds, split == "one-hot"))
     return found if split else np.where((found == 0) | (found == 1), found, np.nan)
 
 

@@ -63,7 +63,7 @@ def _option(verb: type[Verb], name: str, one: Setting) -> Any:
         return click.option(flag, is_flag=True, help=one.help)
     kind: Any = one.kind.option
     if one.choices:
-        kind = click.Choice(one.choices)
+        kind = click.Choice(list(one.choices))
     elif one.kind.least is not None:
         kind = click.IntRange(one.kind.least)
     elif one.kind is ARRAYS:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from onnx_net2net import __version__
 from onnx_net2net.errors import UsageError
+from onnx_net2net.files.archive import decoded, encoded, named
 from onnx_net2net.files.patch import Insert
 from onnx_net2net.files.source import Source
 from onnx_net2net.growth.result import Result
@@ -156,8 +156,7 @@ def _values(tensor: TensorProto) -> dict[str, Any]:
         return {**found, "kind": "fill", "value": flat[0].item()}
     if np.array_equal(array, _identity(array.shape, array.dtype)):
         return {**found, "kind": "identity"}
-    data = base64.b64encode(flat.tobytes()).decode("ascii")
-    return {**found, "kind": "values", "data": data}
+    return {**found, "kind": "values", **encoded(array)}
 
 
 def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -171,16 +170,12 @@ def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _restored(entry: Mapping[str, Any]) -> Array:
-    import ml_dtypes
-
-    name = entry["dtype"]
-    dtype = np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
     shape = tuple(entry["shape"])
     if entry["kind"] == "fill":
-        return np.full(shape, entry["value"], dtype)
+        return np.full(shape, entry["value"], named(entry["dtype"]))
     if entry["kind"] == "identity":
-        return _identity(shape, dtype)
-    return np.frombuffer(base64.b64decode(entry["data"]), dtype).reshape(shape)
+        return _identity(shape, named(entry["dtype"]))
+    return decoded(entry)
 
 
 def load(mapping: Any) -> dict[str, Any]:
@@ -218,7 +213,7 @@ def steps_of(mapping: Mapping[str, Any]) -> list[StepRecord]:
 
 
 def _read_step(entry: Mapping[str, Any]) -> StepRecord:
-    scheme = Scheme(**entry["scheme"]) if "scheme" in entry else Scheme()
+    scheme = Scheme.recorded(entry["scheme"]) if "scheme" in entry else Scheme()
     kinds = tuple(Row(k) for k in entry["units"]["kind"]) if "units" in entry else ()
     return StepRecord(
         entry["verb"],

@@ -107,7 +107,7 @@ def _grow(analysis: Analysis, space: Space, units: Units, places: Layout, scheme
         _attributes, _follow, _prove
     ):  # fmt: skip
         step(analysis, growth)
-    if scheme.init == "random-pad":
+    if not scheme.how.divides:
         growth.divisions.clear()  # nothing is divided
         growth.corrections.clear()
     return growth

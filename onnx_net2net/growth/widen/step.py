@@ -66,7 +66,7 @@ def widen_step(analysis: Analysis, asked: Widen, rows: Row | None = None) -> Wid
     if outside:
         found = with_tables(analysis, found)
     if "input" in outside:
-        if asked.init not in ("replicate", "fresh") or asked.noise:
+        if rows not in (Row.COPY, Row.FREE) or not scheme.preserving:
             raise UsageError(
                 "zero weights read what is new of an input", "leave init and noise out"
             )
