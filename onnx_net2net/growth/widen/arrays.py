@@ -165,8 +165,8 @@ def _own(
     for kind, init in scheme.makers.items():
         made = _made(kind, source, unit, kinds)
         at = _at(dim, made)
-        rows = Place(array[at], teacher, dim, source[made], (name, dim), scheme)
-        new = init.own(rows) if len(made) else None
+        place = Place(array[at], teacher, dim, source[made], (name, dim), scheme)
+        new = init.own(place) if len(made) else None
         if new is not None:
             array[at] = new
 
@@ -186,11 +186,8 @@ def _read(
     for kind, init in makers.items():
         made = _made(kind, source, unit, kinds)
         at = _at(dim, made)
-        new = (
-            init.read(Place(array[at], teacher, dim, source[made], key, scheme))
-            if len(made)
-            else None
-        )
+        place = Place(array[at], teacher, dim, source[made], key, scheme)
+        new = init.read(place) if len(made) else None
         if new is not None:
             array[at] = new
             if kind is Row.TWIN:
