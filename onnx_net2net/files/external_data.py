@@ -34,7 +34,15 @@ def externalised(rope: Rope, directory: Path | None, location: str) -> tuple[Rop
     """The model with payloads over 1 KiB in one file named `location`, and that file.
 
     Payloads that are no raw bytes (integers as varints) and those of sparse tensors, which
-    onnx does not look for outside, stay inside. Raises ModelError if too much stays.
+    onnx does not look for outside, stay inside.
+
+    Args:
+        rope: the model's bytes.
+        directory: where external data that it has already is looked for.
+        location: what the model is to call the file, relative to its own folder.
+
+    Raises:
+        ModelError: over 2 GiB stay inside, or external data is missing.
     """
     out: list[Range] = []
     size = 0
