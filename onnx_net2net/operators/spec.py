@@ -319,15 +319,11 @@ class Rule:
         wanted = self.attributes(site) if callable(self.attributes) else self.attributes
         now = {**(self.sizes(site) if self.sizes else {}), **sizes, **grown}
         for attribute, words in wanted.items():
-            if not grown.keys() & set(words.replace(",", " ").split()):
-                continue
-            each = [math.prod(now.get(n, 1) for n in word.split()) for word in words.split(",")]
-            found[attribute] = each if "," in words else each[0]
-        for attribute, (name, default) in self.pins.items():
-            value = default(site) if name in grown else None
-            if value is not None:
-                found[attribute] = value
-        return found
+            if grown.keys() & set(words.replace(",", " ").split()):
+                each = [math.prod(now.get(n, 1) for n in word.split()) for word in words.split(",")]
+                found[attribute] = each if "," in words else each[0]
+        pinned = {a: default(site) for a, (n, default) in self.pins.items() if n in grown}
+        return found | {a: value for a, value in pinned.items() if value is not None}
 
     def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
         """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""

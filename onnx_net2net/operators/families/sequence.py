@@ -266,18 +266,22 @@ def taken(
 ) -> TypeProto | None:
     """Type of the tensor that a node takes out of a sequence of known elements."""
     inside = held[0] if held else None
-    if not inside:
+    row = TABLE.get(node.op)
+    found = row.takes(inside, values) if inside and row is not None and row.takes else None
+    if not inside or not found:
         return None
-    if node.op == "SequenceAt":
-        found = _picked(inside, values)
-        return found[0] if found else None
+    return found[0] if row is not None and row.movement is None else _laid_out(node, inside)
+
+
+def _laid_out(node: Node, inside: Sequence[TypeProto]) -> TypeProto | None:
+    """The elements of a sequence side by side along an axis, a new one or one that they have."""
     dims = [_dims(t) for t in inside]
-    if node.op != "ConcatFromSequence" or any(d is None for d in dims):
+    if any(d is None for d in dims):
         return None
     sizes = [list(d or ()) for d in dims]
     new = bool(node.attr("new_axis", 0))
     axis = int(node.attr("axis", 0)) % (len(sizes[0]) + new)
-    along = [s[axis] for s in sizes] if not new else []
-    whole = len(sizes) if new else None if None in along else sum(a or 0 for a in along)
+    along = [1 if new else s[axis] for s in sizes]
+    whole = None if None in along else sum(a or 0 for a in along)
     rest = sizes[0][axis if new else axis + 1 :]
     return _tensor(inside[0], [*sizes[0][:axis], whole, *rest])
