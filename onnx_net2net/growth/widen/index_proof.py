@@ -159,25 +159,33 @@ def factors_commute(
                 by_entry.setdefault(entry, []).append(f)
     own: dict[int, Array] = {}
     for entry, source in sources.items():
-        parts = by_entry.get(entry, [])
-        if not any(f is c for f in parts for c in carried):
+        if not _axis_commutes(by_entry.get(entry, []), carried, entry, source, own):
             return False, own
-        labels = np.array([f.at[entry] for f in parts])
-        stretch = _stretches(labels)
-        if (np.diff(stretch[source]) < 0).any():
-            return False, own
-        for k in range(int(stretch[-1]) + 1):
-            here = stretch == k
-            inside = source[stretch[source] == k]
-            live = [(f, i) for f, i in zip(parts, labels, strict=True) if i[here][0] >= 0]
-            if live and not _product_commutes(live, carried, here, inside, own):
-                return False, own
-            if not live and not np.array_equal(inside, np.flatnonzero(here)):
-                return False, own
     for f in carried:  # an operand that must grow with the others, but did not
         if id(f) in own and any(e not in sources and _full(f, e) for e in f.at):
             return False, own
     return True, own
+
+
+def _axis_commutes(
+    parts: list[Factor], carried: list[Factor], entry: Entry, source: Array, own: dict[int, Array]
+) -> bool:
+    """Whether one axis' source is what its factors' are, which join `own`."""
+    if not any(f is c for f in parts for c in carried):
+        return False
+    labels = np.array([f.at[entry] for f in parts])
+    stretch = _stretches(labels)
+    if (np.diff(stretch[source]) < 0).any():
+        return False
+    for k in range(int(stretch[-1]) + 1):
+        here = stretch == k
+        inside = source[stretch[source] == k]
+        live = [(f, i) for f, i in zip(parts, labels, strict=True) if i[here][0] >= 0]
+        if live and not _product_commutes(live, carried, here, inside, own):
+            return False
+        if not live and not np.array_equal(inside, np.flatnonzero(here)):
+            return False
+    return True
 
 
 def _stretches(labels: Array) -> Array:

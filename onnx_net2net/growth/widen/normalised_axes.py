@@ -12,16 +12,19 @@ kernel: means pass nothing but sums.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import onnx
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import UnionFind
+from onnx_net2net.growth.widen.changes import Growth
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
@@ -122,36 +125,43 @@ def _tie(analysis: Analysis, ties: _Ties, instance: Instance, f: Factor) -> None
         return
     inputs = list(computed.values())
     if f.role == "mean":
-        if not row.pads or (_means(analysis, node) > 1 and made):
-            raise _forbidden(node, inputs, "averages over it")
-        for axis in inputs:
-            if len(row.pads) == 1:
-                ties.require(axis, Row(next(iter(row.pads))), node)
-        for axis in made.values():
-            ties.require(axis, Row(next(iter(row.pads.values()))), node)
-        return
-    if f.role == "sum":
-        if len(inputs) > 1:  # of two computed tensors: one zero is enough, both are simplest
-            for axis in inputs:
-                ties.require(axis, Row.ZERO, node)
-        return
-    if f.role != "parallel":
+        _tie_averaged(analysis, ties, node, inputs, list(made.values()))
+    elif f.role == "sum":
+        for axis in inputs if len(inputs) > 1 else ():  # of two, one zero is enough; both: simplest
+            ties.require(axis, Row.ZERO, node)
+    elif f.role != "parallel":
         raise _forbidden(node, inputs, f"takes the {f.role} over it")
-    if not inputs:
+    elif not inputs:
         if not (row.movement or _contracts(analysis, node) or row.passes_mean(set())):
             raise _forbidden(node, list(made.values()), "is not linear in its weights")
-        return
-    if _centres(analysis, node, set(computed)):
+    elif _centres(analysis, node, set(computed)):
         ties.require(inputs[0], Row.MEAN, node)
         for axis in made.values():
             ties.require(axis, Row.ZERO, node)
-        return
-    slots = {e[0] for e in (*computed, *constant)}
-    mean = row.movement is not None or row.passes_mean(slots)
-    zero = row.movement is not None or row.passes_zero(site, slots, {e[0] for e in constant})
+    else:
+        slots = {e[0] for e in (*computed, *constant)}
+        mean = row.movement is not None or row.passes_mean(slots)
+        zero = row.movement is not None or row.passes_zero(site, slots, {e[0] for e in constant})
+        _tie_passing(ties, node, [*inputs, *made.values()], mean, zero)
+
+
+def _tie_averaged(
+    analysis: Analysis, ties: _Ties, node: Node, inputs: list[Axis], made: list[Axis]
+) -> None:
+    """What a norm or a mean asks of the axis that it runs over, and what it makes of it."""
+    pads = TABLE[node.op].pads
+    if not pads or (_means(analysis, node) > 1 and made):
+        raise _forbidden(node, inputs, "averages over it")
+    for axis in inputs if len(pads) == 1 else ():
+        ties.require(axis, Row(next(iter(pads))), node)
+    for axis in made:
+        ties.require(axis, Row(next(iter(pads.values()))), node)
+
+
+def _tie_passing(ties: _Ties, node: Node, axes: list[Axis], mean: bool, zero: bool) -> None:
+    """Axes of a node that passes means, zeros, or both."""
     if not mean and not zero:
-        raise _forbidden(node, inputs, "is not linear")
-    axes = [*inputs, *made.values()]
+        raise _forbidden(node, axes, "is not linear")
     for axis in axes[1:]:
         ties.tie(axes[0], axis)
     if mean != zero:
@@ -258,4 +268,38 @@ def padded(analysis: Analysis, space: Space, units: Units) -> Units:
     return replace(units, padding=padding(analysis, space, space.size + len(units.kind)))
 
 
-__all__ = ["beyond_multiples", "padded", "padding", "pads"]
+def rescale_norms(analysis: Analysis, growth: Growth) -> None:
+    """Norms and averages whose statistics run over pads as well."""
+    padding = growth.units.padding
+    for index, part in padding.parts.items() if padding is not None else ():
+        node = analysis.model.nodes[index]
+        slot = TABLE[node.op].rescaled
+        if slot is None:
+            if part != 1:
+                growth.averages[index] = float(1 / part)
+            continue
+        epsilon = float(node.attr("epsilon", np.float32(1e-5))) * float(part)
+        double = analysis.first.dtype(node.inputs[0]) == onnx.TensorProto.DOUBLE
+        if double and float(np.float32(epsilon)) != epsilon:
+            detail = f"the epsilon of {node.op} is a float32, not exact among float64"
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, WHOLE))
+        growth.attributes[index, "epsilon"] = epsilon
+        leaf = (node.inputs[slot], (index, slot))
+        if leaf not in growth.constants:
+            detail = f"the scale of {node.op} is computed"
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, WHOLE))
+        growth.constants[leaf] = replace(growth.constants[leaf], scale=math.sqrt(part))
+
+
+def keep_tied(analysis: Analysis, growth: Growth) -> None:
+    """Keep a table tied that makes a stream and reads it: what meets zeros may be anything."""
+    for (leaf, use), change in growth.constants.items() if growth.units.padding else ():
+        new = [growth.units.kind[u] for unit in change.unit.values() for u in unit if u >= 0]
+        if set(change.pads.values()) != {Row.FREE} or set(new) != {Row.PAD}:
+            continue
+        for (name, other), made in growth.constants.items():
+            if name == leaf and other != use and not made.split:
+                growth.constants[leaf, use] = replace(made)
+
+
+__all__ = ["beyond_multiples", "keep_tied", "padded", "padding", "pads", "rescale_norms"]

@@ -25,7 +25,7 @@ from onnx_net2net.growth.widen.index_proof import (
     movement_commutes,
 )
 from onnx_net2net.growth.widen.multiplicity import even_out
-from onnx_net2net.growth.widen.norm_padding import keep_tied, rescale_norms
+from onnx_net2net.growth.widen.normalised_axes import keep_tied, rescale_norms
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.shape_operands import Sizes, follow
 from onnx_net2net.growth.widen.shuffled_layout import Weaver
