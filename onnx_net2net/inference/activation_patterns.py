@@ -74,25 +74,28 @@ def _read(analysis: Analysis, node: Node) -> Activation | None:
 
 def after(analysis: Analysis, tensor: str) -> Found | None:
     """The activation that alone reads a tensor, if one does."""
-    model = analysis.model
-    readers = {n.index for n, _ in model.readers.get(tensor, ())}
+    readers = {n.index for n, _ in analysis.model.readers.get(tensor, ())}
     todo, seen = [tensor], set[str]()
     while todo and len(seen) < _LONGEST:
-        for node, _ in model.readers.get(todo.pop(0), ()):
-            end = node.outputs[0] if node.outputs else ""
+        ends = [(n, n.tensor(-1)) for n, _ in analysis.model.readers.get(todo.pop(0), ())]
+        for node, end in ends:
             if not end or end in seen:
                 continue
             seen.add(end)
             found = recognise(analysis, end)
-            if found is not None and found.source == tensor:
-                inside = {n.index for n in found.nodes}
-                between = (o for n in found.nodes for o in n.outputs if o and o != end)
-                read = (r.index for o in between for r, _ in model.readers.get(o, ()))
-                if readers <= inside and inside.issuperset(read):
-                    return found
+            if found is not None and found.source == tensor and _alone(analysis, found, readers):
+                return found
             if _opens(analysis, node):
                 todo.append(end)
     return None
+
+
+def _alone(analysis: Analysis, found: Found, readers: set[int]) -> bool:
+    """Whether nothing else reads what an activation reads or what it computes between."""
+    inside = {n.index for n in found.nodes}
+    between = (o for n in found.nodes for o in n.outputs if o and o != found.end)
+    read = (r.index for o in between for r, _ in analysis.model.readers.get(o, ()))
+    return readers <= inside and inside.issuperset(read)
 
 
 def _chain(analysis: Analysis, end: str) -> Found | None:
@@ -110,11 +113,10 @@ def _chain(analysis: Analysis, end: str) -> Found | None:
         nodes.insert(0, node)
         frontier.remove(tensor)
         frontier.update(t for t in node.inputs if t and t not in model.constant)
-        if len(frontier) == 1 and len(nodes) > 1:
-            (source,) = frontier
-            activation = _matched(analysis, source, end, nodes)
-            if activation is not None:
-                return Found(activation, source, end, tuple(nodes))
+        source = next(iter(frontier)) if len(frontier) == 1 and len(nodes) > 1 else ""
+        activation = _matched(analysis, source, end, nodes) if source else None
+        if activation is not None:
+            return Found(activation, source, end, tuple(nodes))
     return None
 
 

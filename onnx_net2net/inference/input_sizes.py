@@ -78,33 +78,34 @@ def _evaluate(expression: str, known: Mapping[str, int]) -> int | None:
 def _bind(
     declared: Mapping[str, tuple[int | str | None, ...] | None], sizes: tuple[int, int, int]
 ) -> dict[str, tuple[int, ...] | None]:
-    batch, other, spatial = sizes
     known: dict[str, int] = {}
-    bound: dict[str, tuple[int, ...] | None] = {}
 
     def size(d: int | str | None, axis: int, shape: tuple[int | str | None, ...]) -> int:
         if isinstance(d, int):
             return d
-        # an image has channels of few positions first or last; its other axes are spatial
-        image = len(shape) >= 4 or (len(shape) == 3 and isinstance(shape[1], int))
-        last = len(shape) == 4 and isinstance(shape[3], int) and shape[3] <= 4
-        inner = axis in (1, 2) if last else axis >= 2
-        guess = batch if axis == 0 else spatial if image and inner else other
-        if d is None:
-            return guess
-        value = _evaluate(d, known)
-        return known.setdefault(d, guess if value is None else value)
+        value = _evaluate(d, known) if d is not None else None
+        value = _guess(axis, shape, sizes) if value is None else value
+        return value if d is None else known.setdefault(d, value)
 
     # plain names first, so that expressions of them can be computed
     for shape in declared.values():
         for axis, d in enumerate(shape or ()):
             if isinstance(d, str) and d.isidentifier():
                 size(d, axis, shape or ())
-    for name, shape in declared.items():
-        bound[name] = (
-            None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
-        )
-    return bound
+    return {
+        name: None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
+        for name, shape in declared.items()
+    }
+
+
+def _guess(axis: int, shape: tuple[int | str | None, ...], sizes: tuple[int, int, int]) -> int:
+    """A size for an axis that declares none: of a batch, of positions, or of an image."""
+    batch, other, spatial = sizes
+    # an image has channels of few positions first or last; its other axes are spatial
+    image = len(shape) >= 4 or (len(shape) == 3 and isinstance(shape[1], int))
+    last = len(shape) == 4 and isinstance(shape[3], int) and shape[3] <= 4
+    inner = axis in (1, 2) if last else axis >= 2
+    return batch if axis == 0 else spatial if image and inner else other
 
 
 def _attempts(
