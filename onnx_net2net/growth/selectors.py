@@ -12,6 +12,8 @@ from onnx_net2net.errors import AmbiguousError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.verb import Verb
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.factors import slides
+from onnx_net2net.operators.table import TABLE
 
 
 def layers(analysis: Analysis, step: Verb) -> list[Node]:
@@ -117,7 +119,7 @@ def _kernel(analysis: Analysis, node: Node) -> tuple[int, int, int]:
     """Of a convolution: groups, channels per group on the other side, size; zeros otherwise."""
     slots = analysis.weights(node)
     shape: Any = analysis.first.shapes.get(node.inputs[slots[0]]) if slots else None
-    if "Conv" not in node.op or not shape or len(shape) < 3:
+    if not shape or not slides(TABLE[node.op], analysis.first.site(node), slots[0]):
         return 0, 0, 0
     return int(node.attr("group", 1)), int(shape[1]), math.prod(shape[2:])
 

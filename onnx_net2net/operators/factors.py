@@ -143,6 +143,12 @@ def pointwise(row: Rule, site: Site) -> bool:
     return sides[1] != () and all(axes in (("...",), ("~",)) for side in sides for axes in side)
 
 
+def slides(row: Rule, site: Site, slot: int) -> bool:
+    """Whether an operand is a kernel that slides over an image."""
+    operands = parse(_text(row, site))[0]
+    return slot < len(operands) and operands[slot][-1:] == ("*",)
+
+
 def beside_weights(row: Rule, site: Site, side: int) -> tuple[tuple[str, ...], Mapping[int, int]]:
     """Which axes of a product's input or output its weights, input 1, tell, whatever its shape.
 
@@ -366,4 +372,4 @@ def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
         yield Factor(name, len(labels), "across", {e: labels})
 
 
-__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors", "pointwise"]
+__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors", "pointwise", "slides"]
