@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 import onnx
-from onnx import NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
 
 from onnx_net2net.files.patch import Insert, Path, Splice
 from onnx_net2net.typing import Array
@@ -48,6 +48,20 @@ def tensor_like(old: TensorProto, array: Array) -> TensorProto:
         new.doc_string = old.doc_string
     new.metadata_props.extend(old.metadata_props)
     return new
+
+
+def metadata_edit(model: ModelProto, key: str, value: str) -> Edit:
+    """The edit that makes an entry of a model's metadata, whether one is there or not.
+
+    Args:
+        model: whose metadata; it stays as it is.
+        key, value: what the entry is to say.
+    """
+    entry = StringStringEntryProto(key=key, value=value)
+    known = [p.key for p in model.metadata_props]
+    if key in known:
+        return Splice(("metadata_props", known.index(key)), (entry,))
+    return Insert(("metadata_props", len(known)), (entry,))
 
 
 def edit_message(message: Any, edits: Iterable[tuple[Path, Edit]]) -> None:

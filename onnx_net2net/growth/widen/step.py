@@ -223,7 +223,7 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
     patch, grown = patch_of(analysis, growth, scheme)
     interface = changed(analysis, growth)
     if interface:
-        patch += declaration(analysis, interface)
+        patch.append(declaration(analysis, interface))
     width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
     return Widened(
         name,
