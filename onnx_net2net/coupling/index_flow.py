@@ -126,6 +126,15 @@ def side_of(
     analysis: Analysis, space: Space, dims: Mapping[str, tuple[int, ...]],
     sites: Mapping[int, Site], shapes: Mapping[str, tuple[int, ...]],
 ) -> Side | None:  # fmt: skip
+    """The wires of one side; None where channels move in ways that wires do not tell.
+
+    Args:
+        analysis: of the teacher.
+        space: what grows.
+        dims: tensor -> its dimensions that hold a channel's place, see `involved`.
+        sites: node -> its site on this side.
+        shapes: tensor -> its shape on this side.
+    """
     sizes = {t: tuple(shapes[t][k] for k in d) for t, d in dims.items()}
     offset, total = {}, 0
     for t, size in sizes.items():
@@ -199,7 +208,13 @@ def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[i
 
 
 def groups_of(analysis: Analysis, node: Node, f: Factor) -> int | None:
-    """How many groups an axis is cut into, where a factor stands inside a product `(g i)`."""
+    """How many groups an axis is cut into, where a factor stands inside a product `(g i)`.
+
+    Args:
+        analysis: of the model.
+        node: that has the factor.
+        f: the factor.
+    """
     fs = analysis.factors(node)
     inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
     outer = {id(o): o for o in fs for e in inside if e in o.at and o is not f}

@@ -28,7 +28,13 @@ def _contains(path: Sequence[str], part: Sequence[str]) -> bool:
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names most like a mistyped one."""
+    """The names most like a mistyped one.
+
+    Args:
+        name: what was typed.
+        names: what there is.
+        count: how many at most.
+    """
     pool = list(dict.fromkeys(names))
     found = difflib.get_close_matches(name, pool, count, 0.4)
     return found or [n for n in pool if name.lower() in n.lower()][:count]

@@ -53,7 +53,13 @@ class Space:
 
 
 def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
-    """The axis that a node has at an entry; a constant's is that of one use."""
+    """The axis that a node has at an entry; a constant's is that of one use.
+
+    Args:
+        analysis: of the model.
+        instance: the node, for a constant with the use that it is seen by.
+        entry: (slot, dimension) of the node.
+    """
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     slot, dim = entry
     tensor = node.tensor(slot)

@@ -205,7 +205,13 @@ def _to_register(node: Node) -> str:
 
 
 def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:
-    """Length of an axis at the first probe."""
+    """Length of an axis at the first probe.
+
+    Args:
+        analysis: of the model.
+        tensor: its id.
+        dim: which axis.
+    """
     shape = analysis.first.shapes.get(tensor)
     return None if shape is None or dim >= len(shape) else shape[dim]
 

@@ -193,7 +193,13 @@ def given_sizes(shapes: Any) -> dict[str, tuple[int, ...]]:
 
 
 def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
-    """See `probe`; computed once for a model as read."""
+    """See `probe`; computed once for a model as read.
+
+    Args:
+        source: the model as read.
+        model: its index.
+        shapes: input name -> sizes that the user knows to work.
+    """
     given = given_sizes(shapes)
     how = ("facts", *sorted(given.items()))
     return source.once(how, lambda: probe(model, inference_of(source, model), given))

@@ -20,6 +20,11 @@ _HINT = "export the model again or run onnx.checker on it"
 def checked(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
     """The facts of a model as read, once it is known that a runtime would run it.
 
+    Args:
+        source: the model as read.
+        model: its index.
+        shapes: input name -> sizes that the user knows to work.
+
     Raises:
         ModelError: see `check`.
     """
@@ -30,6 +35,11 @@ def checked(source: Source, model: Model, shapes: Shapes | None = None) -> tuple
 
 def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> None:
     """Look at every node's attributes and operands, and at sizes that no input can mend.
+
+    Args:
+        model: the index.
+        inference: what computes its shapes.
+        facts: at two sizes of the inputs.
 
     Raises:
         ModelError: a node that onnxruntime would refuse, too.

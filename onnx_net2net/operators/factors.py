@@ -144,7 +144,13 @@ def pointwise(row: Rule, site: Site) -> bool:
 
 
 def slides(row: Rule, site: Site, slot: int) -> bool:
-    """Whether an operand is a kernel that slides over an image."""
+    """Whether an operand is a kernel that slides over an image.
+
+    Args:
+        row: of the operator.
+        site: the node.
+        slot: of the operand.
+    """
     operands = parse(_text(row, site))[0]
     return slot < len(operands) and operands[slot][-1:] == ("*",)
 

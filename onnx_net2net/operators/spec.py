@@ -326,7 +326,13 @@ class Rule:
         return found | {a: value for a, value in pinned.items() if value is not None}
 
     def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
-        """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""
+        """Whether zero rows stay zero on an axis that `slots` have, `constant` among them.
+
+        Args:
+            site: the node.
+            slots: inputs that have the axis.
+            constant: those among them that are constant.
+        """
         needs = self.zero(site) if callable(self.zero) else self.zero
         present = {k for k in range(len(site.node.inputs)) if site.has(k)}
         if needs is None or any(k in needs for k in present - slots):
@@ -348,7 +354,13 @@ class Rule:
         return self.passes_mean({slot}) and self.passes_zero(site, {slot}, set())
 
     def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
-        """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""
+        """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have.
+
+        Args:
+            site: the node.
+            slots: inputs that have the axis.
+            constant: those among them that are constant.
+        """
         return not self.ranged and not (slots - constant) & self._partial(site)
 
     def _partial(self, site: Site) -> set[int]:

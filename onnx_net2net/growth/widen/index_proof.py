@@ -107,7 +107,13 @@ def movement_commutes(
 
 
 def joint_commutes(teacher: Site, student: Site, joint: Mapping[str, Joint]) -> bool:
-    """The same where channels move over several axes together."""
+    """The same where channels move over several axes together.
+
+    Args:
+        teacher: the node.
+        student: the same node with the student's shapes and operands.
+        joint: tensor -> where its positions come from.
+    """
     row = TABLE[teacher.node.op]
     assert row.movement is not None
     dims = {t: j.dims for t, j in joint.items()}

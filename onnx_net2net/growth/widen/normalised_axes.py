@@ -251,7 +251,13 @@ def pads(analysis: Analysis, space: Space) -> Refusal | None:
 
 
 def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths:
-    """Widths that pads make possible too, or why there are none."""
+    """Widths that pads make possible too, or why there are none.
+
+    Args:
+        analysis: of the model.
+        space: what grows.
+        widths: those that whole multiples give.
+    """
     if not space.uniform:
         return widths
     refusal = pads(analysis, space)
@@ -262,7 +268,13 @@ def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths
 
 
 def padded(analysis: Analysis, space: Space, units: Units) -> Units:
-    """Units with what their pads are, if there are any."""
+    """Units with what their pads are, if there are any.
+
+    Args:
+        analysis: of the model.
+        space: what grows.
+        units: the new ones.
+    """
     if Row.PAD not in units.kind:
         return units
     return replace(units, padding=padding(analysis, space, space.size + len(units.kind)))
