@@ -34,11 +34,7 @@ def places(analysis: Analysis, step: Verb) -> list[dict[str, str]]:
     first, selector = step.named("where")[0], step.selector
     if selector not in ("every", "stage", "everywhere"):
         return [{selector: name} for name in names(step)]
-    if selector == "every" and step.of_nodes:
-        found = [name for pattern in names(step) for name in _nodes(analysis, pattern)]
-    else:
-        inside = [n for n in layers(analysis, step) if not (step.of_nodes and n.scope)]
-        found = [n.name for n in inside]
+    found = _nodes(analysis, step) if step.of_nodes else [n.name for n in layers(analysis, step)]
     return [{first: name} for name in dict.fromkeys(found)]
 
 
@@ -52,10 +48,17 @@ def _found(analysis: Analysis, name: str) -> list[Node]:
     return [find(analysis, name)]
 
 
-def _nodes(analysis: Analysis, pattern: str) -> list[str]:
-    if pattern in KINDS:
-        return [n.name for n in _fitting(analysis, pattern)]
-    return select(analysis, pattern)
+def _nodes(analysis: Analysis, step: Verb) -> list[str]:
+    """The nodes of any operator that a step names; of layers those in the main graph."""
+    if step.selector != "every":
+        return [n.name for n in layers(analysis, step) if not n.scope]
+    found: list[str] = []
+    for pattern in names(step):
+        kind = pattern in KINDS
+        found += (
+            [n.name for n in _fitting(analysis, pattern)] if kind else select(analysis, pattern)
+        )
+    return found
 
 
 def spread(count: int) -> Iterator[int]:
