@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,10 @@ def _plain(value: Any) -> Any:
     """Tuples as lists, dataclasses as dicts."""
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
-    return {k: _plain(v) for k, v in value.__dict__.items()} if is_dataclass(value) else value
+    if not is_dataclass(value):
+        return value
+    shown = [f.name for f in fields(value) if f.repr]  # the others are arrays
+    return {name: _plain(getattr(value, name)) for name in shown}
 
 
 def _change(parameters: tuple[int, int]) -> str:

@@ -34,7 +34,7 @@ class Scheme:
     seed: int = 0
     init: str = "replicate"
     noise: float = 0.0
-    evidence: Mapping[str, Array] = field(default_factory=dict, compare=False)
+    evidence: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.init not in INITS:
