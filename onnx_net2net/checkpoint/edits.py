@@ -12,7 +12,7 @@ from onnx_net2net.checkpoint.views import GATES
 from onnx_net2net.graph.model import Model
 from onnx_net2net.growth.record import StepRecord
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Edit:
 
 
 def edits(
-    model: Model, links: Sequence[Link], steps: Sequence[StepRecord], before: Mapping[str, Shape],
-    after: Mapping[str, Shape],
+    model: Model, links: Sequence[Link], steps: Sequence[StepRecord], before: Mapping[str, _Shape],
+    after: Mapping[str, _Shape],
 ) -> list[Edit]:  # fmt: skip
     """The arguments to edit, in the graph's order."""
     nodes = {n.name: n for n in model.nodes}
@@ -55,7 +55,7 @@ def edits(
 
 
 def _arguments(
-    model: Model, link: Link, name: str, old: Shape, new: Shape, steps: Sequence[StepRecord]
+    model: Model, link: Link, name: str, old: _Shape, new: _Shape, steps: Sequence[StepRecord]
 ) -> dict[str, tuple[Any, Any]]:
     """The arguments of the module that holds a parameter, before and after."""
     role, op = name.rpartition(".")[2], link.op

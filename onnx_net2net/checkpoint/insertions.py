@@ -61,13 +61,13 @@ def _final(name: str, shape: tuple[int, ...], steps: Sequence[StepRecord]) -> tu
     return shape
 
 
-Found = tuple[str, str, dict[str, tuple[str, bool]]]
+_Found = tuple[str, str, dict[str, tuple[str, bool]]]
 
 
 def _module(
     node: Mapping[str, Any], known: Mapping[str, Any], final: Mapping[str, tuple[int, ...]],
     biases: Mapping[str, Mapping[str, Any]],
-) -> Found | None:  # fmt: skip
+) -> _Found | None:  # fmt: skip
     inputs, op = node["inputs"], node["op"]
     mine = [t for t in inputs if t in known]
     if not mine:

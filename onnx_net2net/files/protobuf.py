@@ -145,13 +145,13 @@ def rewrite(rope: Rope, start: int, end: int, visit: Visit) -> list[Range] | Non
     return out + rope.slice(done, end) if changed else None
 
 
-Wanted = Callable[[int, int], bool]
+_Wanted = Callable[[int, int], bool]
 EditTensor = Callable[[int, int], "list[Range] | None"]
 
 
 def rewrite_tensors(
     rope: Rope,
-    wanted: Wanted,
+    wanted: _Wanted,
     edit: EditTensor,
     edit_sparse: EditTensor | None = None,
     kind: Descriptor | None = None,
@@ -175,7 +175,7 @@ class _Walk(NamedTuple):
     """What `rewrite_tensors` was given, on its way down."""
 
     rope: Rope
-    wanted: Wanted
+    wanted: _Wanted
     edit: EditTensor
     edit_sparse: EditTensor
 

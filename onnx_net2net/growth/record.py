@@ -30,7 +30,7 @@ from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
 
-SCHEMA = "onnx-net2net/mapping/1"
+_SCHEMA = "onnx-net2net/mapping/1"
 Use = tuple[str, int]
 """A node (its name) and the input slot through which it reads a constant."""
 
@@ -87,7 +87,7 @@ def described(source: Source, student: Source, results: Iterable[Result]) -> dic
         results: of the verbs, in order.
     """
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "tool": f"onnx-net2net {__version__}",
         "teacher": identity(source),
         "student": identity(student),
@@ -195,10 +195,10 @@ def load(mapping: Any) -> dict[str, Any]:
             raise UsageError(
                 f"'{mapping}' is no mapping file: {why}", "--save-mapping writes one"
             ) from None
-    if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
+    if not isinstance(found, Mapping) or found.get("schema") != _SCHEMA:
         said = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
         raise UsageError(
-            f"expected a mapping with schema '{SCHEMA}', not {said!r}", "--save-mapping writes one"
+            f"expected a mapping with schema '{_SCHEMA}', not {said!r}", "--save-mapping writes one"
         )
     return dict(found)
 

@@ -30,7 +30,7 @@ _TOLERANCE: dict[int, float] = {TensorProto.FLOAT16: 3e-3, TensorProto.BFLOAT16:
 
 
 @dataclass(frozen=True)
-class Found:
+class Recognition:
     """An activation in the graph: it reads `source`, its last node writes `end`."""
 
     activation: Activation
@@ -43,7 +43,7 @@ _CHAINED = ("Gelu", "Swish", "HardSwish", "Mish", "Softplus", "LogSigmoid", "Sig
 _NO_RULE = Rule()
 
 
-def recognise(analysis: Analysis, tensor: str) -> Found | None:
+def recognise(analysis: Analysis, tensor: str) -> Recognition | None:
     """The activation that a tensor is the result of; None if it is no activation's.
 
     The reader of a fused node (FusedConv with an activation) has no source of its own.
@@ -58,7 +58,7 @@ def recognise(analysis: Analysis, tensor: str) -> Found | None:
     if activation is None or node.inputs[0] in analysis.model.constant:
         return None
     alone = pointwise(row, analysis.first.site(node))
-    return Found(activation, node.inputs[0] if alone else "", tensor, (node,))
+    return Recognition(activation, node.inputs[0] if alone else "", tensor, (node,))
 
 
 def _read(analysis: Analysis, node: Node) -> Activation | None:
@@ -72,7 +72,7 @@ def _read(analysis: Analysis, node: Node) -> Activation | None:
     return None if read is None else read(analysis.first.site(node), constant)
 
 
-def after(analysis: Analysis, tensor: str) -> Found | None:
+def after(analysis: Analysis, tensor: str) -> Recognition | None:
     """The activation that alone reads a tensor, if one does."""
     readers = {n.index for n, _ in analysis.model.readers.get(tensor, ())}
     todo, seen = [tensor], set[str]()
@@ -90,7 +90,7 @@ def after(analysis: Analysis, tensor: str) -> Found | None:
     return None
 
 
-def _alone(analysis: Analysis, found: Found, readers: set[int]) -> bool:
+def _alone(analysis: Analysis, found: Recognition, readers: set[int]) -> bool:
     """Whether nothing else reads what an activation reads or what it computes between."""
     inside = {n.index for n in found.nodes}
     between = (o for n in found.nodes for o in n.outputs if o and o != found.end)
@@ -98,7 +98,7 @@ def _alone(analysis: Analysis, found: Found, readers: set[int]) -> bool:
     return readers <= inside and inside.issuperset(read)
 
 
-def _chain(analysis: Analysis, end: str) -> Found | None:
+def _chain(analysis: Analysis, end: str) -> Recognition | None:
     """Expand upwards until one tensor is left that all comes from, then compare values."""
     model = analysis.model
     frontier, nodes = {end}, list[Node]()
@@ -116,7 +116,7 @@ def _chain(analysis: Analysis, end: str) -> Found | None:
         source = next(iter(frontier)) if len(frontier) == 1 and len(nodes) > 1 else ""
         activation = _matched(analysis, source, end, nodes) if source else None
         if activation is not None:
-            return Found(activation, source, end, tuple(nodes))
+            return Recognition(activation, source, end, tuple(nodes))
     return None
 
 

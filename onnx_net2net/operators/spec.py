@@ -132,7 +132,7 @@ class Block:
     contiguous: bool = False
 
 
-Source = Array
+_Source = Array
 """Student position -> teacher position along one axis."""
 
 
@@ -144,8 +144,8 @@ class Grown:
     """
 
     teacher: Site
-    ins: Mapping[tuple[int, int], Source]
-    outs: Mapping[tuple[int, int], Source]
+    ins: Mapping[tuple[int, int], _Source]
+    outs: Mapping[tuple[int, int], _Source]
 
     def out_size(self, slot: int, dim: int) -> int | None:
         """The student's size of an output dimension."""
@@ -153,7 +153,7 @@ class Grown:
         return self.teacher.out_dims(slot)[dim] if s is None else len(s)
 
 
-Wanted = Callable[[Grown], "list[int] | None"]
+_Wanted = Callable[[Grown], "list[int] | None"]
 """The integers that an operand must hold in the student; None: nothing to do."""
 
 
@@ -165,7 +165,7 @@ class Slot:
     the operand is given (Split's num_outputs).
     """
 
-    want: Wanted
+    want: _Wanted
     input: int | None = None
     attribute: str = ""
     since: int = 1

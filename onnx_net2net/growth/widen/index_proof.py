@@ -19,7 +19,7 @@ from onnx_net2net.operators.spec import Block, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
-Sources = Mapping[Entry, Array]
+_Sources = Mapping[Entry, Array]
 """Entry -> student position -> teacher position, for the axes that grow."""
 
 
@@ -32,7 +32,7 @@ def _flat(sources: list[Array], sizes: list[int]) -> Array:
     return total.reshape(-1)
 
 
-def _axis(sources: Sources, site: Site, slot: int, dim: int, out: bool) -> tuple[Array, int]:
+def _axis(sources: _Sources, site: Site, slot: int, dim: int, out: bool) -> tuple[Array, int]:
     size = (site.out_dims(slot) if out else site.dims(slot))[dim] or 0
     entry = (-1 - slot, dim) if out else (slot, dim)
     found = sources.get(entry)
@@ -47,12 +47,12 @@ def _any(marks: list[Array]) -> Array:
     return total.reshape(-1)
 
 
-def _marks(new: Sources, entry: Entry, source: Array) -> Array:
+def _marks(new: _Sources, entry: Entry, source: Array) -> Array:
     return new.get(entry, np.zeros(len(source), np.int64))
 
 
 def _commutes(
-    block: Block, student: Block | None, site: Site, sources: Sources, new: Sources
+    block: Block, student: Block | None, site: Site, sources: _Sources, new: _Sources
 ) -> bool:
     ins = [_axis(sources, site, s, k, False) for s, k in block.ins]
     outs = [_axis(sources, site, s, k, True) for s, k in block.outs]
@@ -81,7 +81,7 @@ def _commutes(
 
 
 def movement_commutes(
-    teacher: Site, student: Site, sources: Sources, new: Sources | None = None
+    teacher: Site, student: Site, sources: _Sources, new: _Sources | None = None
 ) -> bool:
     """Whether a data movement of the student moves copies as the teacher moves sources.
 
@@ -141,14 +141,14 @@ def joint_commutes(teacher: Site, student: Site, joint: Mapping[str, Joint]) -> 
     return True
 
 
-def _touched(block: Block, sources: Sources) -> bool:
+def _touched(block: Block, sources: _Sources) -> bool:
     return any(e in sources for e in block.ins) or any(
         (-1 - s, k) in sources for s, k in block.outs
     )
 
 
 def factors_commute(
-    factors: list[Factor], carried: list[Factor], sources: Sources
+    factors: list[Factor], carried: list[Factor], sources: _Sources
 ) -> tuple[bool, dict[int, Array]]:
     """Whether the sources of a computing node's axes agree, factor by factor.
 

@@ -33,7 +33,7 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
-WHOLE = "only whole multiples of today's width are exact here"
+_WHOLE = "only whole multiples of today's width are exact here"
 
 
 class _Ties:
@@ -96,7 +96,7 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding:
         elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
             detail = "its weights are integers"
         if detail:
-            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE))
     return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
 
 
@@ -235,14 +235,14 @@ def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
 
 def _forbidden(node: Node, axes: list[Axis], why: str) -> RefusalError:
     axis = axes[0][::2] if axes else None
-    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", WHOLE))
+    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
 
 
 def pads(analysis: Analysis, space: Space) -> Refusal | None:
     """Why a space that is averaged over grows by whole multiples alone; None if pads do too."""
     counts = {np.bincount(v[v >= 0], minlength=space.size).tobytes() for v in space.labels.values()}
     if any(len(np.unique(np.frombuffer(c, np.int64))) > 1 for c in counts):
-        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", WHOLE)
+        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", _WHOLE)
     try:
         padding(analysis, space, space.size + 1)
     except RefusalError as why:
@@ -294,12 +294,12 @@ def rescale_norms(analysis: Analysis, growth: Growth) -> None:
         double = analysis.first.dtype(node.inputs[0]) == onnx.TensorProto.DOUBLE
         if double and float(np.float32(epsilon)) != epsilon:
             detail = f"the epsilon of {node.op} is a float32, not exact among float64"
-            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
         growth.attributes[index, "epsilon"] = epsilon
         leaf = (node.inputs[slot], (index, slot))
         if leaf not in growth.constants:
             detail = f"the scale of {node.op} is computed"
-            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
         growth.constants[leaf] = replace(growth.constants[leaf], scale=math.sqrt(part))
 
 

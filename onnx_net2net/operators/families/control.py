@@ -15,8 +15,8 @@ from onnx_net2net.graph.subgraphs import BOUNDARIES, Tie
 from onnx_net2net.operators.spec import Site, rule
 from onnx_net2net.typing import Array
 
-Entry = tuple[int, int]
-Types = Mapping[str, TypeProto]
+_Entry = tuple[int, int]
+_Types = Mapping[str, TypeProto]
 
 
 def _slots(node: Node, tie: Tie) -> tuple[list[int], list[int]]:
@@ -36,7 +36,7 @@ def _slots(node: Node, tie: Tie) -> tuple[list[int], list[int]]:
     return [s for s in outside if node.tensor(s)], [s for s in inside if node.tensor(s)]
 
 
-def tied(site: Site) -> Iterator[tuple[Entry, ...]]:
+def tied(site: Site) -> Iterator[tuple[_Entry, ...]]:
     """The axes of a node with bodies that are one, as (slot, dimension)."""
     for tie in site.node.ties():
         outside, inside = _slots(site.node, tie)
@@ -74,7 +74,7 @@ def _without(t: TypeProto, axes: Iterable[int]) -> TypeProto:
 
 
 def _lengths(
-    node: Node, types: Types, values: Mapping[str, Array]
+    node: Node, types: _Types, values: Mapping[str, Array]
 ) -> dict[int, list[TensorShapeProto.Dimension]]:
     """How long the dimensions are that ties leave out, by how many they are."""
     found: dict[int, list[TensorShapeProto.Dimension]] = {}
@@ -148,7 +148,7 @@ def common(found: list[TypeProto]) -> TypeProto:
     return made
 
 
-def bound(node: Node, types: Types, infos: Mapping[str, ValueInfoProto]) -> dict[str, TypeProto]:
+def bound(node: Node, types: _Types, infos: Mapping[str, ValueInfoProto]) -> dict[str, TypeProto]:
     """Types of the bodies' formal inputs: what the owner gives them, else what is declared."""
     found: dict[str, TypeProto] = {}
     by_formal = {t.formal: t for t in node.ties() if t.formal is not None}
@@ -165,7 +165,7 @@ def bound(node: Node, types: Types, infos: Mapping[str, ValueInfoProto]) -> dict
     return found
 
 
-def joined(node: Node, types: Types) -> dict[str, TypeProto]:
+def joined(node: Node, types: _Types) -> dict[str, TypeProto]:
     """States whose sizes the body changes: their types with those sizes left open."""
     found: dict[str, TypeProto] = {}
     for tie in node.ties():
@@ -188,7 +188,7 @@ def _at(names: tuple[str, ...], k: int | None) -> str:
 
 
 def results(
-    node: Node, types: Types, values: Mapping[str, Array], infos: Mapping[str, ValueInfoProto]
+    node: Node, types: _Types, values: Mapping[str, Array], infos: Mapping[str, ValueInfoProto]
 ) -> dict[str, TypeProto]:
     """Types of the owner's outputs: what its bodies agree in."""
     found: dict[str, TypeProto] = {}

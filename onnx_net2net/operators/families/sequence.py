@@ -20,7 +20,7 @@ from onnx_net2net.operators.families.movement import known
 from onnx_net2net.operators.spec import TABLE, Block, Grown, RowError, Site, Slot, rule
 from onnx_net2net.typing import Array
 
-Types = Sequence[TypeProto]
+_Types = Sequence[TypeProto]
 _MOST = 4096
 
 
@@ -172,7 +172,7 @@ def pieces(size: int, split: Array | None) -> list[int]:
     return [min(step, size - at) for at in range(0, size, step)]
 
 
-def _cut(node: Node, types: Types, values: Sequence[Any]) -> list[TypeProto] | None:
+def _cut(node: Node, types: _Types, values: Sequence[Any]) -> list[TypeProto] | None:
     dims = _dims(types[0])
     if dims is None or (len(node.inputs) > 1 and node.inputs[1] and values[1] is None):
         return None
@@ -253,7 +253,7 @@ def makes_sequence(node: Node) -> bool:
 
 
 def elements(
-    node: Node, types: Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
+    node: Node, types: _Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> list[TypeProto] | None:
     """Types of the elements of the sequence that a node makes, where they are known."""
     if node.op in TABLE and TABLE[node.op].cuts:
@@ -262,7 +262,7 @@ def elements(
 
 
 def taken(
-    node: Node, types: Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
+    node: Node, types: _Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> TypeProto | None:
     """Type of the tensor that a node takes out of a sequence of known elements."""
     inside = held[0] if held else None
