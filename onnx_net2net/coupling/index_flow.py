@@ -184,17 +184,26 @@ def _passed(
     jointly = any(len(dims[t]) > 1 for t in moving)
     if jointly and not _alone(analysis, node, f, dims):
         return None
-    if any(not np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
+    if not all(np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
         count = groups_of(analysis, node, f)
-        if count is None or len(moving) != 1 or jointly:
-            return None
-        (length,) = side.sizes[moving[0]]
-        side.cells.setdefault(moving[0], []).append(np.arange(length) * count // length)
-        return []
-    if len({side.sizes[t] for t in moving}) > 1 or (jointly and len({dims[t] for t in moving}) > 1):
+        return _cut(side, moving, count) if count and not jointly else None
+    alike = {(side.sizes[t], dims[t] if jointly else ()) for t in moving}
+    return _paired(side, moving) if len(alike) <= 1 else None
+
+
+def _paired(side: Side, tensors: list[str]) -> list[tuple[Array, Array]]:
+    """The positions of tensors that are alike, of the first with each other's."""
+    at = [side.offset[t] + np.arange(int(np.prod(side.sizes[t]))) for t in tensors]
+    return [(at[0], other) for other in at[1:]]
+
+
+def _cut(side: Side, tensors: list[str], count: int) -> list[tuple[Array, Array]] | None:
+    """Mark the groups that the one axis of one tensor is cut into."""
+    if len(tensors) != 1:
         return None
-    first = np.arange(int(np.prod(side.sizes[moving[0]]))) if moving else np.zeros(0, int)
-    return [(side.offset[moving[0]] + first, side.offset[t] + first) for t in moving[1:]]
+    (length,) = side.sizes[tensors[0]]
+    side.cells.setdefault(tensors[0], []).append(np.arange(length) * count // length)
+    return []
 
 
 def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]) -> bool:

@@ -7,7 +7,7 @@ structure of "which input position reaches which output position".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -18,6 +18,7 @@ from onnx_net2net.errors import Reason
 from onnx_net2net.graph.union_find import components
 from onnx_net2net.operators.notation import (
     STRETCHES,
+    Axes,
     Entry,
     aligned,
     length,
@@ -241,15 +242,10 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
         return None
     wanted = results[result]
     here = [slot for slot in range(len(operands)) if site.has(slot)]
-    if "*" in wanted:
-        same = next((slot for slot in here if operands[slot] == wanted), None)
-        if same is not None:
-            return site.dims(same)
-    words: dict[Entry, str] = {}
-    for slot in here:
-        seen = {w for w in words.values() if w.startswith("*")}
-        mine = enumerate(aligned(operands[slot], len(site.dims(slot))))
-        words |= {(slot, k): word for k, word in mine if word not in seen}
+    same = [slot for slot in here if operands[slot] == wanted]
+    if same and "*" in wanted:
+        return site.dims(same[0])
+    words = _once(operands, {slot: len(site.dims(slot)) for slot in here})
     if "*" in wanted and not row.custom:
         return None
     sizes = dict(row.sizes(site)) if row.sizes else {}
@@ -258,6 +254,16 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
     count = len({w for w in words.values() if w.startswith(stretch)})
     found = aligned(wanted, len(wanted) - (stretch in wanted) + count)
     return tuple(length(word, sizes) for word in found)
+
+
+def _once(operands: Sequence[Axes], ranks: Mapping[int, int]) -> dict[Entry, str]:
+    """The word of each axis; of those of `*` only the first operand's."""
+    words: dict[Entry, str] = {}
+    for slot, rank in ranks.items():
+        seen = {w for w in words.values() if w.startswith("*")}
+        mine = enumerate(aligned(operands[slot], rank))
+        words |= {(slot, k): word for k, word in mine if word not in seen}
+    return words
 
 
 def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:

@@ -24,7 +24,7 @@ from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import UnionFind
-from onnx_net2net.growth.widen.changes import Growth
+from onnx_net2net.growth.widen.changes import Change, Growth
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
@@ -306,12 +306,17 @@ def rescale_norms(analysis: Analysis, growth: Growth) -> None:
 def keep_tied(analysis: Analysis, growth: Growth) -> None:
     """Keep a table tied that makes a stream and reads it: what meets zeros may be anything."""
     for (leaf, use), change in growth.constants.items() if growth.units.padding else ():
-        new = [growth.units.kind[u] for unit in change.unit.values() for u in unit if u >= 0]
-        if set(change.pads.values()) != {Row.FREE} or set(new) != {Row.PAD}:
+        if not _meets_zeros(growth, change):
             continue
         for (name, other), made in growth.constants.items():
             if name == leaf and other != use and not made.split:
                 growth.constants[leaf, use] = replace(made)
+
+
+def _meets_zeros(growth: Growth, change: Change) -> bool:
+    """Whether all new rows of a constant are pads that may hold anything."""
+    new = {growth.units.kind[u] for unit in change.unit.values() for u in unit if u >= 0}
+    return set(change.pads.values()) == {Row.FREE} and new == {Row.PAD}
 
 
 __all__ = ["beyond_multiples", "keep_tied", "padded", "padding", "pads", "rescale_norms"]
