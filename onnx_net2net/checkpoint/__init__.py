@@ -1,4 +1,7 @@
-"""From a mapping to a grown checkpoint: arrays by parameter name, no framework needed."""
+"""From a mapping to a grown checkpoint: arrays by parameter name, no framework needed.
+
+Uses `growth` and below, not `plans`: all it knows of a plan stands in the mapping.
+"""
 
 from __future__ import annotations
 

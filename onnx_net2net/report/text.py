@@ -143,7 +143,7 @@ def _enlarged(s: KernelGrowth) -> list[str]:
     return [headline(f"kernel of '{s.node}': {before} -> {after}, pads {pads}")]
 
 
-_UNSAID = {"patch", "grown", "units", "edits", "ring", "teacher", "shape"}
+_UNSAID = {"patch", "verb", "grown", "units", "edits", "ring", "teacher", "shape"}
 
 
 def _grown_text(plan: Plan, verb: str, output: Path | None, verdict: Any) -> str:

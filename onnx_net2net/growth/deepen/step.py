@@ -16,7 +16,7 @@ from onnx_net2net.growth.deepen.insertion_point import Point, place
 from onnx_net2net.growth.deepen.kinds import KINDS, Choice, Plan, choose
 from onnx_net2net.growth.deepen.layer_forms import form_of
 from onnx_net2net.growth.deepen.verb import Deepen
-from onnx_net2net.growth.result import Shapes
+from onnx_net2net.growth.result import Patched
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.activations import Activation
 
@@ -44,30 +44,20 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Deepening:
+class Deepening(Patched):
     """A patch that inserts layers, and what it does.
 
-    `preserving`: the student computes the teacher's function. `kind` was taken because of
-    `why`. `nodes` and `parameters` are new names.
+    `kind` was taken because of `why`. `nodes` and `parameters` are new names.
     """
 
-    patch: list[Splice | Insert]
-    preserving: bool
     kind: str
     why: str
     placed: Placed
     nodes: tuple[str, ...]
-    parameters: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-
-    def sizes(self, shapes: Shapes | None) -> Shapes | None:
-        """As they were."""
-        return shapes
 
     def record(self) -> dict[str, Any]:
         """See `Result.record`; besides, where the new layers stand."""
-        found = dict.fromkeys(("tensors", "attributes", "literals"), ())
-        return {"verb": "deepen", **found, "placed": asdict(self.placed)}
+        return {**super().record(), "placed": asdict(self.placed)}
 
 
 def deepen(analysis: Analysis, asked: Deepen) -> Deepening:
@@ -192,8 +182,9 @@ def _deepening(
     nodes = tuple(n.name for n in graft.nodes)
     parameters = tuple(t.name for t in graft.editor.added)
     return Deepening(
-        patch, preserving, choice.kind, choice.why, placed, nodes, parameters, tuple(warnings)
-    )
+        patch, Deepen.verb, choice.kind, choice.why, placed, nodes,
+        parameters=parameters, preserving=preserving, warnings=tuple(warnings),
+    )  # fmt: skip
 
 
 def _warnings(

@@ -1,4 +1,4 @@
-"""An init from outside, which looks at gradients; no file of the package is changed for it."""
+"""The init of ARCHITECTURE.md, which looks at gradients; no file of the package is changed."""
 
 from __future__ import annotations
 
@@ -15,30 +15,17 @@ from onnx import numpy_helper
 import onnx_net2net as n2n
 from onnx_net2net.growth.record import steps_of
 from onnx_net2net.growth.widen import inits
-from onnx_net2net.growth.widen.arrays import Place
 from onnx_net2net.growth.widen.scheme import Scheme
 from support.command_line import Workplace, call, work
+from support.recipes import followed
 
 __all__ = ["work"]  # a fixture
 
 
-class Gradients(inits.Init):
-    """Zeros in; out what would have lowered the loss most, in the manner of GradMax."""
-
-    name, about, rows, evidence = "gradients", "zero in, gradients out", "zero", ("gradient",)
-
-    def own(self, at: Place) -> np.ndarray | None:
-        return None
-
-    def read(self, at: Place) -> np.ndarray | None:
-        gradient = at.evidence("gradient")
-        return -np.take(gradient, at.source, at.dim).astype(at.rows.dtype)
-
-
 @pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    inits.register(Gradients())
-    yield
+def init() -> Iterator[inits.Init]:
+    followed("Adding a kind of new units")
+    yield inits.INITS["gradients"]
     del inits.INITS["gradients"]
 
 
@@ -89,8 +76,8 @@ def test_as_a_command_and_from_a_file(work: Workplace) -> None:
     assert "'gradient/conv2.weight' has the shape [24, 16]" in found.err
 
 
-def test_a_name_is_given_once_and_known() -> None:
+def test_a_name_is_given_once_and_known(init: inits.Init) -> None:
     with pytest.raises(n2n.UsageError, match="there is an init 'gradients' already"):
-        inits.register(Gradients())
+        inits.register(init)
     with pytest.raises(n2n.UsageError, match="unknown init 'gradient'"):
         Scheme(init="gradient")
