@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_net2net.checkpoint.links import Link
-from onnx_net2net.checkpoint.names import module
-from onnx_net2net.checkpoint.views import GATES
 from onnx_net2net.graph.model import Model
 from onnx_net2net.growth.record import StepRecord
+from .links import Link
+from .names import module
+from .views import GATES
 
 _Shape = tuple[int, ...]
 

@@ -12,10 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.checkpoint.edits import Edit, edits, literals
-from onnx_net2net.checkpoint.insertions import NewModule, insertions
-from onnx_net2net.checkpoint.links import Link, Matcher, UnmatchedError
-from onnx_net2net.checkpoint.names import base, copies
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
@@ -23,6 +19,10 @@ from onnx_net2net.growth.record import Replay, StepRecord, load, steps_of, struc
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
+from .edits import Edit, edits, literals
+from .insertions import NewModule, insertions
+from .links import Link, Matcher, UnmatchedError
+from .names import base, copies
 
 _Taken = Callable[[Replay, Array], Array]
 """What a step makes of an array in a constant's place."""

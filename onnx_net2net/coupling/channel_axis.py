@@ -184,6 +184,3 @@ def _evidence(analysis: Analysis, node: Node, slot: int, f: Factor) -> int | Non
     if sum((d or 0) > 1 for d in shape) > 1:
         return None
     return _VECTOR if broadcast or f.name[:1].isdigit() else 0
-
-
-__all__ = ["Channels", "channels"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.coupling.space import Space
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import components
 from onnx_net2net.inference.analysis import Analysis
@@ -19,6 +18,7 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.spec import Block, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .space import Space
 
 _MOST_POSITIONS = 1 << 20
 

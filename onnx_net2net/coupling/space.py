@@ -66,6 +66,3 @@ def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
     if tensor not in analysis.model.constant:
         return tensor, None, dim
     return tensor, tag or (node.index, slot), dim
-
-
-__all__ = ["Axis", "Instance", "Signature", "Space", "Use", "axis_of"]

@@ -48,6 +48,3 @@ def named(dtype: str) -> Any:
     import ml_dtypes
 
     return np.dtype(getattr(ml_dtypes, dtype, dtype))
-
-
-__all__ = ["archive", "decoded", "encoded", "named"]

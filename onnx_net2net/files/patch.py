@@ -11,19 +11,12 @@ from google.protobuf.message import EncodeError
 from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import tensor_data
-from onnx_net2net.files.output_form import InMemory, OutputForm, form_of
-from onnx_net2net.files.protobuf import (
-    BYTES,
-    Descriptor,
-    Field,
-    length_delimited,
-    rewrite,
-    rewrite_tensors,
-)
-from onnx_net2net.files.rope import Range, Rope, memory
-from onnx_net2net.files.source import Source
-from onnx_net2net.files.writer import Progress
+from . import tensor_data
+from .output_form import InMemory, OutputForm, form_of
+from .protobuf import BYTES, Descriptor, Field, length_delimited, rewrite, rewrite_tensors
+from .rope import Range, Rope, memory
+from .source import Source
+from .writer import Progress
 
 Message = Any  # a protobuf message of onnx
 Path = tuple[str | int, ...]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.rope import Range, Rope, memory
+from .rope import Range, Rope, memory
 
 Descriptor = Any  # protobuf's classes have no types in every version that we support
 

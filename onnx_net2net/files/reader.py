@@ -11,10 +11,10 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import tensor_data
-from onnx_net2net.files.protobuf import LIMIT, rewrite_tensors
-from onnx_net2net.files.rope import File, Range, Rope, memory
-from onnx_net2net.files.source import Source
+from . import tensor_data
+from .protobuf import LIMIT, rewrite_tensors
+from .rope import File, Range, Rope, memory
+from .source import Source
 
 _OTHERS = {
     b"version https://git-lfs": ("it is a git LFS pointer", "run 'git lfs pull'"),
@@ -47,7 +47,7 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
         path = Path(source)
         found = _source(Rope([_whole(path)]), path, folder or path.parent)
         if found.proto.metadata_props:
-            from onnx_net2net.files.teacher_link import check  # which reads models itself
+            from .teacher_link import check  # which reads models itself
 
             check(found, read)
         return found
@@ -141,6 +141,3 @@ def _unreadable(name: str, rope: Rope, otherwise: tuple[str, str]) -> ModelError
     known = (said for start, said in _OTHERS.items() if head.startswith(start))
     reason, hint = next(known, otherwise)
     return ModelError(f"cannot read {name}: {reason}", hint)
-
-
-__all__ = ["read"]

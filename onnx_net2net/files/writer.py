@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import external_data
-from onnx_net2net.files.rope import File, Range, Rope
+from . import external_data
+from .rope import File, Range, Rope
 
 if sys.platform != "win32":
     import fcntl
@@ -34,14 +34,9 @@ _CHUNK = 1 << 18
 _PAGE = 4096
 _STRETCH = 1 << 26  # what the system copies at a time: long enough to be fast, short to watch
 _UNSUPPORTED = {
-    errno.ENOSYS,
-    errno.EXDEV,
-    errno.EINVAL,
-    errno.EOPNOTSUPP,
-    errno.EPERM,
-    errno.EBADF,
+    errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF,
     errno.ETXTBSY,
-}
+}  # fmt: skip
 
 
 class AlreadyThereError(FileExistsError):

@@ -60,6 +60,3 @@ def components(count: int, a: Array, b: Array) -> Array:
         if (new == root).all():
             return root
         root = new
-
-
-__all__ = ["UnionFind", "components"]

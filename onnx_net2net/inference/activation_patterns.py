@@ -15,14 +15,14 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_net2net.graph.model import Node
-from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.inference.folding import folded
-from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.operators.factors import pointwise
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .analysis import Analysis
+from .folding import folded
+from .shapes import FLOATS
 
 _LONGEST = 16
 _GRID = np.concatenate([np.linspace(-9.0, 9.0, 73), [-0.1, 0.1, 0.77]])

@@ -14,8 +14,8 @@ from onnx import TypeProto
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Model
-from onnx_net2net.inference.onnx_inference import tensor_type
-from onnx_net2net.inference.shapes import Facts, Inference
+from .onnx_inference import tensor_type
+from .shapes import Facts, Inference
 
 # (batch, other, spatial) sizes: small ones first, larger where windows do not fit
 _LADDERS = (

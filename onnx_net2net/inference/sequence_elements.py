@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.operators.families.sequence import listed
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
+from .shapes import Facts
 
 _NO_RULE = Rule()
 

@@ -17,20 +17,14 @@ from onnx import TensorProto, TypeProto
 
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Leaf, Model, Node
-from onnx_net2net.inference.folding import folded
-from onnx_net2net.inference.onnx_inference import (
-    Operand,
-    inferred,
-    schema_of,
-    shape_of,
-    tensor_type,
-)
 from onnx_net2net.operators.factors import result_shape
 from onnx_net2net.operators.families.control import bound, common, joined, passed, results
 from onnx_net2net.operators.families.sequence import elements, makes_sequence, taken
 from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
+from .folding import folded
+from .onnx_inference import Operand, inferred, schema_of, shape_of, tensor_type
 
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64

@@ -9,10 +9,10 @@ import onnx
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.input_sizes import Shapes, facts_of, inference_of
-from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.operators.factors import misfit
 from onnx_net2net.operators.table import TABLE
+from .input_sizes import Shapes, facts_of, inference_of
+from .shapes import Facts, Inference
 
 _HINT = "export the model again or run onnx.checker on it"
 

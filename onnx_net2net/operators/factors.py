@@ -16,20 +16,10 @@ import numpy as np
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.union_find import components
-from onnx_net2net.operators.notation import (
-    STRETCHES,
-    Axes,
-    Entry,
-    aligned,
-    length,
-    names,
-    parse,
-    solve,
-    terms,
-)
-from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, RowError, Rule, Site
-from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
+from .notation import STRETCHES, Axes, Entry, aligned, length, names, parse, solve, terms
+from .spec import MADE, Block, RowError, Rule, Site
+from .table import TABLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,6 +372,3 @@ def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
         return
     for e, labels in known.items():
         yield Factor(name, len(labels), "across", {e: labels})
-
-
-__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors", "pointwise", "slides"]

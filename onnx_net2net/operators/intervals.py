@@ -19,7 +19,7 @@ from onnx import TensorProto
 from onnx_net2net.graph.model import Node
 
 if TYPE_CHECKING:
-    from onnx_net2net.operators.spec import Site
+    from .spec import Site
 
 SLACK = 2.0**-7  # a bfloat16 result is off by 2^-8 at most
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from onnx_net2net.operators.spec import RowError
+from .spec import RowError
 
 Axes = tuple[str, ...]
 """An operand, a word for each axis: a name, `...`, `*`, `~`, `1`; the names of a product with
@@ -191,18 +191,3 @@ def _divide(product: list[str], d: int | None, sizes: dict[str, int]) -> None:
     known = math.prod(sizes[n] for n in product if n in sizes)
     if len(missing) == 1 and known and d is not None and d % known == 0:
         sizes[missing[0]] = d // known
-
-
-__all__ = [
-    "REGISTERED",
-    "Axes",
-    "Declared",
-    "Entry",
-    "aligned",
-    "length",
-    "names",
-    "parse",
-    "solve",
-    "terms",
-    "unexpected",
-]

@@ -14,7 +14,7 @@ from typing import Any
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.yaml_text import parse_file
-from onnx_net2net.operators.notation import (
+from .notation import (
     EXAMPLE,
     REGISTERED,
     STRETCHES,
@@ -24,8 +24,8 @@ from onnx_net2net.operators.notation import (
     parse,
     unexpected,
 )
-from onnx_net2net.operators.spec import ALL, RowError, Rule, Site
-from onnx_net2net.operators.table import TABLE
+from .spec import ALL, RowError, Rule, Site
+from .table import TABLE
 
 ROLES = ("mean", "max", "sum", "across")
 _SAID = {"domain": "'my.domain'", "operator": "'Op'", "notation": EXAMPLE}
@@ -262,6 +262,3 @@ def _attribute_sizes(names: Mapping[str, str], site: Site) -> dict[str, int]:
             raise RowError(f"attribute '{attribute}' of '{site.node.name}' is {value!r}")
         found[name] = value
     return found
-
-
-__all__ = ["forget", "register_file", "register_operator"]

@@ -27,9 +27,9 @@ import numpy as np
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
-from onnx_net2net.operators.activations import Activation
-from onnx_net2net.operators.intervals import Derive
 from onnx_net2net.typing import Array, Shape
+from .activations import Activation
+from .intervals import Derive
 
 
 class RowError(LookupError):

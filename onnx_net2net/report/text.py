@@ -17,8 +17,8 @@ from onnx_net2net.growth.widen.interface import InterfaceChange
 from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.plans.plan import Plan
-from onnx_net2net.report.recipe import heading, taken_json
-from onnx_net2net.report.terminal import count, fitted, headline, listed, paragraph, table
+from .recipe import heading, taken_json
+from .terminal import count, fitted, headline, listed, paragraph, table
 
 _MOST = 24  # constants that a plan lists
 
