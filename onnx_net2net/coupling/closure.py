@@ -24,10 +24,6 @@ from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 from .space import Axis, Instance, Space, axis_of
 
-"""(tensor, use, dimension); `use` is the reader (node, slot) of a constant, None otherwise,
-so that constants which exporters shared are seen apart."""
-"""A node (index), in the case of a constant one for a certain use."""
-
 _MOST_ATTEMPTS = 64
 INSIDE = "name a layer inside, or --allow-interface"
 

@@ -84,6 +84,7 @@ class Source:
         Raises:
             ModelError: the tensor is broken or its external data is missing or too short.
 
+        >>> from onnx_net2net.files.reader import read
         >>> weight = onnx.numpy_helper.from_array(np.arange(3))
         >>> graph = onnx.helper.make_graph([], "g", [], [], [weight])
         >>> source = read(onnx.helper.make_model(graph))

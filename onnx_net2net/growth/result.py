@@ -29,7 +29,7 @@ class Result(Protocol):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of constants that are new or that no other result names."""
+        """Names of constants that it adds or writes as a whole."""
 
     def sizes(self, shapes: Shapes | None) -> Shapes | None:
         """The sizes that a user gave for the teacher's inputs, as the student's have them."""

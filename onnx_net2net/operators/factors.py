@@ -1,7 +1,8 @@
 """Factors: the indices that a node shares between axes, read off its row of the table.
 
-A notation gives one factor per name; a data movement gives one per connected component
-structure of "which input position reaches which output position".
+A notation gives one factor for each name. A data movement gives one for each pair of axes whose
+positions it ties: a Reshape of [6] to [2, 3] one with the indices [0 0 0 1 1 1] on the input and
+[0 1] on the first output axis, one with [0 1 2 0 1 2] and [0 1 2] on the second.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .table import TABLE
 class Factor:
     """An index shared by axes; `at[entry][position]` is its value there, -1 where it has none.
 
+    Of a Conv in 2 groups of 3 output channels, `(g o)`, the factor o has `size` 3 and is
+    [0 1 2 0 1 2] at (1, 0), the weights' rows, at (2, 0), the bias, and at (-1, 1).
     `role`: parallel, sum, mean, max, size or across. `inner`: how far inside a product its
     name stands (larger is further in); the innermost is what grows by default.
     """

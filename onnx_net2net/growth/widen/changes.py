@@ -89,7 +89,7 @@ class Growth:
     `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
     value; `divisions`, `corrections`: nodes to insert; `layout`: where the copies land;
     `random`: even units that lie where copies would get random weights of their own;
-    `averages`: node -> what its output is multiplied by, because it averages pads of zeros along.
+    `averages`: node -> what its output is multiplied by, because pads of zeros count in it.
     """
 
     space: Space

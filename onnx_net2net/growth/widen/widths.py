@@ -20,8 +20,10 @@ class Widths:
     """The widths of an axis: today's, and how many positions each class adds.
 
     `step[c]`: positions that one more copy of class c adds to the axis.
-    `uniform`: every class must be copied equally often; `pairs`: each comes twice (twins),
-    which `step` counts. `padded`: of a uniform axis, the rest may be pads; `why` not.
+    `pairs`: new units come in twos (twins), which `step` counts.
+    `uniform`: every class must be copied equally often, as under a norm: 8 channels can become
+    16 or 24. `padded`: means or zeros may make up the rest there, so that 8 can become 11;
+    `why`: in words, why they may not.
     """
 
     today: int
