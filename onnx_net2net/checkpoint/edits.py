@@ -32,7 +32,14 @@ def edits(
     model: Model, links: Sequence[Link], steps: Sequence[StepRecord], before: Mapping[str, _Shape],
     after: Mapping[str, _Shape],
 ) -> list[Edit]:  # fmt: skip
-    """The arguments to edit, in the graph's order."""
+    """The arguments to edit, in the graph's order.
+
+    Args:
+        model: the teacher's index.
+        links: of parameters and constants.
+        steps: what was grown.
+        before, after: parameter -> shape.
+    """
     nodes = {n.name: n for n in model.nodes}
     said: dict[tuple[str, str], Edit] = {}
     covered: set[str] = set()

@@ -77,6 +77,10 @@ def peel(rope: Rope, start: int, end: int) -> Peeled | None:
 
     None if the payload is small, stored in pieces (one value a field, or several fields) or
     overruled by external data: such a tensor is left as it is.
+
+    Args:
+        rope: of the model.
+        start, end: where the tensor lies.
     """
     payload = None
     for field in fields(rope, start, end):

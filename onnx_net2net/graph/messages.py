@@ -32,6 +32,10 @@ def drop_attribute(node: NodeProto, name: str) -> None:
 def set_attribute(node: NodeProto, name: str, value: Any) -> None:
     """Give an attribute a value, whether it is there or not; it stands last.
 
+    Args:
+        node: is changed.
+        name, value: of the attribute.
+
     >>> node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], group=1)
     >>> set_attribute(node, "group", 4)
     >>> node.attribute[0].i

@@ -283,7 +283,13 @@ def new_rows(steps: Iterable[StepRecord]) -> dict[str, dict[int, list[int]]]:
 
 
 def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write a mapping, whole or not at all; raises FileExistsError without `force`."""
+    """Write a mapping, whole or not at all; raises FileExistsError without `force`.
+
+    Args:
+        mapping: as `described` gives it.
+        path: the file.
+        force: replace a file that is there.
+    """
     from onnx_net2net.files import writer as saving
     from onnx_net2net.files.rope import Rope, memory
 

@@ -107,6 +107,11 @@ def records(source: Source) -> list[Record]:
 def remaining(found: Sequence[Record], teacher: Source, name: str) -> list[Record]:
     """The records that lead from a teacher to the student that carries them.
 
+    Args:
+        found: the student's records.
+        teacher: the model to begin with.
+        name: of the student, for messages.
+
     Raises:
         ModelError: none begins with this teacher.
     """

@@ -56,6 +56,12 @@ class Choice:
 def choose(analysis: Analysis, point: Point, kind: str, activation: str | None) -> Choice:
     """What to insert at a point.
 
+    Args:
+        analysis: of the teacher.
+        point: where.
+        kind: one of `KINDS`, or auto: identity where that is exact, else residual.
+        activation: what a user names, None for the model's own.
+
     Raises:
         UsageError: an unknown activation, or one that does not go with the kind.
         RefusalError: it would not be exact, or could never train.

@@ -184,5 +184,10 @@ def _too_far(analysis: Analysis, pad: Node, pads: Array) -> bool:
 
 
 def refused(node: Node, reason: Reason, detail: str, hint: str) -> RefusalError:
-    """The error that names a node and why its kernel cannot grow."""
+    """The error that names a node and why its kernel cannot grow.
+
+    Args:
+        node: whose kernel.
+        reason, detail, hint: see `Refusal`.
+    """
     return RefusalError(Refusal(reason, node.name, None, detail, hint))

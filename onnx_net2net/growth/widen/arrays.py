@@ -74,7 +74,12 @@ def _pad(array: Array, dim: int, unit: Array, kinds: tuple[Row, ...], fill: Row)
 
 
 def twins(source: Array, unit: Array, kinds: tuple[Row, ...]) -> tuple[Array, Array]:
-    """The positions of first twins on an axis, and those of their seconds in the same order."""
+    """The positions of first twins on an axis, and those of their seconds in the same order.
+
+    Args:
+        source, unit: of each position, see `Layout`.
+        kinds: of the new units.
+    """
     found = [np.flatnonzero([u >= 0 and kinds[u] is Row.TWIN and u % 2 == k for u in unit])
              for k in range(2)]  # fmt: skip
     first, second = (p[np.lexsort((p, source[p], unit[p] // 2))] for p in found)

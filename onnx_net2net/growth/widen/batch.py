@@ -88,7 +88,13 @@ def run(student: Student, task: Task[Widen]) -> tuple[list[str], str]:
 
 
 def widen_all(student: Student, task: Task[Widen], todo: set[str]) -> None:
-    """Grow disjoint spaces together, then look again for those that overlapped them."""
+    """Grow disjoint spaces together, then look again for those that overlapped them.
+
+    Args:
+        student: takes the results.
+        task: the step.
+        todo: names of layers; those that are done or left out are taken off.
+    """
     asked = task.seeded(student)
     while todo:
         now = next_round(student.analysis, todo, asked, asked.lenient)
@@ -98,7 +104,7 @@ def widen_all(student: Student, task: Task[Widen], todo: set[str]) -> None:
         todo -= now.seen
         alone = now.alone
         if now.chosen:
-            step = widen_chosen(student.analysis, now.chosen, Scheme.of(asked))
+            step = _widen_chosen(student.analysis, now.chosen, Scheme.of(asked))
             if step is not None:
                 student.take(step)
                 todo -= set(step.along)
@@ -190,6 +196,11 @@ def candidates(
 
     Of a layer with several widths the default; all but the number of heads where there is
     none, each counted in classes.
+
+    Args:
+        analysis: of the model.
+        layers: names.
+        rows: what the new units will be.
     """
     found = spaces(analysis)[0]
     plain = {n.name for space, _, nodes in found if space.default for n in nodes}
@@ -217,7 +228,7 @@ def _candidate(
     return Chosen(space, axis, layer.name, asked, widths, none, today)
 
 
-def widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -> Widened | None:
+def _widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -> Widened | None:
     """One step for several spaces; None if they do not line up together."""
     space, units = union([(c.space, c.units) for c in chosen])
     growth = _growth(analysis, space, units, scheme)

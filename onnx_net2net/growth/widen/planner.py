@@ -41,7 +41,7 @@ _PLAIN = Scheme()
 _RANDOM = {Row.FREE, Row.TWIN}
 
 
-def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
+def _sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
     """The sources of a node's axes, for those that grow."""
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     found = {}
@@ -213,7 +213,7 @@ def _attributes(analysis: Analysis, growth: Growth) -> None:
         if not row.held(site, {f.name: f.size for f in carried}, {}):
             continue
         fs = analysis.factors(node)
-        sources = sources_of(analysis, growth.layout, instance)
+        sources = _sources_of(analysis, growth.layout, instance)
         ok, own = factors_commute(fs, carried, sources)
         if not ok:
             raise _misaligned(node)
@@ -235,7 +235,7 @@ def _follow(analysis: Analysis, growth: Growth) -> None:
         analysis,
         sizes,
         set(growth.space.passages),
-        lambda instance: sources_of(analysis, growth.layout, instance),
+        lambda instance: _sources_of(analysis, growth.layout, instance),
     )
     growth.operands = result.operands
     _prove_movements(analysis, growth, result)
@@ -246,7 +246,7 @@ def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> None:
         node = analysis.model.nodes[instance[0]]
         if TABLE[node.op].movement is None:
             continue
-        sources = sources_of(analysis, growth.layout, instance)
+        sources = _sources_of(analysis, growth.layout, instance)
         if not sources:
             continue
         for k, facts in enumerate(analysis.facts):
@@ -296,7 +296,7 @@ def _prove(analysis: Analysis, growth: Growth) -> None:
         if row.notation is None and row.ties is None:
             continue
         fs = analysis.factors(node)
-        given = sources_of(analysis, growth.layout, instance)
+        given = _sources_of(analysis, growth.layout, instance)
         sources: dict[Entry, Array] | None = given
         if growth.layout.joint is not None:
             sources = _ungrouped(fs, carried, given, growth.layout, instance, node)
@@ -355,4 +355,4 @@ def _misaligned(node: Node) -> RefusalError:
     return RefusalError(Refusal(Reason.MISALIGNED, node.name, detail=node.op, hint=hint))
 
 
-__all__ = ["grow", "grow_woven", "sources_of"]
+__all__ = ["grow", "grow_woven"]

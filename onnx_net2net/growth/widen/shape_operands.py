@@ -72,7 +72,13 @@ class Sizes:
     operands: list[Operand] = field(default_factory=list)
 
     def student(self, instance: Instance, probe: int, sources: _Sources) -> Site:
-        """A node as it is in the student: shapes, operand values, attributes."""
+        """A node as it is in the student: shapes, operand values, attributes.
+
+        Args:
+            instance: the node, or one use of a constant one.
+            probe: at which input sizes.
+            sources: of its axes that grow.
+        """
         at = self.probes[probe]
         teacher = at.facts.site(self.nodes[instance[0]])
         mine = [o for o in self.operands if o.instance == instance]

@@ -211,7 +211,14 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
 
 
 def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: Scheme) -> Widened:
-    """The patch of a growth, with what a person wants to know about it."""
+    """The patch of a growth, with what a person wants to know about it.
+
+    Args:
+        analysis: of the teacher.
+        growth: as planned.
+        name, axis: what the user named, and its axis.
+        scheme: how new units come about.
+    """
     outputs, readers = [], []
     for node in analysis.layers():
         made = analysis.output_axis(node)

@@ -35,7 +35,13 @@ class Widths:
 
     @classmethod
     def of(cls, space: Space, axis: Axis | None, kind: Row = Row.COPY) -> Widths:
-        """Widths of an axis of a space; with no axis, the number of classes."""
+        """Widths of an axis of a space; with no axis, the number of classes.
+
+        Args:
+            space: what grows.
+            axis: whose length counts.
+            kind: of the new units.
+        """
         pairs = kind is Row.TWIN
         if axis is None:
             return cls(space.size, np.full(space.size, 1 + pairs), bool(space.uniform), pairs)
@@ -94,6 +100,12 @@ def target(
     widths: Widths, width: int | None, ratio: float | None, multiple_of: int, name: str
 ) -> int:
     """The width that was asked for, checked.
+
+    Args:
+        widths: what can be.
+        width, ratio: one of them.
+        multiple_of: what the width is rounded up to.
+        name: of the layer, for messages.
 
     Raises:
         UsageError: not larger than today's, or not reachable; the nearest legal ones are named.

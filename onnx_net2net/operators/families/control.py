@@ -149,7 +149,13 @@ def common(found: list[TypeProto]) -> TypeProto:
 
 
 def bound(node: Node, types: _Types, infos: Mapping[str, ValueInfoProto]) -> dict[str, TypeProto]:
-    """Types of the bodies' formal inputs: what the owner gives them, else what is declared."""
+    """Types of the bodies' formal inputs: what the owner gives them, else what is declared.
+
+    Args:
+        node: the owner.
+        types: of the tensors known so far.
+        infos: what the file declares of tensors.
+    """
     found: dict[str, TypeProto] = {}
     by_formal = {t.formal: t for t in node.ties() if t.formal is not None}
     own = [(k, name) for k, name in enumerate(node.formals) if name not in node.inputs]
@@ -190,7 +196,12 @@ def _at(names: tuple[str, ...], k: int | None) -> str:
 def results(
     node: Node, types: _Types, values: Mapping[str, Array], infos: Mapping[str, ValueInfoProto]
 ) -> dict[str, TypeProto]:
-    """Types of the owner's outputs: what its bodies agree in."""
+    """Types of the owner's outputs: what its bodies agree in.
+
+    Args:
+        node, types, infos: see `bound`.
+        values: of the tensors that are known, for how often a loop goes round.
+    """
     found: dict[str, TypeProto] = {}
     bodies = len(node.bodies)
     count = len(node.ends) // bodies

@@ -187,7 +187,13 @@ def _cut(node: Node, types: _Types, values: Sequence[Any]) -> list[TypeProto] | 
 
 
 def position(values: Sequence[Any], slot: int, count: int) -> int | None:
-    """Where an element is put or taken; None where only the run tells it."""
+    """Where an element is put or taken; None where only the run tells it.
+
+    Args:
+        values: of the node's inputs, None where unknown.
+        slot: the input that holds the place; it may be missing.
+        count: how many elements there are.
+    """
     if slot >= len(values) or values[slot] is None:
         return None
     at = int(np.reshape(values[slot], -1)[0])
@@ -255,7 +261,12 @@ def makes_sequence(node: Node) -> bool:
 def elements(
     node: Node, types: _Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> list[TypeProto] | None:
-    """Types of the elements of the sequence that a node makes, where they are known."""
+    """Types of the elements of the sequence that a node makes, where they are known.
+
+    Args:
+        node: any.
+        types: of its inputs; for each `values`, None where unknown, and `held`, its elements.
+    """
     if node.op in TABLE and TABLE[node.op].cuts:
         return _cut(node, types, values)
     return listed(node, held, types, values)
@@ -264,7 +275,11 @@ def elements(
 def taken(
     node: Node, types: _Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> TypeProto | None:
-    """Type of the tensor that a node takes out of a sequence of known elements."""
+    """Type of the tensor that a node takes out of a sequence of known elements.
+
+    Args:
+        node, types, values, held: see `elements`.
+    """
     inside = held[0] if held else None
     row = TABLE.get(node.op)
     found = row.takes(inside, values) if inside and row is not None and row.takes else None
