@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,22 @@ def test_few_files_stand_at_the_top() -> None:
 def test_every_wing_has_a_line_budget() -> None:
     """`python -m tools.line_budget`, which CI runs, holds them to it."""
     assert line_budget.lines().keys() == line_budget.budget().keys()
+
+
+def test_the_architecture_names_what_is_there_and_is_read_in_an_afternoon() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`(tests/[^`]+\.py)`", text)
+    afternoon = re.findall(r"\]\(([^)]+\.py)\)", text)
+    assert not [path for path in (*paths, *afternoon) if not (ROOT / path).is_file()]
+    lines = [len((ROOT / p).read_text(encoding="utf-8").splitlines()) for p in afternoon]
+    assert 2500 < sum(lines) < 3500
+
+
+def test_the_picture_is_the_contract() -> None:
+    """The floors of ARCHITECTURE.md are those of .importlinter, but for (wings) to come."""
+    contract = (ROOT / ".importlinter").read_text(encoding="utf-8")
+    layers = contract.partition("layers =")[2].partition("\n\n")[0].splitlines()
+    wanted = [set(re.findall(r"(?<![(\w])[a-z]\w+", line)) for line in layers]
+    picture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    shown = [set(re.findall(r"\w+(?=/|\.py)", line[:30])) for line in picture.splitlines()]
+    assert [floor for floor in shown if floor] == [floor for floor in wanted if floor]

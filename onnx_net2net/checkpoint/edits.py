@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_net2net.checkpoint.links import Link
-from onnx_net2net.checkpoint.names import module
-from onnx_net2net.checkpoint.views import GATES
 from onnx_net2net.graph.model import Model
 from onnx_net2net.growth.record import StepRecord
+from .links import Link
+from .names import module
+from .views import GATES
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,17 @@ class Edit:
 
 
 def edits(
-    model: Model, links: Sequence[Link], steps: Sequence[StepRecord], before: Mapping[str, Shape],
-    after: Mapping[str, Shape],
+    model: Model, links: Sequence[Link], steps: Sequence[StepRecord], before: Mapping[str, _Shape],
+    after: Mapping[str, _Shape],
 ) -> list[Edit]:  # fmt: skip
-    """The arguments to edit, in the graph's order."""
+    """The arguments to edit, in the graph's order.
+
+    Args:
+        model: the teacher's index.
+        links: of parameters and constants.
+        steps: what was grown.
+        before, after: parameter -> shape.
+    """
     nodes = {n.name: n for n in model.nodes}
     said: dict[tuple[str, str], Edit] = {}
     covered: set[str] = set()
@@ -55,7 +62,7 @@ def edits(
 
 
 def _arguments(
-    model: Model, link: Link, name: str, old: Shape, new: Shape, steps: Sequence[StepRecord]
+    model: Model, link: Link, name: str, old: _Shape, new: _Shape, steps: Sequence[StepRecord]
 ) -> dict[str, tuple[Any, Any]]:
     """The arguments of the module that holds a parameter, before and after."""
     role, op = name.rpartition(".")[2], link.op

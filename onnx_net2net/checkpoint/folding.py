@@ -39,7 +39,13 @@ def norms(parameters: Mapping[str, Array]) -> Iterator[Norm]:
 
 
 def factor(leaf: Array, weight: Array, axis: int) -> Array | None:
-    """c with leaf = c * weight along an axis; NaN where the weight is zero; None if none is."""
+    """c with leaf = c * weight along an axis; NaN where the weight is zero; None if none is.
+
+    Args:
+        leaf: the constant of the file.
+        weight: the checkpoint's, of the same shape.
+        axis: along which c has a number each.
+    """
     if leaf.shape != weight.shape:
         return None
     rows = np.moveaxis(leaf, axis, 0).reshape(leaf.shape[axis], -1).astype(np.float64)

@@ -12,10 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.checkpoint.edits import Edit, edits, literals
-from onnx_net2net.checkpoint.insertions import NewModule, insertions
-from onnx_net2net.checkpoint.links import Link, Matcher, UnmatchedError
-from onnx_net2net.checkpoint.names import base, copies
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
@@ -23,8 +19,12 @@ from onnx_net2net.growth.record import Replay, StepRecord, load, steps_of, struc
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
+from .edits import Edit, edits, literals
+from .insertions import NewModule, insertions
+from .links import Link, Matcher, UnmatchedError
+from .names import base, copies
 
-Taken = Callable[[Replay, Array], Array]
+_Taken = Callable[[Replay, Array], Array]
 """What a step makes of an array in a constant's place."""
 
 
@@ -36,7 +36,7 @@ class Follower:
     links: Sequence[Link]
 
     def follow(
-        self, arrays: Mapping[str, Array], constant: Taken, channel: Callable[..., Array]
+        self, arrays: Mapping[str, Array], constant: _Taken, channel: Callable[..., Array]
     ) -> dict[str, Array]:  # fmt: skip
         """Take arrays, by base name, through the steps.
 
@@ -78,7 +78,7 @@ class Follower:
                     break
         return taken
 
-    def inserted(self, constant: Taken) -> dict[str, Array]:
+    def inserted(self, constant: _Taken) -> dict[str, Array]:
         """The floating-point constants that steps insert, after all steps, by their own names."""
         found: dict[str, Array] = {}
         for step in self.steps:

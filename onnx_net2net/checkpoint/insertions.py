@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_net2net.checkpoint.names import module, module_of_node
 from onnx_net2net.growth.record import StepRecord
-from onnx_net2net.typing import Array
+from .names import module, module_of_node
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -61,13 +60,13 @@ def _final(name: str, shape: tuple[int, ...], steps: Sequence[StepRecord]) -> tu
     return shape
 
 
-Found = tuple[str, str, dict[str, tuple[str, bool]]]
+_Found = tuple[str, str, dict[str, tuple[str, bool]]]
 
 
 def _module(
     node: Mapping[str, Any], known: Mapping[str, Any], final: Mapping[str, tuple[int, ...]],
     biases: Mapping[str, Mapping[str, Any]],
-) -> Found | None:  # fmt: skip
+) -> _Found | None:  # fmt: skip
     inputs, op = node["inputs"], node["op"]
     mine = [t for t in inputs if t in known]
     if not mine:
@@ -124,6 +123,3 @@ def _convolution(attributes: Mapping[str, Any], shape: Sequence[int], bias: bool
     if not bias:
         said.append("bias=False")
     return f"nn.Conv{len(kernel)}d({', '.join(said)})"
-
-
-__all__ = ["Array", "NewModule", "insertions"]

@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_net2net.checkpoint.folding import Norm, explains, factor, norms
-from onnx_net2net.checkpoint.names import closeness, module, module_of_node
-from onnx_net2net.checkpoint.views import GATES, View, equal, view_of
 from onnx_net2net.coupling.lookup import nearest
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.source import Source
@@ -18,6 +15,9 @@ from onnx_net2net.graph.model import Leaf, Model, Node
 from onnx_net2net.graph.traversal import downstream
 from onnx_net2net.growth.record import Use
 from onnx_net2net.typing import Array
+from .folding import Norm, explains, factor, norms
+from .names import closeness, module, module_of_node
+from .views import GATES, View, equal, view_of
 
 _FOLDS = ("Conv", "ConvTranspose", "Gemm", "com.microsoft.FusedConv")
 
@@ -377,6 +377,3 @@ def _output_axis(node: Node) -> int:
     if node.op == "ConvTranspose" or (node.op == "Gemm" and not node.attr("transB", 0)):
         return 1
     return 0
-
-
-__all__ = ["Link", "Matcher", "UnmatchedError"]

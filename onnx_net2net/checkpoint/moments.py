@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_net2net.checkpoint.folding import Norm
-from onnx_net2net.checkpoint.growing import Follower
 from onnx_net2net.growth.record import Replay
 from onnx_net2net.growth.widen.changes import nominal
 from onnx_net2net.typing import Array
+from .folding import Norm
+from .growing import Follower
 
 POWERS = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
 """State of SGD and Adam(W), with the power of the gradient that it holds."""
@@ -75,7 +75,7 @@ class _Moment:
 def factors(replay: Replay, dim: int) -> Array:
     """A unit's gradient in terms of its source's; NaN where that cannot be told."""
     split = replay.gradients
-    found = np.array(nominal(replay.change, dim, replay.kinds, split or "even"))
+    found = np.array(nominal(replay.change, dim, replay.kinds, split == "one-hot"))
     return found if split else np.where((found == 0) | (found == 1), found, np.nan)
 
 

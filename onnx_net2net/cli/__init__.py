@@ -1,4 +1,4 @@
 """The command line: options, commands, exit codes.
 
-The only place that prints. Uses everything below.
+Alone calls what prints. Uses everything below.
 """

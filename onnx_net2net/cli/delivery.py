@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from onnx_net2net.cli.exit_codes import on_path
 from onnx_net2net.errors import ResourceError, UsageError
 from onnx_net2net.growth.verbs import VERBS
+from .exit_codes import on_path
 
 GROWN = ".grown"  # the suffix where several verbs had a part
 

@@ -7,11 +7,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from onnx_net2net.cli.delivery import deliver, form
-from onnx_net2net.cli.options import PATH, writing
 from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.verb import ARRAYS, Setting, Verb
 from onnx_net2net.growth.verbs import VERBS
+from .delivery import deliver, form
+from .options import PATH, writing
 
 
 class Commands(click.Group):
@@ -63,7 +63,7 @@ def _option(verb: type[Verb], name: str, one: Setting) -> Any:
         return click.option(flag, is_flag=True, help=one.help)
     kind: Any = one.kind.option
     if one.choices:
-        kind = click.Choice(one.choices)
+        kind = click.Choice(list(one.choices))
     elif one.kind.least is not None:
         kind = click.IntRange(one.kind.least)
     elif one.kind is ARRAYS:

@@ -11,10 +11,10 @@ import click
 from click.core import ParameterSource
 
 from onnx_net2net import __version__
-from onnx_net2net.cli.delivery import GROWN, deliver, form, free
-from onnx_net2net.cli.exit_codes import run
-from onnx_net2net.cli.growing import Commands
-from onnx_net2net.cli.options import PATH, accepting, shaping, speaking, writing
+from .delivery import GROWN, deliver, form, free
+from .exit_codes import run
+from .growing import Commands
+from .options import PATH, accepting, shaping, speaking, writing
 
 NAME = "onnx-net2net"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from onnx_net2net.coupling.head_widths import alternatives
-from onnx_net2net.coupling.space import Axis, Signature, Space
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
+from .head_widths import alternatives
+from .space import Axis, Signature, Space
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,3 @@ def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], l
                     whole.setdefault(a, len(found))
             found.append((space, at, [node]))
     return found, blocked
-
-
-__all__ = ["Blocked", "layer_space", "layer_spaces", "space_name", "spaces"]

@@ -130,23 +130,24 @@ def _nearest(analysis: Analysis, tensor: str, dims: list[int]) -> tuple[int, Nod
         if (name, dim, origin) in seen:
             continue
         seen.add((name, dim, origin))
-        for node, entry, f in _factors_of(analysis, name, dim):
-            for other in f.at:
-                if other == entry:
-                    continue
-                slot = other[0]
-                target = node.tensor(slot)
-                step = 1 if _whole(f, entry) and _whole(f, other) else _PRODUCT
-                if target in analysis.model.constant:
-                    strength = _evidence(analysis, node, slot, f)
-                    if strength is not None:
-                        heapq.heappush(waiting, (cost + strength, origin, node.index))
-                elif target:
-                    heapq.heappush(queue, (cost + step, origin, target, other[1]))
+        for node, other, f, step in _beside(analysis, name, dim):
+            target = node.tensor(other[0])
+            if target not in analysis.model.constant:
+                heapq.heappush(queue, (cost + step, origin, target, other[1]))
+            elif (strength := _evidence(analysis, node, other[0], f)) is not None:
+                heapq.heappush(waiting, (cost + strength, origin, node.index))
     if not waiting:
         return None
     _, origin, index = waiting[0]
     return -origin, analysis.model.nodes[index]
+
+
+def _beside(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node, Entry, Factor, int]]:
+    """The axes that share a factor with one: node, place, factor and how far it is there."""
+    for node, entry, f in _factors_of(analysis, name, dim):
+        for other in f.at:
+            if other != entry and node.tensor(other[0]):
+                yield node, other, f, 1 if _whole(f, entry) and _whole(f, other) else _PRODUCT
 
 
 def _factors_of(analysis: Analysis, name: str, dim: int) -> Iterator[tuple[Node, Entry, Factor]]:
@@ -183,6 +184,3 @@ def _evidence(analysis: Analysis, node: Node, slot: int, f: Factor) -> int | Non
     if sum((d or 0) > 1 for d in shape) > 1:
         return None
     return _VECTOR if broadcast or f.name[:1].isdigit() else 0
-
-
-__all__ = ["Channels", "channels"]

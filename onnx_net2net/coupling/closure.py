@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import UnionFind
@@ -23,10 +22,7 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
-
-"""(tensor, use, dimension); `use` is the reader (node, slot) of a constant, None otherwise,
-so that constants which exporters shared are seen apart."""
-"""A node (index), in the case of a constant one for a certain use."""
+from .space import Axis, Instance, Space, axis_of
 
 _MOST_ATTEMPTS = 64
 INSIDE = "name a layer inside, or --allow-interface"

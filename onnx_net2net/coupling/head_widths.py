@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnx_net2net.coupling.closure import closures
-from onnx_net2net.coupling.segments import segments
-from onnx_net2net.coupling.space import Axis, Instance, Signature, Space, axis_of
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .closure import closures
+from .segments import segments
+from .space import Axis, Instance, Signature, Space, axis_of
 
 
 def alternatives(analysis: Analysis, axis: tuple[str, int]) -> list[Space]:

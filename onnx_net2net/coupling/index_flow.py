@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.coupling.space import Space
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import components
 from onnx_net2net.inference.analysis import Analysis
@@ -19,6 +18,7 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.spec import Block, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .space import Space
 
 _MOST_POSITIONS = 1 << 20
 
@@ -40,12 +40,16 @@ class Side:
         return self.wire[self.offset[tensor] : self.offset[tensor] + count]
 
 
-def _movements(analysis: Analysis, space: Space) -> Iterator[tuple[Node, Sequence[Block]]]:
+def _together(analysis: Analysis, space: Space) -> Iterator[list[tuple[str, int]]]:
+    """The axes, (tensor, dimension), that one block of a movement mixes."""
     for index, use in space.passages:
         node = analysis.model.nodes[index]
         row = TABLE[node.op]
-        if use is None and row.movement is not None:
-            yield node, row.movement(analysis.first.site(node))
+        if use is not None or row.movement is None:
+            continue
+        for b in row.movement(analysis.first.site(node)):
+            places = [(node.inputs[s], k) for s, k in b.ins]
+            yield places + [(node.outputs[s], k) for s, k in b.outs if node.outputs[s]]
 
 
 def involved(analysis: Analysis, space: Space) -> dict[str, tuple[int, ...]] | None:
@@ -54,18 +58,16 @@ def involved(analysis: Analysis, space: Space) -> dict[str, tuple[int, ...]] | N
     for tensor, use, dim in space.labels:
         if use is None:
             dims.setdefault(tensor, set()).add(dim)
-    moves = list(_movements(analysis, space))
+    together = list(_together(analysis, space))
     while True:
         before = {t: len(d) for t, d in dims.items()}
-        for node, blocks in moves:
-            for b in blocks:
-                places = [(node.inputs[s], k) for s, k in b.ins]
-                places += [(node.outputs[s], k) for s, k in b.outs if node.outputs[s]]
-                if any(k in dims.get(t, ()) for t, k in places):
-                    for t, k in places:
-                        if t in analysis.model.constant:
-                            return None
-                        dims.setdefault(t, set()).add(k)
+        for places in together:
+            if not any(k in dims.get(t, ()) for t, k in places):
+                continue
+            for t, k in places:
+                if t in analysis.model.constant:
+                    return None
+                dims.setdefault(t, set()).add(k)
         if before == {t: len(d) for t, d in dims.items()}:
             return {t: tuple(sorted(d)) for t, d in dims.items()}
 
@@ -124,6 +126,15 @@ def side_of(
     analysis: Analysis, space: Space, dims: Mapping[str, tuple[int, ...]],
     sites: Mapping[int, Site], shapes: Mapping[str, tuple[int, ...]],
 ) -> Side | None:  # fmt: skip
+    """The wires of one side; None where channels move in ways that wires do not tell.
+
+    Args:
+        analysis: of the teacher.
+        space: what grows.
+        dims: tensor -> its dimensions that hold a channel's place, see `involved`.
+        sites: node -> its site on this side.
+        shapes: tensor -> its shape on this side.
+    """
     sizes = {t: tuple(shapes[t][k] for k in d) for t, d in dims.items()}
     offset, total = {}, 0
     for t, size in sizes.items():
@@ -131,43 +142,68 @@ def side_of(
         total += int(np.prod(size))
     if total > _MOST_POSITIONS:
         return None
+    side = Side(sizes, offset, np.arange(total), {})
     edges: list[tuple[Array, Array]] = []
-    cells: dict[str, list[Array]] = {}
     for (index, use), carried in space.passages.items():
+        node = analysis.model.nodes[index]
         if use is not None:
             continue
-        node = analysis.model.nodes[index]
-        site = sites[index]
-        row = TABLE[node.op]
-        if row.movement is not None:
-            blocks = row.movement(site)
-            for out, tensor in enumerate(node.outputs):
-                if tensor not in dims:
-                    continue
-                slot, place = came_from(site, blocks, dims, out)
-                for s in np.unique(slot[slot >= 0]):
-                    here = np.flatnonzero(slot == s)
-                    edges.append((offset[tensor] + here, offset[node.inputs[s]] + place[here]))
+        if TABLE[node.op].movement is not None:
+            edges += _moved(side, sites[index], dims)
             continue
         for f in carried:
-            tensors = [node.tensor(s) for s, _ in f.at]
-            moving = [t for t in dict.fromkeys(tensors) if t in dims]
-            if any(len(dims[t]) > 1 for t in moving) and not _alone(analysis, node, f, dims):
+            found = _passed(analysis, side, node, f, dims)
+            if found is None:
                 return None
-            if any(not np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
-                count = groups_of(analysis, node, f)
-                if count is None or len(moving) != 1 or len(dims[moving[0]]) != 1:
-                    return None
-                (length,) = sizes[moving[0]]
-                cells.setdefault(moving[0], []).append(np.arange(length) * count // length)
-                continue
-            if len({sizes[t] for t in moving}) > 1:
-                return None
-            first = np.arange(int(np.prod(sizes[moving[0]]))) if moving else np.zeros(0, int)
-            if len({dims[t] for t in moving}) > 1 and any(len(dims[t]) > 1 for t in moving):
-                return None
-            edges += [(offset[moving[0]] + first, offset[t] + first) for t in moving[1:]]
-    return Side(sizes, offset, _join(total, edges), cells)
+            edges += found
+    side.wire = _join(total, edges)
+    return side
+
+
+def _moved(
+    side: Side, site: Site, dims: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[Array, Array]]:
+    """Positions before and after a movement that hold one value."""
+    row, node = TABLE[site.node.op], site.node
+    blocks = row.movement(site) if row.movement is not None else ()
+    for out, tensor in enumerate(node.outputs):
+        if tensor not in dims:
+            continue
+        slot, place = came_from(site, blocks, dims, out)
+        for s in np.unique(slot[slot >= 0]):
+            here = np.flatnonzero(slot == s)
+            yield side.offset[tensor] + here, side.offset[node.inputs[s]] + place[here]
+
+
+def _passed(
+    analysis: Analysis, side: Side, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]
+) -> list[tuple[Array, Array]] | None:
+    """Positions of a computing node that hold one channel; None where that cannot be told."""
+    tensors = [node.tensor(s) for s, _ in f.at]
+    moving = [t for t in dict.fromkeys(tensors) if t in dims]
+    jointly = any(len(dims[t]) > 1 for t in moving)
+    if jointly and not _alone(analysis, node, f, dims):
+        return None
+    if not all(np.array_equal(i, np.arange(f.size)) for i in f.at.values()):
+        count = groups_of(analysis, node, f)
+        return _cut(side, moving, count) if count and not jointly else None
+    alike = {(side.sizes[t], dims[t] if jointly else ()) for t in moving}
+    return _paired(side, moving) if len(alike) <= 1 else None
+
+
+def _paired(side: Side, tensors: list[str]) -> list[tuple[Array, Array]]:
+    """The positions of tensors that are alike, of the first with each other's."""
+    at = [side.offset[t] + np.arange(int(np.prod(side.sizes[t]))) for t in tensors]
+    return [(at[0], other) for other in at[1:]]
+
+
+def _cut(side: Side, tensors: list[str], count: int) -> list[tuple[Array, Array]] | None:
+    """Mark the groups that the one axis of one tensor is cut into."""
+    if len(tensors) != 1:
+        return None
+    (length,) = side.sizes[tensors[0]]
+    side.cells.setdefault(tensors[0], []).append(np.arange(length) * count // length)
+    return []
 
 
 def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[int, ...]]) -> bool:
@@ -181,7 +217,13 @@ def _alone(analysis: Analysis, node: Node, f: Factor, dims: Mapping[str, tuple[i
 
 
 def groups_of(analysis: Analysis, node: Node, f: Factor) -> int | None:
-    """How many groups an axis is cut into, where a factor stands inside a product `(g i)`."""
+    """How many groups an axis is cut into, where a factor stands inside a product `(g i)`.
+
+    Args:
+        analysis: of the model.
+        node: that has the factor.
+        f: the factor.
+    """
     fs = analysis.factors(node)
     inside = [e for e, i in f.at.items() if not np.array_equal(i, np.arange(f.size))]
     outer = {id(o): o for o in fs for e in inside if e in o.at and o is not f}

@@ -28,7 +28,13 @@ def _contains(path: Sequence[str], part: Sequence[str]) -> bool:
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names most like a mistyped one."""
+    """The names most like a mistyped one.
+
+    Args:
+        name: what was typed.
+        names: what there is.
+        count: how many at most.
+    """
     pool = list(dict.fromkeys(names))
     found = difflib.get_close_matches(name, pool, count, 0.4)
     return found or [n for n in pool if name.lower() in n.lower()][:count]
@@ -66,12 +72,29 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
     Raises:
         AmbiguousError: several nodes or none match; `.candidates` are the names to choose from.
     """
-    model = analysis.model
     if not isinstance(name, str):
         raise UsageError(f"{name!r:.60} is no name", "give a text; `inspect` lists what is there")
+    found = _exact(analysis, name)
+    if found is not None:
+        return found
+    pool = list(analysis.layers() if nodes is None else nodes)
+    matches = _by_path(analysis, name, pool)
+    if len(matches) > 1:
+        raise _several(name, [n.name for n in matches])
+    part = words(name)
+    others = [n for n in analysis.model.nodes if part and _contains(words(n.name), part)]
+    if matches or len(others) == 1:  # no layer, but the only node of that name
+        return (matches or others)[0]
+    names = [n.name for n in pool]
+    like = nearest(name, names + [n.outputs[0] for n in pool] + _parts(pool))
+    hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists what is there"
+    raise AmbiguousError(f"no node, tensor or parameter is named '{name}'", hint, like or names)
+
+
+def _exact(analysis: Analysis, name: str) -> Node | None:
+    """The node of that very name, or the one that makes or reads the tensor of that name."""
+    model = analysis.model
     exact = [n for n in model.nodes if (n.label or n.proto.name) == name]
-    if len(exact) == 1:
-        return exact[0]
     if len(exact) > 1:
         outputs = [n.outputs[0] for n in exact]
         raise AmbiguousError(
@@ -79,38 +102,28 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
             f"name one by its output: {', '.join(outputs)}",
             outputs,
         )
-    inside = _called(analysis, name)
+    inside = exact or _called(analysis, name)
     if len(inside) == 1:
         return inside[0]
-    if name in model.producer:
-        return model.producer[name]
-    if name in model.leaves:
-        readers = readers_of(analysis, name)
-        layers = [n for n in readers if analysis.weights(n)] or readers
-        if len(layers) == 1:
-            return layers[0]
-        if layers:
-            raise _several(name, [n.name for n in layers])
-    pool = list(analysis.layers() if nodes is None else nodes)
+    if name in model.producer or name not in model.leaves:
+        return model.producer.get(name)
+    readers = readers_of(analysis, name)
+    layers = [n for n in readers if analysis.weights(n)] or readers
+    if len(layers) > 1:
+        raise _several(name, [n.name for n in layers])
+    return layers[0] if layers else None
+
+
+def _by_path(analysis: Analysis, name: str, pool: Sequence[Node]) -> list[Node]:
+    """The nodes of which a name is part of the path, those first that it fits best."""
     part = words(name)
     matches = [n for n in pool if part and any(_contains(p, part) for p in _paths(analysis, n))]
     own = [n for n in matches if _contains(words(n.name), part)]
     if len(own) == 1:  # rather than another node that shares its weights
-        return own[0]
-    if len(matches) > 1:  # `conv1` is the module of that name rather than `layer1.0.conv1`
-        rooted = [n for n in matches if any(p[: len(part)] == part for p in _paths(analysis, n))]
-        matches = rooted if len(rooted) == 1 else matches
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise _several(name, [n.name for n in matches])
-    others = [n for n in model.nodes if part and _contains(words(n.name), part)]
-    if len(others) == 1:  # no layer, but the only node of that name
-        return others[0]
-    names = [n.name for n in pool]
-    like = nearest(name, names + [n.outputs[0] for n in pool] + _parts(pool))
-    hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists what is there"
-    raise AmbiguousError(f"no node, tensor or parameter is named '{name}'", hint, like or names)
+        return own
+    # `conv1` is the module of that name rather than `layer1.0.conv1`
+    rooted = [n for n in matches if any(p[: len(part)] == part for p in _paths(analysis, n))]
+    return rooted if len(rooted) == 1 else matches
 
 
 def _parts(nodes: Sequence[Node]) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_net2net.coupling.space import Space
 from onnx_net2net.typing import Array
+from .space import Space
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,3 @@ def segments(space: Space) -> Array:
         if segment.max(initial=0) + 1 == count:
             return segment
         count = int(segment.max(initial=0)) + 1
-
-
-__all__ = ["segments"]

@@ -12,20 +12,20 @@ from onnx_net2net.operators.notation import Entry
 from onnx_net2net.typing import Array
 
 Use = "tuple[int, int] | None"
-
-
 Axis = tuple[str, "tuple[int, int] | None", int]
-
-
+"""(tensor, use, dimension); `use` is the reader (node, slot) of a constant, None otherwise,
+so that constants which exporters shared are seen apart."""
 Signature = tuple[tuple[Axis, bytes], ...]
-
-
 Instance = tuple[int, "tuple[int, int] | None"]
+"""A node (index), in the case of a constant one for a certain use."""
 
 
 @dataclass
 class Space:
     """What a user grows: `size` classes and, for each axis, the class of each position.
+
+    A Conv's channels [0 1 2] are [0 1 2 0 1 2] behind a Concat of the tensor with itself, and
+    [-1 -1 0 1 2] behind one with two channels of another space.
 
     `passages`: the factors that carry labels through each node. `uniform`: the node that
     asks for equally many copies of all, if any. `seed`: the axis it was closed from.
@@ -53,13 +53,16 @@ class Space:
 
 
 def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
-    """The axis that a node has at an entry; a constant's is that of one use."""
+    """The axis that a node has at an entry; a constant's is that of one use.
+
+    Args:
+        analysis: of the model.
+        instance: the node, for a constant with the use that it is seen by.
+        entry: (slot, dimension) of the node.
+    """
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     slot, dim = entry
     tensor = node.tensor(slot)
     if tensor not in analysis.model.constant:
         return tensor, None, dim
     return tensor, tag or (node.index, slot), dim
-
-
-__all__ = ["Axis", "Instance", "Signature", "Space", "Use", "axis_of"]

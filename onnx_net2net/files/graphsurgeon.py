@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.output_form import InMemory, self_contained
-from onnx_net2net.files.patch import Pieces, is_repeated
-from onnx_net2net.files.reader import read
+from .output_form import InMemory, self_contained
+from .patch import Pieces, is_repeated
+from .reader import read
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -74,7 +75,8 @@ def to_graphsurgeon(model: Any) -> Converted:
     proto = InMemory().write(whole)
     with G_LOGGER.suppress():
         try:
-            back = gs.export_onnx(gs.import_onnx(_copied(whole.proto)))
+            # a copy, as the graph shares messages with what is imported, and changes them
+            back = gs.export_onnx(gs.import_onnx(deepcopy(whole.proto)))
             graph = gs.import_onnx(proto)
         except Exception as why:  # whatever it stumbles over; it has no type for that
             raise ModelError(
@@ -86,13 +88,6 @@ def to_graphsurgeon(model: Any) -> Converted:
             found.setdefault(field, {}).update({name: None} if name else {})
         lost = [Lost(field, tuple(names)) for field, names in found.items()]
         return Converted(graph, (*lost, *_once_read(proto)))
-
-
-def _copied(model: ModelProto) -> ModelProto:
-    """A copy: what is imported shares messages with the graph, which changes them."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _differences(old: Any, new: Any, path: str, name: str = "") -> Iterator[tuple[str, str]]:
@@ -168,8 +163,7 @@ def _read_and_back(old: TensorProto) -> Iterator[str]:
     """The fields that a tensor loses when its values are read; those like it do as well."""
     import onnx_graphsurgeon as gs
 
-    one = TensorProto()
-    one.CopyFrom(old)
+    one = deepcopy(old)
     one.name = "one"
     node = helper.make_node("Identity", ["one"], ["y"])
     out = helper.make_tensor_value_info("y", old.data_type, list(old.dims))

@@ -21,11 +21,11 @@ from typing import Any, Protocol
 from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError, UsageError
-from onnx_net2net.files import external_data, teacher_link, writer
-from onnx_net2net.files.protobuf import LIMIT
-from onnx_net2net.files.rope import Rope
-from onnx_net2net.files.source import Source
-from onnx_net2net.files.writer import Progress
+from . import external_data, teacher_link, writer
+from .protobuf import LIMIT
+from .rope import Rope
+from .source import Source
+from .writer import Progress
 
 
 class Stored(Protocol):

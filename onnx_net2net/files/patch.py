@@ -11,19 +11,12 @@ from google.protobuf.message import EncodeError
 from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import tensor_data
-from onnx_net2net.files.output_form import InMemory, OutputForm, form_of
-from onnx_net2net.files.protobuf import (
-    BYTES,
-    Descriptor,
-    Field,
-    length_delimited,
-    rewrite,
-    rewrite_tensors,
-)
-from onnx_net2net.files.rope import Range, Rope, memory
-from onnx_net2net.files.source import Source
-from onnx_net2net.files.writer import Progress
+from . import tensor_data
+from .output_form import InMemory, OutputForm, form_of
+from .protobuf import BYTES, Descriptor, Field, length_delimited, rewrite, rewrite_tensors
+from .rope import Range, Rope, memory
+from .source import Source
+from .writer import Progress
 
 Message = Any  # a protobuf message of onnx
 Path = tuple[str | int, ...]
@@ -144,33 +137,41 @@ def _place(root: dict[int, _Slot], edit: Splice | Insert) -> None:
     """Enter an edit into the tree of slots; raises ValueError and TypeError."""
     slots, kind, rest = root, ModelProto.DESCRIPTOR, list(edit.path)
     while True:
-        name = rest.pop(0) if rest else None
-        named = kind.fields_by_name.get(name) if isinstance(name, str) else None
-        if named is None or named.message_type is None:
-            raise ValueError(f"{edit.path} leads nowhere: a {kind.name} has no message '{name}'")
-        kind = named.message_type
-        slot = slots.setdefault(named.number, _Slot(kind, is_repeated(named)))
-        index: str | int = 0
-        if slot.repeated:
-            index = rest.pop(0) if rest else ""
-        if not isinstance(index, int) or index < 0:
-            raise ValueError(f"{edit.path} has no index after '{name}'")
+        slot, index = _next_slot(slots, kind, rest, edit)
         if not rest:
             break
         if index in slot.splices:
             raise ValueError(f"{edit.path} lies inside {slot.splices[index].path}")
-        slots = slot.inside.setdefault(index, {})
+        slots, kind = slot.inside.setdefault(index, {}), slot.kind
     if not slot.repeated:
         raise ValueError(f"{edit.path} names no element of a repeated field")
-    for message in edit.messages:
-        if message.DESCRIPTOR.full_name != kind.full_name:
-            raise TypeError(f"a {kind.name} stands at {edit.path}, not {type(message).__name__}")
+    wanted = slot.kind
+    other = next((m for m in edit.messages if m.DESCRIPTOR.full_name != wanted.full_name), None)
+    if other is not None:
+        raise TypeError(f"a {wanted.name} stands at {edit.path}, not {type(other).__name__}")
     if isinstance(edit, Insert):
         slot.inserts.setdefault(index, []).append(edit)
     elif index in slot.splices or index in slot.inside:
         raise ValueError(f"{edit.path} is patched twice")
     else:
         slot.splices[index] = edit
+
+
+def _next_slot(
+    slots: dict[int, _Slot], kind: Descriptor, rest: list[str | int], edit: Splice | Insert
+) -> tuple[_Slot, int]:
+    """The slot of the field that comes first in `rest`, and the index in it; both are taken off."""
+    name = rest.pop(0) if rest else None
+    named = kind.fields_by_name.get(name) if isinstance(name, str) else None
+    if named is None or named.message_type is None:
+        raise ValueError(f"{edit.path} leads nowhere: a {kind.name} has no message '{name}'")
+    slot = slots.setdefault(named.number, _Slot(named.message_type, is_repeated(named)))
+    index: str | int = 0
+    if slot.repeated:
+        index = rest.pop(0) if rest else ""
+    if not isinstance(index, int) or index < 0:
+        raise ValueError(f"{edit.path} has no index after '{name}'")
+    return slot, index
 
 
 def is_repeated(named: Descriptor) -> bool:
@@ -189,25 +190,29 @@ def _rewritten(slots: dict[int, _Slot], source: Source, start: int, end: int) ->
             return None
         index = slot.seen if slot.repeated else 0
         slot.seen += 1
-        new = None
-        if splice := slot.splices.get(index):
-            new = _encoded(found.number, splice.messages, source)
-        elif inner := slot.inside.get(index):
-            body = _rewritten(inner, source, found.body, found.end)
-            new = None if body is None else length_delimited(found.number, body)
+        new = _replaced(slot, index, found, source)
         before = _inserted(slot, found.number, 0, source)
         after = _inserted(slot, found.number, index + 1, source)
-        if new is None and (before or after):
-            new = rope.slice(found.start, found.end)
-        return None if new is None else before + new + after
+        if new is None and not before and not after:
+            return None
+        return before + (rope.slice(found.start, found.end) if new is None else new) + after
 
     body = rewrite(rope, start, end, visit)
     first = [
-        piece
-        for number, slot in sorted(slots.items())
-        for piece in _inserted(slot, number, 0, source)
+        p for number, slot in sorted(slots.items()) for p in _inserted(slot, number, 0, source)
     ]
-    return (rope.slice(start, end) if body is None else body) + first if first else body
+    if not first:
+        return body
+    return (rope.slice(start, end) if body is None else body) + first
+
+
+def _replaced(slot: _Slot, index: int, found: Field, source: Source) -> list[Range] | None:
+    """What is to stand in the place of a field's element; None if that is what stands there."""
+    if splice := slot.splices.get(index):
+        return _encoded(found.number, splice.messages, source)
+    inner = slot.inside.get(index)
+    body = _rewritten(inner, source, found.body, found.end) if inner else None
+    return None if body is None else length_delimited(found.number, body)
 
 
 def _inserted(slot: _Slot, number: int, index: int, source: Source) -> list[Range]:

@@ -6,13 +6,13 @@ Nothing here reads a payload: a field that nobody asks about is skipped by its l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import onnx
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.rope import Range, Rope, memory
+from .rope import Range, Rope, memory
 
 Descriptor = Any  # protobuf's classes have no types in every version that we support
 
@@ -20,6 +20,7 @@ VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
 _DEPTH = 100  # messages inside messages that protobuf takes
 _BLOCK = 1 << 9  # less than what a rope takes along, so that a short hop reads nothing
+_FIXED = {FIXED64: 8, FIXED32: 4}
 _HEADER = 15  # the longest tag and length
 
 
@@ -49,6 +50,8 @@ def varint(value: int) -> bytes:
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """The number at `at` and the position after it; raises ModelError."""
+    if at < len(data) and data[at] < 0x80:  # most are short
+        return data[at], at + 1
     value = shift = 0
     for position in range(at, min(at + 10, len(data))):
         byte = data[position]
@@ -69,37 +72,22 @@ def fields(rope: Rope, start: int, end: int) -> Iterator[Field]:
     """The fields of the message between `start` and `end`, in file order; raises ModelError.
 
     Groups are passed over: nothing in onnx is one.
+
+    Args:
+        rope: bytes that hold the message.
+        start, end: where in them it lies, without its own tag and length.
     """
-    block, base, at, size = b"", start, start, 0
+    block, base, at = b"", start, start
     groups: list[int] = []  # numbers of the groups that are open
     while at < end:
-        if at - base + _HEADER > size:
+        if at - base + _HEADER > len(block):
             base, block = at, rope.read(at, min(at + _BLOCK, end))
-            size = len(block)
-        here = at - base
-        tag, next_at = block[here], here + 1
-        if tag >= 0x80:
-            tag, next_at = read_varint(block, here)
+        tag, behind_tag = read_varint(block, at - base)
         number, wire = tag >> 3, tag & 7
-        body = stop = base + next_at
-        if wire == BYTES:
-            length = block[next_at] if next_at < size else 0x80
-            if length < 0x80:
-                next_at += 1
-            else:
-                length, next_at = read_varint(block, next_at)
-            body = base + next_at
-            stop = body + length
-        elif wire == VARINT:
-            stop = base + read_varint(block, next_at)[1]
-        elif wire == FIXED64:
-            stop = body + 8
-        elif wire == FIXED32:
-            stop = body + 4
-        elif wire == GROUP:
-            groups.append(number)
-        elif wire != END_GROUP or not groups or groups.pop() != number:
-            raise _damaged(f"broken field at byte {at}")
+        head, length = _extent(wire, block, behind_tag)
+        body, stop = base + head, base + head + length
+        if wire in (GROUP, END_GROUP) or wire > FIXED32:
+            _nest(groups, number, wire, at)
         if stop > end:
             raise _damaged(f"the field at byte {at} claims {stop - at} bytes of {end - at} left")
         if not groups and wire != END_GROUP:
@@ -107,6 +95,24 @@ def fields(rope: Rope, start: int, end: int) -> Iterator[Field]:
         at = stop
     if groups:
         raise _damaged("a group has no end")
+
+
+def _extent(wire: int, block: bytes, at: int) -> tuple[int, int]:
+    """Where in a block a field's content begins, behind its tag, and how long it is."""
+    if wire == BYTES:
+        length, at = read_varint(block, at)
+        return at, length
+    if wire == VARINT:
+        return at, read_varint(block, at)[1] - at
+    return at, _FIXED.get(wire, 0)
+
+
+def _nest(groups: list[int], number: int, wire: int, at: int) -> None:
+    """Open or close a group; raises ModelError, also for what is no field at all."""
+    if wire == GROUP:
+        groups.append(number)
+    elif wire != END_GROUP or not groups or groups.pop() != number:
+        raise _damaged(f"broken field at byte {at}")
 
 
 def _damaged(what: str) -> ModelError:
@@ -139,13 +145,13 @@ def rewrite(rope: Rope, start: int, end: int, visit: Visit) -> list[Range] | Non
     return out + rope.slice(done, end) if changed else None
 
 
-Wanted = Callable[[int, int], bool]
+_Wanted = Callable[[int, int], bool]
 EditTensor = Callable[[int, int], "list[Range] | None"]
 
 
 def rewrite_tensors(
     rope: Rope,
-    wanted: Wanted,
+    wanted: _Wanted,
     edit: EditTensor,
     edit_sparse: EditTensor | None = None,
     kind: Descriptor | None = None,
@@ -161,52 +167,56 @@ def rewrite_tensors(
     Returns:
         The new message, or None if every tensor was kept.
     """
+    walk = _Walk(rope, wanted, edit, edit_sparse or edit)
+    return walk.message(0, rope.size, kind or onnx.ModelProto.DESCRIPTOR, 1)
 
-    def message(
-        start: int, end: int, kind: Descriptor, depth: int, edit: EditTensor
-    ) -> list[Range] | None:
+
+class _Walk(NamedTuple):
+    """What `rewrite_tensors` was given, on its way down."""
+
+    rope: Rope
+    wanted: _Wanted
+    edit: EditTensor
+    edit_sparse: EditTensor
+
+    def message(self, start: int, end: int, kind: Descriptor, depth: int) -> list[Range] | None:
+        """A message with its tensors rewritten, None if all were kept.
+
+        Args:
+            start, end: where in the rope it lies.
+            kind: its descriptor.
+            depth: how many messages it lies in, itself included.
+        """
         if kind.name == "TensorProto":
-            return edit(start, end)
-        if kind.name == "SparseTensorProto":
-            edit = edit_sparse or edit
+            return self.edit(start, end)
         if depth > _DEPTH:
             raise _damaged(f"messages are nested more than {_DEPTH} deep at byte {start}")
+        below = self._replace(edit=self.edit_sparse) if kind.name == "SparseTensorProto" else self
         inner = _to_tensors()[kind.name]
+        return rewrite(self.rope, start, end, partial(below._visit, inner, depth + 1))
 
-        def visit(field: Field) -> list[Range] | None:
-            below = inner.get(field.number) if field.wire == BYTES else None
-            if below is None or not wanted(field.body, field.end):
-                return None
-            new = message(field.body, field.end, below, depth + 1, edit)
-            return None if new is None else length_delimited(field.number, new)
-
-        return rewrite(rope, start, end, visit)
-
-    return message(0, rope.size, kind or onnx.ModelProto.DESCRIPTOR, 1, edit)
+    def _visit(self, inner: dict[int, Descriptor], depth: int, field: Field) -> list[Range] | None:
+        kind = inner.get(field.number) if field.wire == BYTES else None
+        if kind is None or not self.wanted(field.body, field.end):
+            return None
+        new = self.message(field.body, field.end, kind, depth)
+        return None if new is None else length_delimited(field.number, new)
 
 
 @cache
 def _to_tensors() -> dict[str, dict[int, Descriptor]]:
     """For each kind of message, the fields through which a tensor can be reached."""
     known: dict[str, dict[int, Descriptor]] = {}
-
-    def visit(kind: Descriptor) -> None:
+    todo = [onnx.ModelProto.DESCRIPTOR]
+    while todo:
+        kind = todo.pop()
         known[kind.name] = {f.number: f.message_type for f in kind.fields if f.message_type}
-        for below in known[kind.name].values():
-            if below.name not in known:
-                visit(below)
-
-    visit(onnx.ModelProto.DESCRIPTOR)
-    reaching = {"TensorProto"}
-    while True:
-        more = {
-            name
-            for name, inner in known.items()
-            if any(below.name in reaching for below in inner.values())
-        }
-        if more <= reaching:
-            break
+        todo += [below for below in known[kind.name].values() if below.name not in known]
+    reaching, more = set[str](), {"TensorProto"}
+    while more:
         reaching |= more
+        holders = (n for n, inner in known.items() if {b.name for b in inner.values()} & reaching)
+        more = set(holders) - reaching
     return {
         name: {number: below for number, below in inner.items() if below.name in reaching}
         for name, inner in known.items()

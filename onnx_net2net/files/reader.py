@@ -11,10 +11,10 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import tensor_data
-from onnx_net2net.files.protobuf import LIMIT, rewrite_tensors
-from onnx_net2net.files.rope import File, Range, Rope, memory
-from onnx_net2net.files.source import Source
+from . import tensor_data
+from .protobuf import LIMIT, rewrite_tensors
+from .rope import File, Range, Rope, memory
+from .source import Source
 
 _OTHERS = {
     b"version https://git-lfs": ("it is a git LFS pointer", "run 'git lfs pull'"),
@@ -41,38 +41,37 @@ def read(source: Any, *, directory: str | os.PathLike[str] | None = None) -> Sou
         TypeError: `source` is none of these.
     """
     folder = None if directory is None else Path(directory)
-    path = None
     if isinstance(source, Source):
         return source
-    patched = not _is_graphsurgeon(source) and isinstance(getattr(source, "rope", None), Rope)
-    known = source.known if patched else None
-    if isinstance(known, Source) and folder in (None, known.directory):
-        return known
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        folder = folder or path.parent
-        rope = Rope([_whole(path)])
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        rope = Rope([memory(bytes(source))])
-    elif isinstance(source, ModelProto):
-        rope = Rope([memory(_serialized(source))])
-    elif _is_graphsurgeon(source):
-        rope = Rope([memory(_serialized(sys.modules["onnx_graphsurgeon"].export_onnx(source)))])
-    elif patched:
-        rope = source.rope
-        folder = folder or source.directory
-    else:
-        raise TypeError(f"expected a path, bytes, ModelProto or gs.Graph, not {type(source)}")
-    name = f"'{path}'" if path else "the model"
-    proto, payloads = _skeleton(rope, name)
-    found = Source(proto, rope, path, folder, payloads)
-    if path is not None and proto.metadata_props:
-        from onnx_net2net.files.teacher_link import check  # which reads models itself
+        found = _source(Rope([_whole(path)]), path, folder or path.parent)
+        if found.proto.metadata_props:
+            from .teacher_link import check  # which reads models itself
 
-        check(found, read)
-    if patched:
-        source.known = found
-    return found
+            check(found, read)
+        return found
+    if not _is_graphsurgeon(source) and isinstance(getattr(source, "rope", None), Rope):
+        known: Source | None = source.known
+        if known is None or folder not in (None, known.directory):
+            source.known = known = _source(source.rope, None, folder or source.directory)
+        return known
+    return _source(Rope([memory(_bytes(source))]), None, folder)
+
+
+def _source(rope: Rope, path: Path | None, folder: Path | None) -> Source:
+    proto, payloads = _skeleton(rope, f"'{path}'" if path else "the model")
+    return Source(proto, rope, path, folder, payloads)
+
+
+def _bytes(source: Any) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, ModelProto):
+        return _serialized(source)
+    if _is_graphsurgeon(source):
+        return _serialized(sys.modules["onnx_graphsurgeon"].export_onnx(source))
+    raise TypeError(f"expected a path, bytes, ModelProto or gs.Graph, not {type(source)}")
 
 
 def _whole(path: Path) -> Range:
@@ -142,6 +141,3 @@ def _unreadable(name: str, rope: Rope, otherwise: tuple[str, str]) -> ModelError
     known = (said for start, said in _OTHERS.items() if head.startswith(start))
     reason, hint = next(known, otherwise)
     return ModelError(f"cannot read {name}: {reason}", hint)
-
-
-__all__ = ["read"]

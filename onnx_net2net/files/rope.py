@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,10 +40,7 @@ class File:
     def open(self) -> io.FileIO:
         """Open for unbuffered reading; raises ModelError if it changed or vanished."""
         try:
-            now = os.stat(self.path)
-            if (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev) != (
-                self.size, self.modified_ns, self.place[1], self.place[0]
-            ):  # fmt: skip
+            if File.at(self.path) != self:
                 raise ModelError(f"'{self.path}' changed while it was in use", "read it again")
             return io.FileIO(self.path)
         except OSError as error:
@@ -75,8 +71,6 @@ class Range(NamedTuple):
         """The bytes."""
         if isinstance(self.store, File):
             return self.store.read(self.offset, self.length)
-        if self.length == len(self.store):
-            return self.store
         return self.store[self.offset : self.offset + self.length]
 
 
@@ -97,12 +91,9 @@ class Rope:
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.ranges = _joined(ranges)
-        self._starts: list[int] = []
-        self.size = 0
+        self._starts = list(accumulate((piece.length for piece in self.ranges), initial=0))
+        self.size = self._starts.pop()
         self._near = (0, b"")  # where a block starts that was read, and the block
-        for piece in self.ranges:
-            self._starts.append(self.size)
-            self.size += piece.length
 
     def slice(self, start: int, end: int) -> list[Range]:
         """The ranges that make up the bytes from `start` to `end`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +12,14 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import tensor_data
-from onnx_net2net.files.external_data import externals
-from onnx_net2net.files.rope import Rope, memory
+from . import tensor_data
+from .external_data import externals
+from .rope import Rope, memory
 
 Made = TypeVar("Made")
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Source:
     """A model as it was given, never changed.
 
@@ -29,22 +31,12 @@ class Source:
         payloads: where in them the payloads lie that `proto` lacks, in file order.
     """
 
-    __slots__ = ("_known", "directory", "path", "payloads", "proto", "rope")
-
-    def __init__(
-        self,
-        proto: ModelProto,
-        rope: Rope,
-        path: Path | None,
-        directory: Path | None,
-        payloads: tuple[tuple[int, int], ...] = (),
-    ) -> None:
-        self.proto = proto
-        self.rope = rope
-        self.payloads = payloads
-        self._known: dict[Any, Any] = {}
-        self.path = path
-        self.directory = directory
+    proto: ModelProto
+    rope: Rope
+    path: Path | None
+    directory: Path | None
+    payloads: tuple[tuple[int, int], ...] = ()
+    _known: dict[Any, Any] = field(default_factory=dict, init=False)
 
     @property
     def size(self) -> int:
@@ -92,6 +84,7 @@ class Source:
         Raises:
             ModelError: the tensor is broken or its external data is missing or too short.
 
+        >>> from onnx_net2net.files.reader import read
         >>> weight = onnx.numpy_helper.from_array(np.arange(3))
         >>> graph = onnx.helper.make_graph([], "g", [], [], [weight])
         >>> source = read(onnx.helper.make_model(graph))

@@ -16,10 +16,10 @@ from typing import Any
 from onnx import StringStringEntryProto
 
 from onnx_net2net.errors import ModelError, UsageError
-from onnx_net2net.files import external_data, tensor_data
-from onnx_net2net.files.protobuf import length_delimited, rewrite
-from onnx_net2net.files.rope import Range, Rope, memory
-from onnx_net2net.files.source import Source
+from . import external_data, tensor_data
+from .protobuf import length_delimited, rewrite
+from .rope import Range, Rope, memory
+from .source import Source
 
 KEY = "onnx_net2net.teacher"
 _METADATA = 14  # the field of a ModelProto
@@ -117,6 +117,3 @@ def check(student: Source, read: Callable[[Path], Source]) -> None:
         raise ModelError(
             f"{told} has changed since", "put the old one back or grow the student again"
         )
-
-
-__all__ = ["KEY", "check", "check_folder", "identity", "linked", "stamped"]

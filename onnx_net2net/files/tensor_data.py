@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files.protobuf import fields, length_delimited
-from onnx_net2net.files.rope import File, Range, Rope, memory
+from .protobuf import fields, length_delimited
+from .rope import File, Range, Rope, memory
 
 MARKER = "*onnx-net2net payload*"
 MARKED = b"location\x12" + bytes([len(MARKER)]) + MARKER.encode()  # as protobuf writes it
@@ -38,20 +38,12 @@ AS_RAW = frozenset(  # fields whose bytes are the same as raw data
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _BITS |= {"FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 _ML_DTYPES = {
-    "BFLOAT16": "bfloat16",
-    "FLOAT8E4M3FN": "float8_e4m3fn",
-    "FLOAT8E4M3FNUZ": "float8_e4m3fnuz",
-    "FLOAT8E5M2": "float8_e5m2",
-    "FLOAT8E5M2FNUZ": "float8_e5m2fnuz",
-    "FLOAT8E8M0": "float8_e8m0fnu",
-    "FLOAT6E2M3": "float6_e2m3fn",
-    "FLOAT6E3M2": "float6_e3m2fn",
-    "FLOAT4E2M1": "float4_e2m1fn",
-    "INT4": "int4",
-    "UINT4": "uint4",
-    "INT2": "int2",
+    "BFLOAT16": "bfloat16", "FLOAT8E4M3FN": "float8_e4m3fn", "FLOAT8E4M3FNUZ": "float8_e4m3fnuz",
+    "FLOAT8E5M2": "float8_e5m2", "FLOAT8E5M2FNUZ": "float8_e5m2fnuz",
+    "FLOAT8E8M0": "float8_e8m0fnu", "FLOAT6E2M3": "float6_e2m3fn", "FLOAT6E3M2": "float6_e3m2fn",
+    "FLOAT4E2M1": "float4_e2m1fn", "INT4": "int4", "UINT4": "uint4", "INT2": "int2",
     "UINT2": "uint2",
-}
+}  # fmt: skip
 
 
 class Stored(NamedTuple):
@@ -85,6 +77,10 @@ def peel(rope: Rope, start: int, end: int) -> Peeled | None:
 
     None if the payload is small, stored in pieces (one value a field, or several fields) or
     overruled by external data: such a tensor is left as it is.
+
+    Args:
+        rope: of the model.
+        start, end: where the tensor lies.
     """
     payload = None
     for field in fields(rope, start, end):
@@ -105,18 +101,21 @@ def peel(rope: Rope, start: int, end: int) -> Peeled | None:
 def mark(peeled: Peeled) -> TensorProto:
     """The tensor with the place of its payload written into `external_data`."""
     tensor = peeled.tensor
-    entries = {
-        "location": MARKER,
-        "offset": str(peeled.start),
-        "length": str(peeled.end - peeled.start),
-        "field": str(peeled.field),
-    }
+    entries: dict[str, str | int] = {
+        "location": MARKER, "offset": peeled.start, "length": peeled.end - peeled.start,
+        "field": peeled.field,
+    }  # fmt: skip
     if tensor.HasField("data_location"):
         entries["data_location"] = "DEFAULT"
-    for key, value in entries.items():
-        tensor.external_data.add(key=key, value=value)
-    tensor.data_location = TensorProto.EXTERNAL
+    refer(tensor, **entries)
     return tensor
+
+
+def refer(tensor: TensorProto, **entries: str | int) -> None:
+    """Say of a tensor that its payload lies elsewhere, and where."""
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    tensor.data_location = TensorProto.EXTERNAL
 
 
 def is_cut(tensor: TensorProto) -> bool:
@@ -258,8 +257,7 @@ def to_array(tensor: TensorProto, stored: Stored | None) -> np.ndarray:
                 data = stored.rope.read(0, wanted)
                 return np.frombuffer(data, kind).reshape(tensor.dims)
         if stored:
-            name, dims = tensor.name, tensor.dims
-            bare = TensorProto(name=name, dims=dims, data_type=tensor.data_type)
+            bare = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
             payload = length_delimited(stored.field, list(stored.rope.ranges))
             rope = Rope([memory(bare.SerializeToString()), *payload])
             tensor = parse_tensor(rope.read(0, rope.size))
@@ -273,11 +271,8 @@ def to_array(tensor: TensorProto, stored: Stored | None) -> np.ndarray:
 
 def _marker(tensor: TensorProto) -> int | None:
     """The index of the marker among the entries of `external_data`."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return None
-    found = (
-        index
-        for index, entry in enumerate(tensor.external_data)
-        if entry.value == MARKER and entry.key == "location"
+    entries = enumerate(
+        tensor.external_data if tensor.data_location == TensorProto.EXTERNAL else ()
     )
+    found = (k for k, e in entries if e.value == MARKER and e.key == "location")
     return next(found, None)

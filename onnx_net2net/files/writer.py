@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.files import external_data
-from onnx_net2net.files.rope import File, Range, Rope
+from . import external_data
+from .rope import File, Range, Rope
 
 if sys.platform != "win32":
     import fcntl
@@ -34,14 +34,9 @@ _CHUNK = 1 << 18
 _PAGE = 4096
 _STRETCH = 1 << 26  # what the system copies at a time: long enough to be fast, short to watch
 _UNSUPPORTED = {
-    errno.ENOSYS,
-    errno.EXDEV,
-    errno.EINVAL,
-    errno.EOPNOTSUPP,
-    errno.EPERM,
-    errno.EBADF,
+    errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF,
     errno.ETXTBSY,
-}
+}  # fmt: skip
 
 
 class AlreadyThereError(FileExistsError):
@@ -49,7 +44,17 @@ class AlreadyThereError(FileExistsError):
 
 
 def check(target: Path, kept: set[Path], *, force: bool) -> None:
-    """Raise FileExistsError if `target` is there (without `force`) or is one of `kept`."""
+    """Raise OSError where a file cannot or must not be written.
+
+    Args:
+        target: the file to write.
+        kept: files that are read from.
+        force: a file that is there may be replaced.
+
+    Raises:
+        FileExistsError: it is one of `kept`, or is there (AlreadyThereError, without `force`).
+        IsADirectoryError, FileNotFoundError: it is a folder, or its folder is missing.
+    """
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
     if target.exists() and not target.is_file():  # /dev/null is not to be replaced
@@ -63,7 +68,13 @@ def check(target: Path, kept: set[Path], *, force: bool) -> None:
 
 
 def write(rope: Rope, target: Path, progress: Progress | None = None) -> None:
-    """Write the bytes of `rope` to `target`, replacing what is there; raises OSError."""
+    """Write bytes to a file, replacing what is there; raises OSError.
+
+    Args:
+        rope: the bytes.
+        target: the file, which appears whole or not at all.
+        progress: is told how many bytes were copied.
+    """
     _clean(target)
     _check_room(target.parent, rope.size)
     with _temporary(target) as (stream, path):

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx_net2net.errors import UsageError
 
-Place = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 """Where a value stands in the text, e.g. `("steps", 0, "width")`."""
 
 _MOST_BYTES = 1 << 20
@@ -19,7 +19,7 @@ _DEEPEST = 20
 _KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
-def parse_file(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, int]]:
+def parse_file(path: str | os.PathLike[str]) -> tuple[Any, dict[YamlPath, int]]:
     """What `parse` says of a file.
 
     Raises:
@@ -32,7 +32,7 @@ def parse_file(path: str | os.PathLike[str]) -> tuple[Any, dict[Place, int]]:
     return parse(text, str(path))
 
 
-def parse(text: str, name: str) -> tuple[Any, dict[Place, int]]:
+def parse(text: str, name: str) -> tuple[Any, dict[YamlPath, int]]:
     """The values of a YAML text, and the line (from 1) of each key and item.
 
     Args:
@@ -53,7 +53,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[Place, int]]:
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise UsageError(f"{name}{_where(error)}: not YAML: {_said(error)}") from None
-    lines: dict[Place, int] = {}
+    lines: dict[YamlPath, int] = {}
     return (None if root is None else _value(root, (), lines, name)), lines
 
 
@@ -86,7 +86,7 @@ def _check(text: str, name: str) -> None:
             raise UsageError(f"{name}:{line}: nested {depth} deep, at most {_DEEPEST}")
 
 
-def _value(node: Any, path: Place, lines: dict[Place, int], name: str) -> Any:
+def _value(node: Any, path: YamlPath, lines: dict[YamlPath, int], name: str) -> Any:
     import yaml
 
     line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
@@ -107,7 +107,7 @@ def _value(node: Any, path: Place, lines: dict[Place, int], name: str) -> Any:
         raise UsageError(f"{name}:{line}: '{node.value[:40]}' cannot be read") from None
 
 
-def _mapping(node: Any, path: Place, lines: dict[Place, int], name: str) -> dict[str, Any]:
+def _mapping(node: Any, path: YamlPath, lines: dict[YamlPath, int], name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1

@@ -1,4 +1,4 @@
 """The graph as stored: nodes, scopes, functions, and the one editor of them.
 
-Uses `files`. Knows no operator's meaning.
+Uses `files` and below. Knows no operator's meaning.
 """

@@ -9,11 +9,11 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.files.patch import Insert, Splice
-from onnx_net2net.graph.function_edits import settled
-from onnx_net2net.graph.messages import Edit, copied, set_attribute, tensor_like
-from onnx_net2net.graph.model import Leaf, Model, Node, Path
-from onnx_net2net.graph.names import fresh_name, names
 from onnx_net2net.typing import Array
+from .function_edits import settled
+from .messages import Edit, copied, set_attribute, tensor_like
+from .model import Leaf, Model, Node, Path
+from .names import fresh_name, names
 
 _INPUTS_SINCE = 4  # the IR version from which an initializer need not be an input as well
 

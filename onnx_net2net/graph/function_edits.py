@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Set
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto
 
 from onnx_net2net.files.patch import Insert, Splice
-from onnx_net2net.graph.functions import CALLED, Path, instantiated
-from onnx_net2net.graph.messages import Edit, copied, edit_message
-from onnx_net2net.graph.model import Model
-from onnx_net2net.graph.names import fresh_name
+from .functions import CALLED, Path, instantiated
+from .messages import Edit, copied, edit_message
+from .model import Model
+from .names import fresh_name
 
 _INITIALIZER = ("graph", "initializer")
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from onnx import AttributeProto, FunctionProto, NodeProto
 
-from onnx_net2net.graph.subgraphs import bodies
+from .subgraphs import bodies
 
 CALLED = "called"
 """The step of a path from a node that calls a function to the nodes of the function's body."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 import onnx
-from onnx import NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto
 
 from onnx_net2net.files.patch import Insert, Path, Splice
 from onnx_net2net.typing import Array
@@ -32,6 +32,10 @@ def drop_attribute(node: NodeProto, name: str) -> None:
 def set_attribute(node: NodeProto, name: str, value: Any) -> None:
     """Give an attribute a value, whether it is there or not; it stands last.
 
+    Args:
+        node: is changed.
+        name, value: of the attribute.
+
     >>> node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], group=1)
     >>> set_attribute(node, "group", 4)
     >>> node.attribute[0].i
@@ -48,6 +52,20 @@ def tensor_like(old: TensorProto, array: Array) -> TensorProto:
         new.doc_string = old.doc_string
     new.metadata_props.extend(old.metadata_props)
     return new
+
+
+def metadata_edit(model: ModelProto, key: str, value: str) -> Edit:
+    """The edit that makes an entry of a model's metadata, whether one is there or not.
+
+    Args:
+        model: whose metadata; it stays as it is.
+        key, value: what the entry is to say.
+    """
+    entry = StringStringEntryProto(key=key, value=value)
+    known = [p.key for p in model.metadata_props]
+    if key in known:
+        return Splice(("metadata_props", known.index(key)), (entry,))
+    return Insert(("metadata_props", len(known)), (entry,))
 
 
 def edit_message(message: Any, edits: Iterable[tuple[Path, Edit]]) -> None:

@@ -14,9 +14,9 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.graph.functions import CALLED, called, instantiated, stored
-from onnx_net2net.graph.node import Leaf, Node, Path, Scope, running_order
-from onnx_net2net.graph.subgraphs import Tie, invariants
+from .functions import CALLED, called, instantiated, stored
+from .node import Leaf, Node, Path, Scope, running_order
+from .subgraphs import Tie, invariants
 
 _CONSTANT_LISTS = {
     "value_float": TensorProto.FLOAT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_net2net.graph.model import Model
+from .model import Model
 
 
 def names(model: Model) -> set[str]:

@@ -11,8 +11,8 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from onnx_net2net.errors import ModelError
-from onnx_net2net.graph.functions import CALLED
-from onnx_net2net.graph.subgraphs import Tie, ties
+from .functions import CALLED
+from .subgraphs import Tie, ties
 
 Path = tuple["str | int", ...]
 """Where a message lies in the model, e.g. `("graph", "node", 3)`; a node of a function's body

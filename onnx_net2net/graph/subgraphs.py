@@ -92,13 +92,23 @@ BOUNDARIES: dict[str, Callable[[NodeProto, int], Iterator[Tie]]] = {
 
 
 def ties(op: str, node: NodeProto, version: int) -> list[Tie]:
-    """How a node's inputs and outputs meet those of its bodies; of unknown operators nothing."""
+    """How a node's inputs and outputs meet those of its bodies; of unknown operators nothing.
+
+    Args:
+        op: the operator, as the table names it.
+        node: with as many inputs and outputs as it has.
+        version: of its operator set.
+    """
     found = BOUNDARIES.get(op)
     return list(found(node, version)) if found else []
 
 
 def invariants(op: str, node: NodeProto, version: int) -> dict[int, int]:
-    """States that the body hands on as they came: formal input -> the node's input."""
+    """States that the body hands on as they came: formal input -> the node's input.
+
+    Args:
+        op, node, version: see `ties`.
+    """
     graphs = bodies(node)
     if len(graphs) != 1:
         return {}

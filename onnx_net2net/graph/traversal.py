@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from onnx_net2net.graph.model import Model
-from onnx_net2net.graph.node import Node
+from .model import Model
+from .node import Node
 
 
 def upstream(
@@ -54,6 +54,3 @@ def downstream(
                 seen.update(node.outputs)
             else:
                 yield node, slot
-
-
-__all__ = ["downstream", "upstream"]

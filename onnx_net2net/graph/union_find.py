@@ -47,6 +47,10 @@ class UnionFind(Generic[Thing]):
 def components(count: int, a: Array, b: Array) -> Array:
     """The smallest position of each position's class, where `a[k]` and `b[k]` are joined.
 
+    Args:
+        count: of positions.
+        a, b: positions, pair by pair.
+
     >>> components(5, np.array([4, 1]), np.array([1, 2])).tolist()
     [0, 1, 1, 3, 1]
     """
@@ -60,6 +64,3 @@ def components(count: int, a: Array, b: Array) -> Array:
         if (new == root).all():
             return root
         root = new
-
-
-__all__ = ["UnionFind", "components"]

@@ -43,6 +43,12 @@ def drawn(shape: tuple[int, ...], like: Array, *key: Any) -> Array:
 def jittered(w: Array, like: Array, size: float, *key: Any) -> Array:
     """Weights with noise of `size` times the standard deviation of `like`.
 
+    Args:
+        w: the weights.
+        like: the tensor that they belong to.
+        size: of the noise.
+        key: of the draw.
+
     Raises:
         UsageError: they would leave the type's range.
     """

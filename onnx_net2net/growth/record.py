@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from onnx_net2net import __version__
 from onnx_net2net.errors import UsageError
+from onnx_net2net.files.archive import decoded, encoded, named
 from onnx_net2net.files.patch import Insert
 from onnx_net2net.files.source import Source
 from onnx_net2net.growth.result import Result
@@ -30,7 +30,7 @@ from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.typing import Array
 
-SCHEMA = "onnx-net2net/mapping/1"
+_SCHEMA = "onnx-net2net/mapping/1"
 Use = tuple[str, int]
 """A node (its name) and the input slot through which it reads a constant."""
 
@@ -87,7 +87,7 @@ def described(source: Source, student: Source, results: Iterable[Result]) -> dic
         results: of the verbs, in order.
     """
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "tool": f"onnx-net2net {__version__}",
         "teacher": identity(source),
         "student": identity(student),
@@ -156,8 +156,7 @@ def _values(tensor: TensorProto) -> dict[str, Any]:
         return {**found, "kind": "fill", "value": flat[0].item()}
     if np.array_equal(array, _identity(array.shape, array.dtype)):
         return {**found, "kind": "identity"}
-    data = base64.b64encode(flat.tobytes()).decode("ascii")
-    return {**found, "kind": "values", "data": data}
+    return {**found, "kind": "values", **encoded(array)}
 
 
 def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -171,16 +170,12 @@ def _identity(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _restored(entry: Mapping[str, Any]) -> Array:
-    import ml_dtypes
-
-    name = entry["dtype"]
-    dtype = np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
     shape = tuple(entry["shape"])
     if entry["kind"] == "fill":
-        return np.full(shape, entry["value"], dtype)
+        return np.full(shape, entry["value"], named(entry["dtype"]))
     if entry["kind"] == "identity":
-        return _identity(shape, dtype)
-    return np.frombuffer(base64.b64decode(entry["data"]), dtype).reshape(shape)
+        return _identity(shape, named(entry["dtype"]))
+    return decoded(entry)
 
 
 def load(mapping: Any) -> dict[str, Any]:
@@ -200,10 +195,10 @@ def load(mapping: Any) -> dict[str, Any]:
             raise UsageError(
                 f"'{mapping}' is no mapping file: {why}", "--save-mapping writes one"
             ) from None
-    if not isinstance(found, Mapping) or found.get("schema") != SCHEMA:
+    if not isinstance(found, Mapping) or found.get("schema") != _SCHEMA:
         said = found.get("schema") if isinstance(found, Mapping) else type(found).__name__
         raise UsageError(
-            f"expected a mapping with schema '{SCHEMA}', not {said!r}", "--save-mapping writes one"
+            f"expected a mapping with schema '{_SCHEMA}', not {said!r}", "--save-mapping writes one"
         )
     return dict(found)
 
@@ -218,7 +213,7 @@ def steps_of(mapping: Mapping[str, Any]) -> list[StepRecord]:
 
 
 def _read_step(entry: Mapping[str, Any]) -> StepRecord:
-    scheme = Scheme(**entry["scheme"]) if "scheme" in entry else Scheme()
+    scheme = Scheme.recorded(entry["scheme"]) if "scheme" in entry else Scheme()
     kinds = tuple(Row(k) for k in entry["units"]["kind"]) if "units" in entry else ()
     return StepRecord(
         entry["verb"],
@@ -288,7 +283,13 @@ def new_rows(steps: Iterable[StepRecord]) -> dict[str, dict[int, list[int]]]:
 
 
 def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write a mapping, whole or not at all; raises FileExistsError without `force`."""
+    """Write a mapping, whole or not at all; raises FileExistsError without `force`.
+
+    Args:
+        mapping: as `described` gives it.
+        path: the file.
+        force: replace a file that is there.
+    """
     from onnx_net2net.files import writer as saving
     from onnx_net2net.files.rope import Rope, memory
 

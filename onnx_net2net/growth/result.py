@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from onnx_net2net.files.patch import Insert, Splice
@@ -28,7 +29,7 @@ class Result(Protocol):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of constants that are new or that no other result names."""
+        """Names of constants that it adds or writes as a whole."""
 
     def sizes(self, shapes: Shapes | None) -> Shapes | None:
         """The sizes that a user gave for the teacher's inputs, as the student's have them."""
@@ -39,3 +40,28 @@ class Result(Protocol):
         `verb`; `tensors`: each constant that changed, see `growth.record.Replay`; `attributes`
         and `literals`: numbers that nodes hold or read, before and after.
         """
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A result that leaves the sizes of the inputs as they were.
+
+    Attributes:
+        patch: the changes of the file.
+        verb: whose result it is.
+        parameters, preserving, warnings: see `Result`.
+    """
+
+    patch: Sequence[Splice | Insert]
+    verb: str
+    parameters: tuple[str, ...] = field(default=(), kw_only=True)
+    preserving: bool = field(default=True, kw_only=True)
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def sizes(self, shapes: Shapes | None) -> Shapes | None:
+        """As they were."""
+        return shapes
+
+    def record(self) -> dict[str, Any]:
+        """See `Result.record`: no constant that the teacher has changes."""
+        return {"verb": self.verb, "tensors": [], "attributes": [], "literals": []}

@@ -12,6 +12,8 @@ from onnx_net2net.errors import AmbiguousError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.verb import Verb
 from onnx_net2net.inference.analysis import Analysis
+from onnx_net2net.operators.factors import slides
+from onnx_net2net.operators.table import TABLE
 
 
 def layers(analysis: Analysis, step: Verb) -> list[Node]:
@@ -32,11 +34,7 @@ def places(analysis: Analysis, step: Verb) -> list[dict[str, str]]:
     first, selector = step.named("where")[0], step.selector
     if selector not in ("every", "stage", "everywhere"):
         return [{selector: name} for name in names(step)]
-    if selector == "every" and step.of_nodes:
-        found = [name for pattern in names(step) for name in _nodes(analysis, pattern)]
-    else:
-        inside = [n for n in layers(analysis, step) if not (step.of_nodes and n.scope)]
-        found = [n.name for n in inside]
+    found = _nodes(analysis, step) if step.of_nodes else [n.name for n in layers(analysis, step)]
     return [{first: name} for name in dict.fromkeys(found)]
 
 
@@ -50,10 +48,17 @@ def _found(analysis: Analysis, name: str) -> list[Node]:
     return [find(analysis, name)]
 
 
-def _nodes(analysis: Analysis, pattern: str) -> list[str]:
-    if pattern in KINDS:
-        return [n.name for n in _fitting(analysis, pattern)]
-    return select(analysis, pattern)
+def _nodes(analysis: Analysis, step: Verb) -> list[str]:
+    """The nodes of any operator that a step names; of layers those in the main graph."""
+    if step.selector != "every":
+        return [n.name for n in layers(analysis, step) if not n.scope]
+    found: list[str] = []
+    for pattern in names(step):
+        kind = pattern in KINDS
+        found += (
+            [n.name for n in _fitting(analysis, pattern)] if kind else select(analysis, pattern)
+        )
+    return found
 
 
 def spread(count: int) -> Iterator[int]:
@@ -117,7 +122,7 @@ def _kernel(analysis: Analysis, node: Node) -> tuple[int, int, int]:
     """Of a convolution: groups, channels per group on the other side, size; zeros otherwise."""
     slots = analysis.weights(node)
     shape: Any = analysis.first.shapes.get(node.inputs[slots[0]]) if slots else None
-    if "Conv" not in node.op or not shape or len(shape) < 3:
+    if not shape or not slides(TABLE[node.op], analysis.first.site(node), slots[0]):
         return 0, 0, 0
     return int(node.attr("group", 1)), int(shape[1]), math.prod(shape[2:])
 

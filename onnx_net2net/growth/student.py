@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-import onnx
-
 from onnx_net2net.errors import AmbiguousError, RefusalError, UsageError
-from onnx_net2net.files.patch import Insert, Pieces, apply
+from onnx_net2net.files.patch import Pieces, apply
 from onnx_net2net.files.reader import read
+from onnx_net2net.graph.messages import metadata_edit
 from onnx_net2net.growth.result import Result, Shapes
 from onnx_net2net.growth.selectors import places
 from onnx_net2net.growth.verb import Verb
@@ -33,10 +32,8 @@ class Student:
     def take(self, result: Result) -> None:
         """Make a result's changes."""
         patch = list(result.patch)
-        marks = self.analysis.model.proto.metadata_props
-        if not result.preserving and not any(m.key == PRESERVING for m in marks):
-            mark = onnx.StringStringEntryProto(key=PRESERVING, value="false")
-            patch.append(Insert(("metadata_props", len(marks)), (mark,)))
+        if not result.preserving:
+            patch.append(metadata_edit(self.analysis.model.proto, PRESERVING, "false"))
         self.pieces = apply(self.analysis.source, patch)
         self.shapes = result.sizes(self.shapes)
         self.analysis = Analysis(read(self.pieces), self.shapes)

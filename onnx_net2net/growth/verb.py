@@ -86,7 +86,13 @@ class Setting:
     default: Any = None
 
     def check(self, key: str, value: Any, at: str = "") -> None:
-        """Raise UsageError where a value cannot be what is asked for."""
+        """Raise UsageError where a value cannot be what is asked for.
+
+        Args:
+            key: the setting's name.
+            value: what was given, None for nothing.
+            at: where, in front of the message.
+        """
         value = plain(value)
         if value is None:
             return
@@ -98,7 +104,14 @@ class Setting:
 
 
 def setting(kind: Kind, help: str, default: Any = None, **more: Any) -> Any:
-    """A field of a verb; see `Setting` for `more`."""
+    """A field of a verb.
+
+    Args:
+        kind: what its values have to be.
+        help: for the command line and Python.
+        default: None where nothing is assumed.
+        more: other fields of `Setting`.
+    """
     return field(default=default, metadata={"": Setting(kind, help, default=default, **more)})
 
 

@@ -15,14 +15,14 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_net2net.graph.model import Node
-from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.inference.folding import folded
-from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.operators.factors import pointwise
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .analysis import Analysis
+from .folding import folded
+from .shapes import FLOATS
 
 _LONGEST = 16
 _GRID = np.concatenate([np.linspace(-9.0, 9.0, 73), [-0.1, 0.1, 0.77]])
@@ -30,7 +30,7 @@ _TOLERANCE: dict[int, float] = {TensorProto.FLOAT16: 3e-3, TensorProto.BFLOAT16:
 
 
 @dataclass(frozen=True)
-class Found:
+class Recognition:
     """An activation in the graph: it reads `source`, its last node writes `end`."""
 
     activation: Activation
@@ -43,7 +43,7 @@ _CHAINED = ("Gelu", "Swish", "HardSwish", "Mish", "Softplus", "LogSigmoid", "Sig
 _NO_RULE = Rule()
 
 
-def recognise(analysis: Analysis, tensor: str) -> Found | None:
+def recognise(analysis: Analysis, tensor: str) -> Recognition | None:
     """The activation that a tensor is the result of; None if it is no activation's.
 
     The reader of a fused node (FusedConv with an activation) has no source of its own.
@@ -58,7 +58,7 @@ def recognise(analysis: Analysis, tensor: str) -> Found | None:
     if activation is None or node.inputs[0] in analysis.model.constant:
         return None
     alone = pointwise(row, analysis.first.site(node))
-    return Found(activation, node.inputs[0] if alone else "", tensor, (node,))
+    return Recognition(activation, node.inputs[0] if alone else "", tensor, (node,))
 
 
 def _read(analysis: Analysis, node: Node) -> Activation | None:
@@ -72,30 +72,33 @@ def _read(analysis: Analysis, node: Node) -> Activation | None:
     return None if read is None else read(analysis.first.site(node), constant)
 
 
-def after(analysis: Analysis, tensor: str) -> Found | None:
+def after(analysis: Analysis, tensor: str) -> Recognition | None:
     """The activation that alone reads a tensor, if one does."""
-    model = analysis.model
-    readers = {n.index for n, _ in model.readers.get(tensor, ())}
+    readers = {n.index for n, _ in analysis.model.readers.get(tensor, ())}
     todo, seen = [tensor], set[str]()
     while todo and len(seen) < _LONGEST:
-        for node, _ in model.readers.get(todo.pop(0), ()):
-            end = node.outputs[0] if node.outputs else ""
+        ends = [(n, n.tensor(-1)) for n, _ in analysis.model.readers.get(todo.pop(0), ())]
+        for node, end in ends:
             if not end or end in seen:
                 continue
             seen.add(end)
             found = recognise(analysis, end)
-            if found is not None and found.source == tensor:
-                inside = {n.index for n in found.nodes}
-                between = (o for n in found.nodes for o in n.outputs if o and o != end)
-                read = (r.index for o in between for r, _ in model.readers.get(o, ()))
-                if readers <= inside and inside.issuperset(read):
-                    return found
+            if found is not None and found.source == tensor and _alone(analysis, found, readers):
+                return found
             if _opens(analysis, node):
                 todo.append(end)
     return None
 
 
-def _chain(analysis: Analysis, end: str) -> Found | None:
+def _alone(analysis: Analysis, found: Recognition, readers: set[int]) -> bool:
+    """Whether nothing else reads what an activation reads or what it computes between."""
+    inside = {n.index for n in found.nodes}
+    between = (o for n in found.nodes for o in n.outputs if o and o != found.end)
+    read = (r.index for o in between for r, _ in analysis.model.readers.get(o, ()))
+    return readers <= inside and inside.issuperset(read)
+
+
+def _chain(analysis: Analysis, end: str) -> Recognition | None:
     """Expand upwards until one tensor is left that all comes from, then compare values."""
     model = analysis.model
     frontier, nodes = {end}, list[Node]()
@@ -110,11 +113,10 @@ def _chain(analysis: Analysis, end: str) -> Found | None:
         nodes.insert(0, node)
         frontier.remove(tensor)
         frontier.update(t for t in node.inputs if t and t not in model.constant)
-        if len(frontier) == 1 and len(nodes) > 1:
-            (source,) = frontier
-            activation = _matched(analysis, source, end, nodes)
-            if activation is not None:
-                return Found(activation, source, end, tuple(nodes))
+        source = next(iter(frontier)) if len(frontier) == 1 and len(nodes) > 1 else ""
+        activation = _matched(analysis, source, end, nodes) if source else None
+        if activation is not None:
+            return Recognition(activation, source, end, tuple(nodes))
     return None
 
 

@@ -13,10 +13,6 @@ from onnx_net2net.errors import ANOTHER_LAYER, Reason, Refusal, RefusalError
 from onnx_net2net.files.source import Made, Source
 from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.graph.traversal import upstream
-from onnx_net2net.inference.input_sizes import facts_of, inference_of
-from onnx_net2net.inference.partial_values import static_values
-from onnx_net2net.inference.sequence_elements import unfold
-from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.operators.factors import Factor, dropped, factors
 from onnx_net2net.operators.families.control import live_ends
 from onnx_net2net.operators.families.sequence import makes_sequence
@@ -24,6 +20,10 @@ from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.spec import RowError
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .input_sizes import facts_of, inference_of
+from .partial_values import static_values
+from .sequence_elements import unfold
+from .shapes import Facts, Inference
 
 
 class Analysis:
@@ -205,18 +205,21 @@ def _to_register(node: Node) -> str:
 
 
 def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:
-    """Length of an axis at the first probe."""
+    """Length of an axis at the first probe.
+
+    Args:
+        analysis: of the model.
+        tensor: its id.
+        dim: which axis.
+    """
     shape = analysis.first.shapes.get(tensor)
     return None if shape is None or dim >= len(shape) else shape[dim]
 
 
 def parameters(analysis: Analysis) -> int:
     """Elements of all float constants."""
-    from onnx_net2net.inference.shapes import FLOATS
+    from .shapes import FLOATS
 
     return sum(
         int(np.prod(leaf.shape)) for leaf in analysis.model.leaves.values() if leaf.dtype in FLOATS
     )
-
-
-__all__ = ["Analysis", "parameters", "size_of"]

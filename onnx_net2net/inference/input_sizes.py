@@ -14,10 +14,10 @@ from onnx import TypeProto
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.onnx_inference import tensor_type
-from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.operators.factors import fixed_axes
 from onnx_net2net.operators.table import TABLE
+from .onnx_inference import tensor_type
+from .shapes import Facts, Inference
 
 # (batch, other, spatial) sizes: small ones first, larger where windows do not fit
 _LADDERS = (
@@ -130,33 +130,34 @@ def _named(model: Model, name: str, dims: Sequence[int | str | None] | None) -> 
 def _bind(
     declared: Mapping[str, tuple[int | str | None, ...] | None], sizes: tuple[int, int, int]
 ) -> dict[str, tuple[int, ...] | None]:
-    batch, other, spatial = sizes
     known: dict[str, int] = {}
-    bound: dict[str, tuple[int, ...] | None] = {}
 
     def size(d: int | str | None, axis: int, shape: tuple[int | str | None, ...]) -> int:
         if isinstance(d, int):
             return d
-        # an image has channels of few positions first or last; its other axes are spatial
-        image = len(shape) >= 4 or (len(shape) == 3 and isinstance(shape[1], int))
-        last = len(shape) == 4 and isinstance(shape[3], int) and shape[3] <= 4
-        inner = axis in (1, 2) if last else axis >= 2
-        guess = batch if axis == 0 else spatial if image and inner else other
-        if d is None:
-            return guess
-        value = evaluated(d, known)
-        return known.setdefault(d, guess if value is None else value)
+        value = evaluated(d, known) if d is not None else None
+        value = _guess(axis, shape, sizes) if value is None else value
+        return value if d is None else known.setdefault(d, value)
 
     # plain names first, so that expressions of them can be computed
     for shape in declared.values():
         for axis, d in enumerate(shape or ()):
             if isinstance(d, str) and d.isidentifier():
                 size(d, axis, shape or ())
-    for name, shape in declared.items():
-        bound[name] = (
-            None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
-        )
-    return bound
+    return {
+        name: None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
+        for name, shape in declared.items()
+    }
+
+
+def _guess(axis: int, shape: tuple[int | str | None, ...], sizes: tuple[int, int, int]) -> int:
+    """A size for an axis that declares none: of a batch, of positions, or of an image."""
+    batch, other, spatial = sizes
+    # an image has channels of few positions first or last; its other axes are spatial
+    image = len(shape) >= 4 or (len(shape) == 3 and isinstance(shape[1], int))
+    last = len(shape) == 4 and isinstance(shape[3], int) and shape[3] <= 4
+    inner = axis in (1, 2) if last else axis >= 2
+    return batch if axis == 0 else spatial if image and inner else other
 
 
 def _attempts(
@@ -247,7 +248,13 @@ def given_sizes(shapes: Any) -> dict[str, tuple[int, ...]]:
 
 
 def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
-    """See `probe`; computed once for a model as read."""
+    """See `probe`; computed once for a model as read.
+
+    Args:
+        source: the model as read.
+        model: its index.
+        shapes: input name -> sizes that the user knows to work.
+    """
     given = given_sizes(shapes)
     how = ("facts", *sorted(given.items()))
     inference, known = inference_of(source, model), declared_of(source, model)

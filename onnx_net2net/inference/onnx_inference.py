@@ -59,7 +59,13 @@ def _forget() -> None:
 
 @lru_cache(maxsize=_MOST_ANSWERS)
 def schema_of(op: str, version: int, domain: str) -> Any:
-    """None where onnx's inference has no rule (GroupNormalization of opset 18: it refuses)."""
+    """None where onnx's inference has no rule (GroupNormalization of opset 18: it refuses).
+
+    Args:
+        op: the operator, without its domain.
+        version: of the opset.
+        domain: "" for ai.onnx.
+    """
     if not onnx.defs.has(op, version, domain):
         return None
     schema = onnx.defs.get_schema(op, version, domain)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.folding import folded
-from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
+from .folding import folded
+from .shapes import Facts
 
 Partly = tuple[Array, Array]
 """Values, and which of them are known."""

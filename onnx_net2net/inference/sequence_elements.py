@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.operators.families.sequence import listed
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
+from .shapes import Facts
 
 _NO_RULE = Rule()
 
@@ -19,12 +19,7 @@ def unfold(model: Model, facts: Sequence[Facts]) -> None:
     Only where all readers of a sequence take known elements, or all; the others keep it whole.
     """
     held = _held(model, facts)
-    while True:
-        bad = {t for t in held if not all(_may(n, held, facts[0]) for n, _ in model.uses(t))}
-        bad |= {t for t in held if t in model.outputs or t in model.crossings}
-        bad |= {t for t in held if not all(i in held for i in _sequences(model, t, facts[0]))}
-        if not bad:
-            break
+    while bad := {t for t in held if not _replaceable(model, t, held, facts[0])}:
         held = {t: e for t, e in held.items() if t not in bad}
     if not held:
         return
@@ -38,13 +33,20 @@ def unfold(model: Model, facts: Sequence[Facts]) -> None:
     model.index()
 
 
+def _replaceable(model: Model, tensor: str, held: dict[str, list[str]], facts: Facts) -> bool:
+    """Whether all that make and read a sequence can do with its elements."""
+    if tensor in model.outputs or tensor in model.crossings:
+        return False
+    if not all(i in held for i in _sequences(model, tensor, facts)):
+        return False
+    return all(_may(n, held, facts) for n, _ in model.uses(tensor))
+
+
 def _held(model: Model, facts: Sequence[Facts]) -> dict[str, list[str]]:
     """Sequence -> the tensors that are its elements, in running order."""
     held: dict[str, list[str]] = {}
     for node in model.nodes:
-        if not node.outputs or not node.outputs[0]:
-            continue
-        t = node.outputs[0]
+        t = node.tensor(-1)
         counts = {len(f.elements[t]) if t in f.elements else None for f in facts}
         if len(counts) > 1 or None in counts:
             continue

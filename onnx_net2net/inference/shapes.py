@@ -17,20 +17,14 @@ from onnx import TensorProto, TypeProto
 
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Leaf, Model, Node
-from onnx_net2net.inference.folding import folded
-from onnx_net2net.inference.onnx_inference import (
-    Operand,
-    inferred,
-    schema_of,
-    shape_of,
-    tensor_type,
-)
 from onnx_net2net.operators.factors import result_shape
 from onnx_net2net.operators.families.control import bound, common, joined, passed, results
 from onnx_net2net.operators.families.sequence import elements, makes_sequence, taken
 from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
+from .folding import folded
+from .onnx_inference import Operand, inferred, schema_of, shape_of, tensor_type
 
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
@@ -158,12 +152,10 @@ class Inference:
             self._elements(node, facts)
         declared = self.model.infos
         types = self.infer(node, row, facts)
-        for k, name in enumerate(node.outputs):
-            if not name:
-                continue
-            found = types.get(node.proto.output[k])
-            if found is None or not found.WhichOneof("value"):
-                found = _unbound(declared[name].type) if name in declared else TypeProto()
+        for k, name in [(k, name) for k, name in enumerate(node.outputs) if name]:
+            found = types.get(node.proto.output[k], TypeProto())
+            if not found.WhichOneof("value") and name in declared:
+                found = _unbound(declared[name].type)
             if name in facts.elements:
                 found = _sequence(facts.elements[name], found)
             elif k == 0 and facts.elements:
@@ -300,25 +292,26 @@ def _registered(
     node: Node, facts: Facts, declared: Mapping[str, onnx.ValueInfoProto]
 ) -> dict[str, TypeProto]:
     """For operators of a user's: what the file declares, and the notation for what it leaves."""
-    first = facts.types.get(node.inputs[0]) if node.inputs else None
     found = {}
     for k, name in enumerate(node.outputs):
+        said = declared[name].type if name in declared else TypeProto()
         try:
             shape = result_shape(TABLE[node.op], facts.site(node), k)
         except LookupError:
             shape = None
-        dtype = first.tensor_type.elem_type if first is not None else 0
-        said = declared[name].type if name in declared else TypeProto()
         if said.HasField("tensor_type"):
-            dtype = said.tensor_type.elem_type or dtype
-            sizes = shape_of(said)
-            if sizes is not None and (shape is None or len(shape) != len(sizes)):
-                shape = sizes
-            elif sizes is not None and shape is not None:
-                shape = tuple(b if a is None else a for a, b in zip(sizes, shape, strict=True))
+            shape = _agreed(shape_of(said), shape)
+        dtype = said.tensor_type.elem_type or facts.dtype(node.tensor(0))
         if name and (shape is not None or said.WhichOneof("value")):
             found[node.proto.output[k]] = tensor_type(dtype, shape)
     return found
+
+
+def _agreed(said: Shape | None, told: Shape | None) -> Shape | None:
+    """What a file declares of a shape, and what the notation tells where that leaves it open."""
+    if said is None or told is None or len(told) != len(said):
+        return told if said is None else said
+    return tuple(b if a is None else a for a, b in zip(said, told, strict=True))
 
 
 def _unbound(t: TypeProto) -> TypeProto:

@@ -9,16 +9,21 @@ import onnx
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files.source import Source
 from onnx_net2net.graph.model import Model, Node
-from onnx_net2net.inference.input_sizes import Shapes, facts_of, inference_of
-from onnx_net2net.inference.shapes import Facts, Inference
 from onnx_net2net.operators.factors import misfit
 from onnx_net2net.operators.table import TABLE
+from .input_sizes import Shapes, facts_of, inference_of
+from .shapes import Facts, Inference
 
 _HINT = "export the model again or run onnx.checker on it"
 
 
 def checked(source: Source, model: Model, shapes: Shapes | None = None) -> tuple[Facts, Facts]:
     """The facts of a model as read, once it is known that a runtime would run it.
+
+    Args:
+        source: the model as read.
+        model: its index.
+        shapes: input name -> sizes that the user knows to work.
 
     Raises:
         ModelError: see `check`.
@@ -30,6 +35,11 @@ def checked(source: Source, model: Model, shapes: Shapes | None = None) -> tuple
 
 def check(model: Model, inference: Inference, facts: tuple[Facts, Facts]) -> None:
     """Look at every node's attributes and operands, and at sizes that no input can mend.
+
+    Args:
+        model: the index.
+        inference: what computes its shapes.
+        facts: at two sizes of the inputs.
 
     Raises:
         ModelError: a node that onnxruntime would refuse, too.

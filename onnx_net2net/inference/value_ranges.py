@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from onnx_net2net.inference.activation_patterns import recognise
-from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.operators.intervals import ANY, Range, rounded
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
+from .activation_patterns import recognise
+from .analysis import Analysis
 
 _MOST_ELEMENTS = 1 << 24
 _NO_RULE = Rule()

@@ -1,39 +1,34 @@
 """Factors: the indices that a node shares between axes, read off its row of the table.
 
-A notation gives one factor per name; a data movement gives one per connected component
-structure of "which input position reaches which output position".
+A notation gives one factor for each name. A data movement gives one for each pair of axes whose
+positions it ties: a Reshape of [6] to [2, 3] one with the indices [0 0 0 1 1 1] on the input and
+[0 1] on the first output axis, one with [0 1 2 0 1 2] and [0 1 2] on the second.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.union_find import components
-from onnx_net2net.operators.notation import (
-    STRETCHES,
-    Entry,
-    aligned,
-    length,
-    names,
-    parse,
-    solve,
-    terms,
-)
-from onnx_net2net.operators.spec import ELSEWHERE, MADE, Block, RowError, Rule, Site
-from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
+from .notation import STRETCHES, Axes, Entry, aligned, length, names, parse, solve, terms
+from .spec import MADE, Block, RowError, Rule, Site
+from .table import TABLE
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
     """An index shared by axes; `at[entry][position]` is its value there, -1 where it has none.
 
+    Of a Conv in 2 groups of 3 output channels, `(g o)`, the factor o has `size` 3 and is
+    [0 1 2 0 1 2] at (1, 0), the weights' rows, at (2, 0), the bias, and at (-1, 1).
     `role`: parallel, sum, mean, max, size or across. `inner`: how far inside a product its
     name stands (larger is further in); the innermost is what grows by default.
     """
@@ -85,44 +80,52 @@ def _shared(
     shapes: tuple[tuple[int, Shape], ...],
 ) -> tuple[Factor, ...]:  # fmt: skip
     """The factors of all nodes that have this notation and these shapes."""
-    operands, results = parse(text)
     roles, sizes = dict(roled), dict(given)
+    words = _words(text, shapes, "*" in roles)
+    dims = {(slot, k): shape[k] for slot, shape in shapes for k in range(len(shape))}
+    solve(words, dims, sizes)
+    each = dict.fromkeys(n for w in words.values() for n in names(w))
+    found = (_factor(name, words, dims, sizes, roles) for name in each if name in sizes)
+    return tuple(f for f in found if f is not None)
+
+
+def _words(text: str, shapes: tuple[tuple[int, Shape], ...], windows: bool) -> dict[Entry, str]:
+    """The word of each axis; without those of `*` unless these have a role."""
+    operands, results = parse(text)
     words: dict[Entry, str] = {}
-    dims: dict[Entry, int | None] = {}
     for slot, shape in shapes:
         axes = operands[slot] if slot >= 0 else results[-1 - slot]
         for k, word in enumerate(aligned(axes, len(shape))):
             if word.startswith("~"):  # every operand has its own
                 word = f"{word}@{slot}"
-            if word != "1" and not (word.startswith("*") and "*" not in roles):
-                words[slot, k], dims[slot, k] = word, shape[k]
-    solve(words, dims, sizes)
-    found = []
-    for name in dict.fromkeys(n for w in words.values() for n in names(w)):
-        size = sizes.get(name)
-        if size is None:
-            continue
-        at = {}
-        inner, whole = 0, True
-        for entry, word in words.items():
-            inside = [t for t in terms(word) if name in t]
-            if not inside:
-                continue
-            labels = _labels(word, name, sizes, dims[entry])
-            if labels is not None:
-                labels.flags.writeable = False
-                at[entry] = labels
-                inner = max(inner, *(t.index(name) for t in inside))
-            elif dims[entry] is None and name[0] != "~":
-                whole = False  # it may be there or broadcast
-            elif " " in word and (dims[entry] != 1 or length(word, sizes) in (None, 1)):
-                whole = False  # it cannot grow there, so nowhere
-        inputs = sum(slot >= 0 for slot, _ in at)
-        in_output = any(slot < 0 and name in names(w) for (slot, _), w in words.items())
-        if at:
-            role = _role(name, roles, inputs, in_output) if whole else "across"
-            found.append(Factor(name, size, role, at, inner))
-    return tuple(found)
+            if word != "1" and (windows or not word.startswith("*")):
+                words[slot, k] = word
+    return words
+
+
+def _factor(
+    name: str, words: Mapping[Entry, str], dims: Mapping[Entry, int | None],
+    sizes: Mapping[str, int], roles: Mapping[str, str],
+) -> Factor | None:  # fmt: skip
+    """The factor of one name, on all axes that have it."""
+    axes = {e: (w, _labels(w, name, sizes, dims[e])) for e, w in words.items() if name in names(w)}
+    at = {e: labels for e, (_, labels) in axes.items() if labels is not None}
+    if not at:
+        return None
+    for labels in at.values():
+        labels.flags.writeable = False
+    inner = max(t.index(name) for e in at for t in terms(words[e]) if name in t)
+    role = _role(name, roles, sum(slot >= 0 for slot, _ in at), any(s < 0 for s, _ in axes))
+    if any(_stops(w, name, dims[e], sizes) for e, (w, _) in axes.items() if e not in at):
+        role = "across"
+    return Factor(name, sizes[name], role, at, inner)
+
+
+def _stops(word: str, name: str, d: int | None, sizes: Mapping[str, int]) -> bool:
+    """Whether a name cannot grow since an axis that has it may be there or broadcast."""
+    if d is None:
+        return name[0] != "~"
+    return " " in word and (d != 1 or length(word, sizes) in (None, 1))
 
 
 def pointwise(row: Rule, site: Site) -> bool:
@@ -132,6 +135,18 @@ def pointwise(row: Rule, site: Site) -> bool:
     except LookupError:
         return False
     return sides[1] != () and all(axes in (("...",), ("~",)) for side in sides for axes in side)
+
+
+def slides(row: Rule, site: Site, slot: int) -> bool:
+    """Whether an operand is a kernel that slides over an image.
+
+    Args:
+        row: of the operator.
+        site: the node.
+        slot: of the operand.
+    """
+    operands = parse(_text(row, site))[0]
+    return slot < len(operands) and operands[slot][-1:] == ("*",)
 
 
 def beside_weights(row: Rule, site: Site, side: int) -> tuple[tuple[str, ...], Mapping[int, int]]:
@@ -182,24 +197,24 @@ def misfit(row: Rule, site: Site) -> str:
 @lru_cache(maxsize=1024)
 def _misfit(text: str, sizes: tuple[tuple[str, int], ...], shapes: tuple[Shape | None, ...]) -> str:
     known = dict(sizes)
-    products: list[tuple[int, str, int]] = []
+    given = zip(parse(text)[0], shapes, strict=False)
+    operands = [(slot, axes, s) for slot, (axes, s) in enumerate(given) if s is not None]
     ranks: dict[int, int] = {}
-    for slot, axes in enumerate(parse(text)[0]):
-        shape = shapes[slot] if slot < len(shapes) else None
-        if shape is None:
-            continue
-        if axes and axes[-1] == "*":  # a kernel has as many spatial axes as the image
-            rank = ranks.setdefault(len(axes), len(shape))
-            if rank != len(shape):
-                return f"operand {slot} has {len(shape)} axes where {rank} are expected"
-        for word, d in zip(aligned(axes, len(shape)), shape, strict=True):
-            if " " in word:
-                products += [(slot, word, d)] if d else []
-            elif d not in (None, 1) and word[0] not in "*~1" and known.setdefault(word, d) != d:
-                return f"operand {slot} has {d} where {known[word]} is expected"
-    for slot, word, d in products:
-        wanted = length(word, known)
-        if wanted is not None and d not in (1, wanted):
+    for slot, axes, shape in operands:
+        # a kernel has as many spatial axes as the image
+        rank = ranks.setdefault(len(axes), len(shape)) if axes[-1:] == ("*",) else len(shape)
+        if rank != len(shape):
+            return f"operand {slot} has {len(shape)} axes where {rank} are expected"
+    sized = [
+        (slot, word, d)
+        for slot, axes, shape in operands
+        for word, d in zip(aligned(axes, len(shape)), shape, strict=True)
+        if d not in (None, 1) and word[0] not in "*~1" and (d or " " not in word)
+    ]
+    # names alone first: they tell the sizes of products
+    for slot, word, d in sorted(sized, key=lambda s: " " in s[1]):
+        wanted = length(word, known) if " " in word else known.setdefault(word, d or 0)
+        if wanted not in (None, d):
             return f"operand {slot} has {d} where {wanted} is expected"
     return ""
 
@@ -219,22 +234,15 @@ def result_shape(row: Rule, site: Site, result: int = 0) -> Shape | None:
     if result >= len(results):
         return None
     wanted = results[result]
-    words: dict[Entry, str] = {}
-    dims: dict[Entry, int | None] = {}
-    for slot, axes in enumerate(operands):
-        if not site.has(slot):
-            continue
-        shape = site.dims(slot)
-        if axes == wanted and "*" in axes:
-            return shape
-        seen = set(words.values())
-        for k, word in enumerate(aligned(axes, len(shape))):
-            if not (word.startswith("*") and word in seen):
-                words[slot, k], dims[slot, k] = word, shape[k]
+    here = [slot for slot in range(len(operands)) if site.has(slot)]
+    same = [slot for slot in here if operands[slot] == wanted]
+    if same and "*" in wanted:
+        return site.dims(same[0])
+    words = _once(operands, {slot: len(site.dims(slot)) for slot in here})
     if "*" in wanted and not row.custom:
         return None
     sizes = dict(row.sizes(site)) if row.sizes else {}
-    solve(words, dims, sizes)
+    solve(words, {(slot, k): site.dims(slot)[k] for slot, k in words}, sizes)
     stretch = next((word for word in wanted if word in STRETCHES), "?")
     count = len({w for w in words.values() if w.startswith(stretch)})
     found = aligned(wanted, len(wanted) - (stretch in wanted) + count)
@@ -263,6 +271,16 @@ def fixed_axes(row: Rule, site: Site) -> dict[Entry, int]:
         if size:
             found[entry] = size
     return found
+
+
+def _once(operands: Sequence[Axes], ranks: Mapping[int, int]) -> dict[Entry, str]:
+    """The word of each axis; of those of `*` only the first operand's."""
+    words: dict[Entry, str] = {}
+    for slot, rank in ranks.items():
+        seen = {w for w in words.values() if w.startswith("*")}
+        mine = enumerate(aligned(operands[slot], rank))
+        words |= {(slot, k): word for k, word in mine if word not in seen}
+    return words
 
 
 def _labels(word: str, name: str, sizes: Mapping[str, int], d: int | None) -> Array | None:
@@ -299,42 +317,42 @@ def _components(rows: Array, columns: Array, n: int, m: int) -> tuple[int, Array
     return len(roots), index[:n], index[n:]
 
 
+def _ending(name: str, block: Block, ins: list[int | None], made: list[Entry]) -> Iterator[Factor]:
+    """Positions that begin here, and an axis of which one position is picked: it ends here."""
+    table = block.table.reshape(-1)
+    if len(made) == 1 and (table == MADE).any():
+        labels = np.where(table == MADE, np.cumsum(table == MADE) - 1, -1)
+        yield Factor(f"{name} made", int(labels.max()) + 1, "parallel", {made[0]: labels})
+    if block.ins and not made:  # any copies will do
+        labels = np.full(ins[0] or 1, -1)
+        labels[np.unravel_index(table[table >= 0], [d or 1 for d in ins])[0]] = 0
+        yield Factor(name, 1, "size", {block.ins[0]: labels})
+
+
 def _moved(block: Block, site: Site) -> Iterator[Factor]:
     ins = [site.dims(slot)[k] for slot, k in block.ins]
     outs = [site.out_dims(slot)[k] for slot, k in block.outs]
     if any(d is None for d in (*ins, *outs)):
         return
     name = ",".join(f"{s}.{k}" for s, k in block.outs) or "picked"
+    made = [(-1 - s, k) for s, k in block.outs]
     if block.aligned:
-        at = {e: np.arange(len(block.table)) for e in block.ins}
-        at |= {(-1 - s, k): np.arange(len(block.table)) for s, k in block.outs}
-        yield Factor(name, len(block.table), "parallel", at)
+        labels = np.arange(len(block.table))
+        yield Factor(name, len(labels), "parallel", dict.fromkeys((*block.ins, *made), labels))
+        return
+    yield from _ending(name, block, ins, made)
+    if not block.ins or not made:
         return
     table = block.table.reshape(-1)
-    if len(block.outs) == 1:
-        made = np.flatnonzero(table == MADE)
-        if len(made):
-            labels = np.full(len(table), -1)
-            labels[made] = np.arange(len(made))
-            s, k = block.outs[0]
-            yield Factor(f"{name} made", len(made), "parallel", {(-1 - s, k): labels})
-    if not block.ins:
-        return
     live = table >= 0
     source = np.unravel_index(table[live], [d or 1 for d in ins])
-    if not block.outs:  # one position picked: the axis ends here, any copies will do
-        labels = np.full(ins[0] or 1, -1)
-        labels[source[0]] = 0
-        yield Factor(name, 1, "size", {block.ins[0]: labels})
-        return
     target = np.unravel_index(np.flatnonzero(live), [d or 1 for d in outs])
-    for i, (entry, n) in enumerate(zip(block.ins, ins, strict=True)):
-        for o, ((s, k), m) in enumerate(zip(block.outs, outs, strict=True)):
-            count, left, right = _components(source[i], target[o], n or 1, m or 1)
-            if count > 1 or (n == m == 1) or (count == 1 and len(ins) == len(outs) == 1 == n):
-                yield Factor(
-                    f"{name} {i}:{o}", count, "parallel", {entry: left, (-1 - s, k): right}
-                )
+    for (i, n), (o, m) in product(enumerate(ins), enumerate(outs)):
+        count, left, right = _components(source[i], target[o], n or 1, m or 1)
+        alone = len(ins) == len(outs) == count == n == 1
+        if count > 1 or n == m == 1 or alone:
+            at = {block.ins[i]: left, made[o]: right}
+            yield Factor(f"{name} {i}:{o}", count, "parallel", at)
 
 
 def dropped(site: Site) -> Mapping[Entry, Array]:
@@ -381,6 +399,3 @@ def _tied(group: tuple[Entry, ...], site: Site) -> Iterator[Factor]:
         return
     for e, labels in known.items():
         yield Factor(name, len(labels), "across", {e: labels})
-
-
-__all__ = ["ELSEWHERE", "MADE", "Factor", "dropped", "factors", "pointwise"]

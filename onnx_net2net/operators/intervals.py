@@ -19,7 +19,7 @@ from onnx import TensorProto
 from onnx_net2net.graph.model import Node
 
 if TYPE_CHECKING:
-    from onnx_net2net.operators.spec import Site
+    from .spec import Site
 
 SLACK = 2.0**-7  # a bfloat16 result is off by 2^-8 at most
 
@@ -42,7 +42,7 @@ class Range:
 
 ANY = Range()
 ZERO = Range(0.0, 0.0)
-POSITIVE = Range(0.0, math.inf)
+_POSITIVE = Range(0.0, math.inf)
 Derive = Callable[["Site", Sequence[Range]], Range]
 """The range of an output from those of the inputs."""
 
@@ -103,7 +103,7 @@ def product(site: Site, ranges: Sequence[Range]) -> Range:
     a, b = ranges
     ends = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
     if not _distinct(site.node):
-        return POSITIVE
+        return _POSITIVE
     return rounded(min(ends), max(ends))
 
 
@@ -128,9 +128,9 @@ def power(site: Site, ranges: Sequence[Range]) -> Range:
     """Input 0 to the power of input 1."""
     exponent = site.values[1]
     if ranges[0].low >= 0:
-        return POSITIVE
+        return _POSITIVE
     even = exponent is not None and bool(np.all(np.asarray(exponent) % 2 == 0))
-    return POSITIVE if even else ANY
+    return _POSITIVE if even else ANY
 
 
 def maximum(site: Site, ranges: Sequence[Range]) -> Range:
@@ -186,7 +186,7 @@ def reciprocal(site: Site, ranges: Sequence[Range]) -> Range:
 def signed_total(site: Site, ranges: Sequence[Range]) -> Range:
     """A sum of some numbers: as many as there are, so only its sign is known."""
     r = ranges[0]
-    return POSITIVE if r.low >= 0 else Range(-math.inf, 0.0) if r.high <= 0 else ANY
+    return _POSITIVE if r.low >= 0 else Range(-math.inf, 0.0) if r.high <= 0 else ANY
 
 
 def cast(site: Site, ranges: Sequence[Range]) -> Range:

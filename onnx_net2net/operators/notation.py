@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from onnx_net2net.operators.spec import RowError
+from .spec import RowError
 
 Axes = tuple[str, ...]
 """An operand, a word for each axis: a name, `...`, `*`, `~`, `1`; the names of a product with
@@ -179,25 +179,15 @@ def solve(
         d = dims[entry]
         if " " not in word and d is not None:
             sizes[word] = max(sizes.get(word, d), d)
-    products = [(word.split(), d) for e, word in words.items() if " " in word and (d := dims[e])]
     for _ in range(2):
-        for product, d in products:
-            missing = [n for n in product if n not in sizes]
-            known = math.prod(sizes[n] for n in product if n in sizes)
-            if "+" not in product and len(missing) == 1 and known and d % known == 0:
-                sizes[missing[0]] = d // known
+        for entry, word in words.items():
+            if " " in word and "+" not in word:
+                _divide(word.split(), dims[entry], sizes)
 
 
-__all__ = [
-    "REGISTERED",
-    "Axes",
-    "Declared",
-    "Entry",
-    "aligned",
-    "length",
-    "names",
-    "parse",
-    "solve",
-    "terms",
-    "unexpected",
-]
+def _divide(product: list[str], d: int | None, sizes: dict[str, int]) -> None:
+    """Find the size of the one name of a product whose size is not known."""
+    missing = [n for n in product if n not in sizes]
+    known = math.prod(sizes[n] for n in product if n in sizes)
+    if len(missing) == 1 and known and d is not None and d % known == 0:
+        sizes[missing[0]] = d // known

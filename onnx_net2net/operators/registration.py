@@ -14,7 +14,7 @@ from typing import Any
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.yaml_text import parse_file
-from onnx_net2net.operators.notation import (
+from .notation import (
     EXAMPLE,
     REGISTERED,
     STRETCHES,
@@ -24,8 +24,8 @@ from onnx_net2net.operators.notation import (
     parse,
     unexpected,
 )
-from onnx_net2net.operators.spec import ALL, RowError, Rule, Site
-from onnx_net2net.operators.table import TABLE
+from .spec import ALL, RowError, Rule, Site
+from .table import TABLE
 
 ROLES = ("mean", "max", "sum", "across")
 _SAID = {"domain": "'my.domain'", "operator": "'Op'", "notation": EXAMPLE}
@@ -159,16 +159,7 @@ def _declared(
     zero: bool,
 ) -> Declared:
     """The declaration, checked; raises UsageError that says what was expected."""
-    for what, text in (("domain", domain), ("operator", name), ("notation", notation)):
-        if not isinstance(text, str) or not text.strip():
-            raise UsageError(f"the {what} is {text!r}", f"give a text, e.g. {_SAID[what]}")
-    if domain == "ai.onnx":
-        raise UsageError("domain 'ai.onnx' is ONNX's own", "only custom domains can be registered")
-    if not re.fullmatch(r"[^\s.]+", name) or not re.fullmatch(r"\S+", domain):
-        raise UsageError(
-            f"'{domain}' and '{name}' name no operator",
-            "give the domain and the operator apart, e.g. 'my.domain' and 'Op'",
-        )
+    _check_names(domain, name, notation)
     for what, given in (("roles", roles), ("sizes", sizes)):
         if not isinstance(given, Mapping) or not all(isinstance(n, str) for n in given):
             raise UsageError(f"{what} is {given!r}", "give a mapping from names of the notation")
@@ -180,17 +171,30 @@ def _declared(
         raise UsageError(why.reason, why.expected) from None
     known = {n for axes in operands for word in axes for n in word.split()}
     made = [n for axes in results for word in axes for n in word.split()]
-    for n in made:
-        if n not in known and n not in ("1", "*"):
-            raise UsageError(
-                f"notation '{notation}': '{n}' is in the output alone, so its size is open",
-                "name an axis of an input",
-            )
+    open_ = next((n for n in made if n not in known and n not in ("1", "*")), None)
+    if open_ is not None:
+        raise UsageError(
+            f"notation '{notation}': '{open_}' is in the output alone, so its size is open",
+            "name an axis of an input",
+        )
     _check_roles(notation, roles, known, set(made))
     _check_sizes(notation, sizes, (*operands, *results))
     if not isinstance(zero, bool):
         raise UsageError(f"zero is {zero!r}", "give true or false")
     return Declared(f"{domain}.{name}", notation, operands, results, roles, sizes, zero)
+
+
+def _check_names(domain: str, name: str, notation: str) -> None:
+    for what, text in (("domain", domain), ("operator", name), ("notation", notation)):
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"the {what} is {text!r}", f"give a text, e.g. {_SAID[what]}")
+    if domain == "ai.onnx":
+        raise UsageError("domain 'ai.onnx' is ONNX's own", "only custom domains can be registered")
+    if not re.fullmatch(r"[^\s.]+", name) or not re.fullmatch(r"\S+", domain):
+        raise UsageError(
+            f"'{domain}' and '{name}' name no operator",
+            "give the domain and the operator apart, e.g. 'my.domain' and 'Op'",
+        )
 
 
 def _check_operand(notation: str, axes: Axes) -> None:
@@ -258,6 +262,3 @@ def _attribute_sizes(names: Mapping[str, str], site: Site) -> dict[str, int]:
             raise RowError(f"attribute '{attribute}' of '{site.node.name}' is {value!r}")
         found[name] = value
     return found
-
-
-__all__ = ["forget", "register_file", "register_operator"]

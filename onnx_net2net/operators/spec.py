@@ -27,9 +27,9 @@ import numpy as np
 
 from onnx_net2net.errors import Reason
 from onnx_net2net.graph.model import Node
-from onnx_net2net.operators.activations import Activation
-from onnx_net2net.operators.intervals import Derive
 from onnx_net2net.typing import Array, Shape
+from .activations import Activation
+from .intervals import Derive
 
 
 class RowError(LookupError):
@@ -120,7 +120,8 @@ class Block:
 
     `ins`: the (input, dimension) pairs whose indices it mixes; `outs` likewise.
     `table[out index]` is the flat index into the `ins` dimensions, `MADE` where the output
-    is made here (padding), `ELSEWHERE` where another block supplies it (Concat).
+    is made here (padding), `ELSEWHERE` where another block supplies it (Concat). One number
+    padded in front of two is [MADE, 0, 1]; a Concat's second input [ELSEWHERE, ELSEWHERE, 0, 1].
     `aligned`: the `ins` and `outs` are one index each, all the same.
     `contiguous`: a reshape, so the table follows from the sizes.
     """
@@ -132,7 +133,7 @@ class Block:
     contiguous: bool = False
 
 
-Source = Array
+_Source = Array
 """Student position -> teacher position along one axis."""
 
 
@@ -144,8 +145,8 @@ class Grown:
     """
 
     teacher: Site
-    ins: Mapping[tuple[int, int], Source]
-    outs: Mapping[tuple[int, int], Source]
+    ins: Mapping[tuple[int, int], _Source]
+    outs: Mapping[tuple[int, int], _Source]
 
     def out_size(self, slot: int, dim: int) -> int | None:
         """The student's size of an output dimension."""
@@ -153,7 +154,7 @@ class Grown:
         return self.teacher.out_dims(slot)[dim] if s is None else len(s)
 
 
-Wanted = Callable[[Grown], "list[int] | None"]
+_Wanted = Callable[[Grown], "list[int] | None"]
 """The integers that an operand must hold in the student; None: nothing to do."""
 
 
@@ -165,7 +166,7 @@ class Slot:
     the operand is given (Split's num_outputs).
     """
 
-    want: Wanted
+    want: _Wanted
     input: int | None = None
     attribute: str = ""
     since: int = 1
@@ -208,15 +209,16 @@ class Rule:
         attributes: integer attribute -> the name, or product of names, whose size it must
             equal; `h d, h v` where it is a list.
         pins: attribute -> the name on whose size its default depends, and that default at the
-            teacher's size (None: it is given): written down when the name grows.
+            teacher's size (None: it is given): written down when the name grows. Attention's
+            `scale` is 1 / sqrt(d) unless said.
         movement: blocks that say where each output element comes from; instead of notation.
         moved: the operands whose elements a movement moves.
         slots: operands that hold sizes and must follow.
         fold: the operator on small known arrays, for shape arithmetic.
         zero: zero rows stay zero, f(0) = 0, where these operands (if present) have the
-            axis; None: they do not. Constant operands' rows become 0 too, except those in
-            `zero_keeps`.
-        partial: operands for which not every number gives one (logarithm, divisor).
+            axis (of Conv the bias, 2, which must be zero there, too); None: they do not.
+            Constant operands' rows become 0 too, except those in `zero_keeps`.
+        partial: operands that may not be just any number (of a logarithm, a divisor).
         linear: input 0 enters linearly, so a division may be done before this node.
         evens: name -> what makes copies count as one on its axis; digits at its end do not
             count.
@@ -224,7 +226,7 @@ class Rule:
             axis; None: what is `linear` does.
         subtracts: output is input 0 less input 1.
         pads: what rows beyond whole copies may be on an averaged axis (`mean`, `zero`) -> what
-            they become in the output.
+            they become in the output: a LayerNormalization makes zeros of means.
         rescaled: input with the scale of a norm; it and the attribute `epsilon` follow the
             width of a padded axis.
         divides: (input, dimension) pairs that pass a name on and contract it as well (the
@@ -236,7 +238,8 @@ class Rule:
         sized: reads nothing but its input's size.
         random: draws at run time, so copies would differ.
         offers: name in its products that is a width of its own -> what a user calls it.
-        ranged: rounds by the largest number that it meets, which free rows would shift.
+        ranged: rounds in steps of the largest number that it meets: a free row of 100 beside
+            numbers below 1 would coarsen the steps for all.
         custom: registered by a user: sizes that the file declares come first.
         range: the interval in which the numbers of the output lie, from those of the inputs.
         activation: reads the pointwise function that the node applies.
@@ -319,18 +322,20 @@ class Rule:
         wanted = self.attributes(site) if callable(self.attributes) else self.attributes
         now = {**(self.sizes(site) if self.sizes else {}), **sizes, **grown}
         for attribute, words in wanted.items():
-            if not grown.keys() & set(words.replace(",", " ").split()):
-                continue
-            each = [math.prod(now.get(n, 1) for n in word.split()) for word in words.split(",")]
-            found[attribute] = each if "," in words else each[0]
-        for attribute, (name, default) in self.pins.items():
-            value = default(site) if name in grown else None
-            if value is not None:
-                found[attribute] = value
-        return found
+            if grown.keys() & set(words.replace(",", " ").split()):
+                each = [math.prod(now.get(n, 1) for n in word.split()) for word in words.split(",")]
+                found[attribute] = each if "," in words else each[0]
+        pinned = {a: default(site) for a, (n, default) in self.pins.items() if n in grown}
+        return found | {a: value for a, value in pinned.items() if value is not None}
 
     def passes_zero(self, site: Site, slots: set[int], constant: set[int]) -> bool:
-        """Whether zero rows stay zero on an axis that `slots` have, `constant` among them."""
+        """Whether zero rows stay zero on an axis that `slots` have, `constant` among them.
+
+        Args:
+            site: the node.
+            slots: inputs that have the axis.
+            constant: those among them that are constant.
+        """
         needs = self.zero(site) if callable(self.zero) else self.zero
         present = {k for k in range(len(site.node.inputs)) if site.has(k)}
         if needs is None or any(k in needs for k in present - slots):
@@ -352,7 +357,13 @@ class Rule:
         return self.passes_mean({slot}) and self.passes_zero(site, {slot}, set())
 
     def passes_free(self, site: Site, slots: set[int], constant: set[int]) -> bool:
-        """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have."""
+        """Whether rows of arbitrary numbers stay numbers on an axis that `slots` have.
+
+        Args:
+            site: the node.
+            slots: inputs that have the axis.
+            constant: those among them that are constant.
+        """
         return not self.ranged and not (slots - constant) & self._partial(site)
 
     def _partial(self, site: Site) -> set[int]:

@@ -6,7 +6,7 @@ what a row can say, and add a row with `rule(...)` in the family's file.
 
 from __future__ import annotations
 
-from onnx_net2net.operators.families import (  # noqa: F401  each fills in its rows
+from .families import (  # noqa: F401  each fills in its rows
     activation,
     attention,
     blockwise,
@@ -28,6 +28,6 @@ from onnx_net2net.operators.families import (  # noqa: F401  each fills in its r
     text,
     window,
 )
-from onnx_net2net.operators.spec import TABLE
+from .spec import TABLE
 
 __all__ = ["TABLE"]

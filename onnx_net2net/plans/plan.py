@@ -255,12 +255,8 @@ def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequenc
                 "what the runs before it give (trained or changed in between?)",
                 "give that model",
             )
-        try:
-            recipe = resolved(load(provenance.recipe(record)), data)
-            sizes = {k: tuple(v) for k, v in record.get("shapes", {}).items()} or shapes
-        except (TypeError, AttributeError) as why:
-            raise ModelError(f"the provenance of '{name}' cannot be replayed: {why}") from None
-        parts.append(_planned(teacher, recipe, sizes))
+        recipe, sizes = _run(record, name, data)
+        parts.append(_planned(teacher, recipe, sizes or shapes))
     warnings = [w for p in parts for w in p.warnings]
     last = parts[-1]
     if provenance.identity(read(last.pieces)) != provenance.identity(grown):
@@ -270,6 +266,15 @@ def _replayed(source: Source, student: Any, shapes: Shapes | None, data: Sequenc
         (parts[0].parameters[0], last.parameters[1]), all(p.preserving for p in parts), shapes,
         warnings, [t for p in parts for t in p.taken],
     )  # fmt: skip
+
+
+def _run(record: dict[str, Any], name: str, data: Sequence[Data]) -> tuple[Recipe, Shapes]:
+    """The recipe and the sizes of one run."""
+    try:
+        recipe = resolved(load(provenance.recipe(record)), data)
+        return recipe, {k: tuple(v) for k, v in record.get("shapes", {}).items()}
+    except (TypeError, AttributeError) as why:
+        raise ModelError(f"the provenance of '{name}' cannot be replayed: {why}") from None
 
 
 def _warnings(result: Result) -> list[str]:

@@ -13,15 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx import ModelProto, StringStringEntryProto
+from onnx import ModelProto
 
 from onnx_net2net import __version__
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import teacher_link
 from onnx_net2net.files.output_form import self_contained
-from onnx_net2net.files.patch import Insert, Pieces, Splice, apply
+from onnx_net2net.files.patch import Pieces, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.files.source import Source
+from onnx_net2net.graph.messages import metadata_edit
 from onnx_net2net.growth.verb import ARRAYS, plain
 from onnx_net2net.growth.verbs import VERBS, header
 from onnx_net2net.plans.recipe import Recipe, Step
@@ -78,12 +79,7 @@ def stamped(pieces: Pieces, found: Sequence[Record]) -> Pieces:
     """The student with these records in the place of older ones."""
     source = read(pieces)
     value = json.dumps(list(found), separators=(",", ":"), sort_keys=True, default=plain)
-    entry = StringStringEntryProto(key=KEY, value=value)
-    props = source.proto.metadata_props
-    old = next((k for k, p in enumerate(props) if p.key == KEY), None)
-    if old is None:
-        return apply(source, [Insert(("metadata_props", len(props)), (entry,))])
-    return apply(source, [Splice(("metadata_props", old), (entry,))])
+    return apply(source, [metadata_edit(source.proto, KEY, value)])
 
 
 def records(source: Source) -> list[Record]:
@@ -110,6 +106,11 @@ def records(source: Source) -> list[Record]:
 
 def remaining(found: Sequence[Record], teacher: Source, name: str) -> list[Record]:
     """The records that lead from a teacher to the student that carries them.
+
+    Args:
+        found: the student's records.
+        teacher: the model to begin with.
+        name: of the student, for messages.
 
     Raises:
         ModelError: none begins with this teacher.

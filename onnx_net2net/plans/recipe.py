@@ -7,7 +7,7 @@ selector that says where. In a file the same is written as YAML.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from onnx_net2net.coupling.lookup import nearest
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.yaml_text import parse, parse_file
-from onnx_net2net.growth.verb import Verb, plain
+from onnx_net2net.growth.verb import Setting, Verb, plain
 from onnx_net2net.growth.verbs import VERBS, header
 
 
@@ -63,73 +63,91 @@ def load(recipe: Any) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, str) and "\n" in recipe:
-        return _checked(*parse(recipe, "recipe"), "recipe", Path())
-    if isinstance(recipe, (str, os.PathLike)):
-        path = Path(recipe)
-        if not path.exists():
-            raise UsageError(
-                f"no recipe '{recipe}'",
-                "give the path of a YAML file, a list of steps or 'everywhere'",
-            )
-        if path.is_dir():
-            raise UsageError(f"'{recipe}' is a directory", "give the path of a YAML file")
-        return _checked(*parse_file(path), str(recipe), path.parent)
-    return _checked(recipe, None, "recipe", Path())
+        return _Text("recipe", *parse(recipe, "recipe")).recipe()
+    if not isinstance(recipe, (str, os.PathLike)):
+        return _Text("", recipe).recipe()
+    path = Path(recipe)
+    if not path.exists():
+        hint = "give the path of a YAML file, a list of steps or 'everywhere'"
+        raise UsageError(f"no recipe '{recipe}'", hint)
+    if path.is_dir():
+        raise UsageError(f"'{recipe}' is a directory", "give the path of a YAML file")
+    return _Text(str(recipe), *parse_file(path), path.parent).recipe()
 
 
-def _checked(data: Any, lines: Mapping[Any, int] | None, name: str, folder: Path) -> Recipe:
-    def at(*path: str | int) -> str:
-        if lines is not None:
-            return f"{name}:{lines.get(path, 1)}: "
+@dataclass(frozen=True)
+class _Text:
+    """What was written, and on which lines (None: not in a file)."""
+
+    name: str
+    data: Any
+    lines: Mapping[Any, int] | None = None
+    folder: Path = Path()
+
+    def at(self, *path: str | int) -> str:
+        """Where something stands, in front of messages."""
+        if self.lines is not None:
+            return f"{self.name}:{self.lines.get(path, 1)}: "
         return f"step {int(path[1]) + 1}: " if len(path) > 1 else ""
 
-    if not isinstance(data, Mapping):
-        data = {"steps": data}
-        if lines is not None:
-            raise UsageError(f"{at()}a recipe is a mapping", "write 'steps:' and a list under it")
-    known = {n: s for v in VERBS.values() for n, s in v.settings().items() if s.header}
-    for key, value in data.items():
-        if key != "steps" and key not in known:
-            raise UsageError(f"{at(key)}unknown key '{key}'", _like(key, [*header(), "steps"]))
-        if key != "steps":
-            known[key].check(key, value, at(key))
-    steps = data.get("steps")
-    if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
-        raise UsageError(f"{at('steps')}steps must be a list, each beginning with '- verb: ...'")
-    done = [_step(step, k, at) for k, step in enumerate(steps)]
-    if not done and lines is not None:
-        raise UsageError(f"{at('steps')}no steps", "write at least one, '- verb: ...'")
-    common = {k: plain(v) for k, v in data.items() if k != "steps"}
-    if lines is None:
-        return Recipe(tuple(done), common, folder)
-    told = [Step(s.verb, s.given, at("steps", k)[:-2]) for k, s in enumerate(done)]
-    return Recipe(tuple(told), common, folder)
+    def recipe(self) -> Recipe:
+        """All of it, checked."""
+        written = self.lines is not None
+        data = self.data
+        if not isinstance(data, Mapping):
+            if written:
+                hint = "write 'steps:' and a list under it"
+                raise UsageError(f"{self.at()}a recipe is a mapping", hint)
+            data = {"steps": data}
+        steps = data.get("steps")
+        common = {k: self.common(k, v) for k, v in data.items() if k != "steps"}
+        if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
+            said = "steps must be a list, each beginning with '- verb: ...'"
+            raise UsageError(f"{self.at('steps')}{said}")
+        done = tuple(self.step(step, k) for k, step in enumerate(steps))
+        if not done and written:
+            raise UsageError(f"{self.at('steps')}no steps", "write at least one, '- verb: ...'")
+        return Recipe(done, common, self.folder)
+
+    def common(self, key: str, value: Any) -> Any:
+        """A setting for all steps, checked."""
+        known = header()
+        if key not in known:
+            raise UsageError(f"{self.at(key)}unknown key '{key}'", _like(key, [*known, "steps"]))
+        one = next(s for v in VERBS.values() if (s := v.settings().get(key)) and s.header)
+        one.check(key, value, self.at(key))
+        return plain(value)
+
+    def step(self, step: Any, number: int) -> Step:
+        """One step, checked; of what is its default anyway, only what a header may change."""
+        here = ("steps", number)
+        if not isinstance(step, Mapping):
+            raise UsageError(f"{self.at(*here)}a step is a mapping with a verb, not {step!r:.40}")
+        name = step.get("verb", "widen")
+        if not isinstance(name, str) or name not in VERBS:
+            hint = f"choose one of {', '.join(VERBS)}"
+            raise UsageError(f"{self.at(*here, 'verb')}unknown verb {name!r}", hint)
+        said = {k: v for k, v in step.items() if k != "verb"}
+        settings = {k: _setting(name, k, self.at(*here, k)) for k in said}
+        for key, one in settings.items():
+            one.check(key, said[key], self.at(*here, key))
+        given = {k: plain(v) for k, v in said.items() if v is not None}
+        VERBS[name].check_whole(given, self.at(*here))
+        kept = {k: v for k, v in given.items() if k in header() or not _same(v, settings[k])}
+        return Step(name, kept, self.at(*here)[:-2] if self.lines is not None else "")
 
 
-def _step(step: Any, number: int, at: Callable[..., str]) -> Step:
-    here = ("steps", number)
-    if not isinstance(step, Mapping):
-        raise UsageError(f"{at(*here)}a step is a mapping with a verb, not {step!r:.40}")
-    name = step.get("verb", "widen")
-    if not isinstance(name, str) or name not in VERBS:
-        choices = ", ".join(VERBS)
-        raise UsageError(f"{at(*here, 'verb')}unknown verb {name!r}", f"choose one of {choices}")
-    settings = VERBS[name].settings()
-    given: dict[str, Any] = {}
-    for key, value in step.items():
-        if key == "verb" or (key in settings and value is None):
-            continue
-        if key not in settings:
-            others = [v for v in VERBS if key in VERBS[v].settings()]
-            known = [*settings, "verb"]
-            hint = f"that belongs to {others[0]}" if others else _like(key, known)
-            raise UsageError(f"{at(*here, key)}unknown key '{key}' in a {name} step", hint)
-        settings[key].check(key, value, at(*here, key))
-        value, default = plain(value), settings[key].default
-        if value != default or type(value) is not type(default) or key in header():
-            given[key] = value
-    VERBS[name].check_whole(given, at(*here))
-    return Step(name, given)
+def _setting(verb: str, key: str, at: str) -> Setting:
+    settings = VERBS[verb].settings()
+    if key in settings:
+        return settings[key]
+    others = [v for v in VERBS if key in VERBS[v].settings()]
+    hint = f"that belongs to {others[0]}" if others else _like(key, [*settings, "verb"])
+    raise UsageError(f"{at}unknown key '{key}' in a {verb} step", hint)
+
+
+def _same(value: Any, one: Setting) -> bool:
+    return type(value) is type(one.default) and bool(value == one.default)
 
 
 def _like(key: object, known: Sequence[str]) -> str:

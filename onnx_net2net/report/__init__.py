@@ -1,4 +1,4 @@
-"""What people read: inspections, plans and verdicts as text for a terminal.
+"""What people read: inspections, plans and growth as text for a terminal or JSON.
 
-Uses `plans` and below; prints nothing itself.
+Uses `plans` and below. What prints (`text.show`, `text.warn`, `progress`) only `cli` calls.
 """

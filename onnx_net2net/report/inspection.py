@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from onnx_net2net.errors import Reason, Refusal
 from onnx_net2net.plans.inspection import Report, SpaceInfo
-from onnx_net2net.report.recipe import origin
-from onnx_net2net.report.terminal import count, listed, paragraph, table
+from .recipe import origin
+from .terminal import count, listed, paragraph, table
 
 
 def inspection(report: Report, name: str, every_layer: bool = False) -> str:

@@ -36,7 +36,7 @@ def in_words(step: Mapping[str, Any]) -> str:
 
 def heading(taken: Taken, number: int) -> list[str]:
     """What a step selected, above what it does."""
-    from onnx_net2net.report.terminal import listed, paragraph
+    from .terminal import listed, paragraph
 
     where = f" ({taken.step.where})" if taken.step.where else ""
     lines = [f"step {number}{where}: {in_words(asked(taken.step))}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from onnx_net2net.growth.widen.interface import InterfaceChange
 from onnx_net2net.growth.widen.result import Widened
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.plans.plan import Plan
-from onnx_net2net.report.recipe import heading, taken_json
-from onnx_net2net.report.terminal import count, fitted, headline, listed, paragraph, table
+from .recipe import heading, taken_json
+from .terminal import count, fitted, headline, listed, paragraph, table
 
 _MOST = 24  # constants that a plan lists
 
@@ -63,7 +63,10 @@ def _plain(value: Any) -> Any:
     """Tuples as lists, dataclasses as dicts."""
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
-    return {k: _plain(v) for k, v in value.__dict__.items()} if is_dataclass(value) else value
+    if not is_dataclass(value):
+        return value
+    shown = [f.name for f in fields(value) if f.repr]  # the others are arrays
+    return {name: _plain(getattr(value, name)) for name in shown}
 
 
 def _change(parameters: tuple[int, int]) -> str:
@@ -140,7 +143,7 @@ def _enlarged(s: KernelGrowth) -> list[str]:
     return [headline(f"kernel of '{s.node}': {before} -> {after}, pads {pads}")]
 
 
-_UNSAID = {"patch", "grown", "units", "edits", "ring", "teacher", "shape"}
+_UNSAID = {"patch", "verb", "grown", "units", "edits", "ring", "teacher", "shape"}
 
 
 def _grown_text(plan: Plan, verb: str, output: Path | None, verdict: Any) -> str:

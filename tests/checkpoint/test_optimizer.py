@@ -5,6 +5,7 @@ A gradient of the teacher, put in the place of the momentum, must grow into the 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -27,13 +28,12 @@ TARGET = torch.tensor([1, 2])
 
 
 def gradients(module: Any, x: Any) -> dict[str, Any]:
-    """Of a loss; norms as in training."""
-    module.train()
-    module.zero_grad()
-    torch.nn.functional.cross_entropy(module(x), TARGET).backward()
-    found = {n: p.grad.clone() for n, p in module.named_parameters()}
-    module.eval()
-    return found
+    """Of a loss, norms as in training; in float64, so that a zero is not a processor's rounding."""
+    wide = copy.deepcopy(module).double().train()
+    wide.zero_grad()
+    given = x.double() if x.is_floating_point() else x
+    torch.nn.functional.cross_entropy(wide(given), TARGET).backward()
+    return {n: p.grad.clone() for n, p in wide.named_parameters()}
 
 
 def with_gradient(module: Any, found: dict[str, Any], adam: bool = False) -> Any:
@@ -41,7 +41,7 @@ def with_gradient(module: Any, found: dict[str, Any], adam: bool = False) -> Any
     kind = torch.optim.AdamW if adam else torch.optim.SGD
     optimizer = kind(module.parameters(), lr=0.1, **({} if adam else {"momentum": 0.9}))
     for name, p in module.named_parameters():
-        g = found[name]
+        g = found[name].to(p.dtype)
         optimizer.state[p] = (
             {"step": torch.tensor(7.0), "exp_avg": g.clone(), "exp_avg_sq": g * g}
             if adam

@@ -1,11 +1,9 @@
-"""Output forms: what each checks and gives, and one from outside the package."""
+"""Output forms: what each checks and gives, and that of ARCHITECTURE.md, from outside."""
 
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -18,12 +16,10 @@ from onnx_net2net.files.output_form import (
     InMemory,
     LinkedToTeacher,
     SingleFile,
-    Stored,
-    self_contained,
 )
 from onnx_net2net.files.reader import read
-from onnx_net2net.files.source import Source
 from onnx_net2net.plans.plan import Plan
+from support.recipes import followed
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_cnn.onnx"
 
@@ -39,26 +35,10 @@ def planned(teacher: Path) -> Plan:
     return n2n.plan(teacher, [{"node": "conv1", "ratio": 1.5}])
 
 
-@dataclass(frozen=True)
-class Gzipped:
-    """A form of one's own."""
-
-    path: Path
-
-    def check(self, teacher: Source) -> None:
-        if self.path.suffix != ".gz":
-            raise UsageError(f"'{self.path}' does not end in .gz", "choose another name")
-
-    def write(self, model: Stored, progress: Any = None) -> int:
-        rope = self_contained(model)
-        self.path.write_bytes(gzip.compress(rope.read(0, rope.size)))
-        return rope.size
-
-
 def test_a_form_from_outside(teacher: Path) -> None:
-    made = planned(teacher)
+    made, gzipped = planned(teacher), followed("Adding an output form")["Gzipped"]
     path = teacher.with_name("student.onnx.gz")
-    size = made.apply(Gzipped(path), verify="off")
+    size = made.apply(gzipped(path), verify="off")
     data = gzip.decompress(path.read_bytes())
     assert len(data) == size
     assert onnx.ModelProto.FromString(data) == made.apply(verify="off")
@@ -66,8 +46,9 @@ def test_a_form_from_outside(teacher: Path) -> None:
 
 def test_a_form_is_checked_before_the_work(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plan, "check", lambda *_: pytest.fail("verified first"))
+    gzipped = followed("Adding an output form")["Gzipped"]
     with pytest.raises(UsageError, match=r"\.gz"):
-        planned(teacher).apply(Gzipped(teacher.with_name("student.onnx")))
+        planned(teacher).apply(gzipped(teacher.with_name("student.onnx")))
     for form in (SingleFile, ExternalData, SafetensorsWeights):
         with pytest.raises(FileExistsError, match="never written"):
             planned(teacher).apply(form(teacher, force=True))

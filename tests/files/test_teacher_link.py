@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_net2net.cli.main import cli
 from onnx_net2net.errors import ModelError
 from onnx_net2net.files import teacher_link
 from onnx_net2net.files.output_form import ExternalData, LinkedToTeacher, SingleFile
@@ -20,6 +18,7 @@ from onnx_net2net.files.patch import Pieces, Splice, apply
 from onnx_net2net.files.reader import read
 from onnx_net2net.plans.plan import plan
 from onnx_net2net.verification.verify import verify
+from support.command_line import call
 
 DRAW = np.random.default_rng(0)
 
@@ -165,11 +164,10 @@ def test_where_linking_makes_no_sense(teacher: Path, tmp_path: Path) -> None:
 def test_on_the_command_line(teacher: Path) -> None:
     student = teacher.with_name("teacher.widened.onnx")
     grow = ["widen", str(teacher), "--node", "fc1", "--ratio", "1.5", "--verify", "certificate"]
-    run = CliRunner().invoke
-    assert run(cli, [*grow, "--link-teacher", "--external-data"]).exit_code == 2
-    assert run(cli, [*grow, "--link-teacher"]).exit_code == 0
+    assert call(*grow, "--link-teacher", "--external-data").code == 2
+    assert call(*grow, "--link-teacher").code == 0
     assert student.stat().st_size < 80_000
     check = ["verify", str(teacher), str(student), "--layers", "certificate", "--full-hash"]
-    assert run(cli, check).exit_code == 0
-    assert run(cli, [*grow, "--external-data", "--force"]).exit_code == 0
+    assert call(*check).code == 0
+    assert call(*grow, "--external-data", "--force").code == 0
     assert len([*teacher.parent.glob("teacher.widened-*.data")]) == 1

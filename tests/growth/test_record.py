@@ -126,7 +126,7 @@ def test_what_it_says() -> None:
 )
 def test_nominal_shares(split: str, wanted: list[float]) -> None:
     change = Change({1: np.array([0, 1, 1, 0])}, {1: np.array([-1, -1, 1, 0])}, (1,))
-    assert nominal(change, 1, (Row.COPY, Row.ZERO), split) == wanted
+    assert nominal(change, 1, (Row.COPY, Row.ZERO), split == "one-hot") == wanted
 
 
 def test_command_line(work: Workplace) -> None:

@@ -1,68 +1,27 @@
-"""A verb from outside: command, recipe, Python and replay, and no file of the package changed."""
+"""The verb of ARCHITECTURE.md: command, recipe, Python, replay; no file of the package changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import onnx
 import pytest
-from onnx import StringStringEntryProto
 
 import onnx_net2net as n2n
 from onnx_net2net.api import call as call_of
-from onnx_net2net.coupling.lookup import find
-from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth import verbs
-from onnx_net2net.growth.result import Shapes
-from onnx_net2net.growth.verb import COUNT, NAME, NAMES, Names, Verb, setting
+from onnx_net2net.growth.result import Patched
+from onnx_net2net.growth.verb import Verb
 from support.command_line import Workplace, call, work
+from support.recipes import followed
 
 __all__ = ["work"]  # a fixture
 
 
-@dataclass(frozen=True)
-class Tagged:
-    """A note in the model's metadata."""
-
-    patch: list[Splice | Insert]
-    node: str
-    preserving: bool = True
-    warnings: tuple[str, ...] = ("this is only a note",)
-    parameters: tuple[str, ...] = ()
-
-    def sizes(self, shapes: Shapes | None) -> Shapes | None:
-        return shapes
-
-    def record(self) -> dict[str, Any]:
-        return {"verb": "tag", "tensors": [], "attributes": [], "literals": []}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tag(Verb):
-    """Write a note on a layer into MODEL."""
-
-    verb: ClassVar[str] = "tag"
-    summary: ClassVar[str] = "Write a note."
-    suffix: ClassVar[str] = ".tagged"
-
-    node: Names = setting(NAMES, "The layer.", role="where")
-    words: str = setting(NAME, "What to write.", "seen", choices=("seen", "kept"))
-    times: int = setting(COUNT, "How often.", 1)
-
-    def grow(self, analysis: Any) -> Tagged:
-        name = find(analysis, str(self.node)).name
-        said = StringStringEntryProto(key=f"tag of {name}", value=self.words * self.times)
-        place = ("metadata_props", len(analysis.model.proto.metadata_props))
-        return Tagged([Insert(place, (said,))], name)
-
-
 @pytest.fixture(autouse=True)
-def tag() -> Iterator[None]:
-    verbs.register(Tag)
-    yield
+def tag() -> Iterator[type[Verb]]:
+    yield followed("Adding a verb")["Tag"]
     del verbs.VERBS["tag"]
 
 
@@ -100,12 +59,12 @@ def test_in_a_recipe_and_replayed(work: Workplace) -> None:
     ).err.replace("\n  ", " ")
 
 
-def test_from_python(work: Workplace) -> None:
+def test_from_python(work: Workplace, tag: type[Verb]) -> None:
     model = work.bring("digits_cnn")
     plan = n2n.plan(model, [{"verb": "tag", "node": "conv1"}])
-    assert [type(step) for step in plan.steps] == [Tagged]
+    assert [type(step) for step in plan.steps] == [Patched]
     assert (plan.changes, plan.mapping, plan.new_rows, plan.new_parameters) == ({}, {}, {}, ())
-    grow = call_of(Tag)
+    grow = call_of(tag)
     assert "times: How often." in (grow.__doc__ or "")
     assert tags(str(grow(model, node="fc", words="kept", output="t.onnx")))
     with pytest.raises(TypeError, match="wrods"):
@@ -114,9 +73,9 @@ def test_from_python(work: Workplace) -> None:
         grow(model, node="fc", times=0)
 
 
-def test_a_name_is_given_once() -> None:
+def test_a_name_is_given_once(tag: type[Verb]) -> None:
     with pytest.raises(n2n.UsageError, match="there is a verb 'tag' already"):
-        verbs.register(Tag)
+        verbs.register(tag)
 
 
 @pytest.mark.parametrize("verb", verbs.VERBS.values())

@@ -203,7 +203,7 @@ RANGES: list[tuple[str, tuple[float, float]]] = [
 def test_ranges(text: str, expected: tuple[float, float]) -> None:
     found = value_range(Analysis(read(chain(text, two=2.0))), "y")
     for value, wanted in zip((found.low, found.high), expected, strict=True):
-        assert value == wanted or abs(value - wanted) <= 0.02 * abs(wanted)
+        assert math.isclose(value, wanted, rel_tol=0.02)
 
 
 def operators() -> Iterator[tuple[str, dict[str, Any]]]:

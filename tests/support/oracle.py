@@ -178,6 +178,23 @@ def _expected(case: Case, f: Factor, g: Growth, k: int) -> tuple[Array, list[tup
     return want, made
 
 
+def _compare(
+    what: str, kind: str, k: int, result: Array, want: Array, made: list[tuple[int, Array]]
+) -> None:
+    """Output k against what it must be; `made`: the new positions along its axes."""
+    if result.shape != want.shape:
+        raise WrongError(f"{what}: {result.shape}, expected {want.shape}")
+    for dim, new in made if kind != "copy" else ():
+        if kind == "zero" and k == 0 and np.any(np.compress(new, result, dim)):
+            raise WrongError(f"{what}: zero rows do not stay zero")
+        if kind == "free" and not np.isfinite(result.astype("f8")).all():
+            raise WrongError(f"{what}: free rows make numbers that are none")
+        want = np.compress(~new, want, dim)
+        result = np.compress(~new, result, dim)
+    if not close(result, want):
+        raise WrongError(f"{what}: output {k} differs")
+
+
 def check_factor(case: Case, f: Factor, seed: int = 0) -> int:
     """Execute one claim of a row; returns how many students were run."""
     row, rng, done = TABLE[case.op], np.random.default_rng(seed), 0
@@ -199,20 +216,9 @@ def check_factor(case: Case, f: Factor, seed: int = 0) -> int:
                     got = case.run(arrays, attributes)
                 except Exception as why:  # onnxruntime's exceptions share no base
                     raise WrongError(f"{what}: the student does not run: {why}") from None
-                got = [_evened(case, f, sources, (-1 - k, r)) for k, r in enumerate(got)]
                 for k, result in enumerate(got):
-                    want, made = _expected(case, f, g, k)
-                    if result.shape != want.shape:
-                        raise WrongError(f"{what}: {result.shape}, expected {want.shape}")
-                    for dim, new in made if kind != "copy" else ():
-                        if kind == "zero" and k == 0 and np.any(np.compress(new, result, dim)):
-                            raise WrongError(f"{what}: zero rows do not stay zero")
-                        if kind == "free" and not np.isfinite(result.astype("f8")).all():
-                            raise WrongError(f"{what}: free rows make numbers that are none")
-                        want = np.compress(~new, want, dim)
-                        result = np.compress(~new, result, dim)
-                    if not close(result, want):
-                        raise WrongError(f"{what}: output {k} differs")
+                    result = _evened(case, f, sources, (-1 - k, result))
+                    _compare(what, kind, k, result, *_expected(case, f, g, k))
                 done += 1
     return done
 

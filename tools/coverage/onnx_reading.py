@@ -68,36 +68,45 @@ def _written_out(node: onnx.NodeProto, functions: dict[Any, Any]) -> Iterator[on
     if f is None:
         yield node
         return
-    call = node.name or node.output[0]
-    names = dict(zip(f.input, [*node.input, *[""] * len(f.input)], strict=False))
-    names |= dict(zip(f.output, node.output, strict=False))
-    given = {a.name: a for a in (*f.attribute_proto, *node.attribute)}
+    call = _Call(node, f)
+    for inner in f.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(inner)
+        call.rename(copy)
+        yield from _written_out(copy, functions)
 
-    def renamed(inner: onnx.NodeProto, title: str) -> None:
+
+class _Call:
+    """One call of a local function: what its names and attributes stand for."""
+
+    def __init__(self, node: onnx.NodeProto, f: onnx.FunctionProto) -> None:
+        self.name = node.name or node.output[0]
+        self.names = dict(zip(f.input, [*node.input, *[""] * len(f.input)], strict=False))
+        self.names |= dict(zip(f.output, node.output, strict=False))
+        self.given = {a.name: a for a in (*f.attribute_proto, *node.attribute)}
+
+    def rename(self, inner: onnx.NodeProto) -> None:
+        """Make a node of the body one of the caller's graph, in place."""
+        inner.name = f"{self.name}/{inner.name or inner.output[0]}"
         for field in (inner.input, inner.output):
-            field[:] = [n and names.setdefault(n, f"{call}/{n}") for n in field]
-        inner.name = title
-        kept = []
-        for a in inner.attribute:
-            if a.ref_attr_name and a.ref_attr_name in given:
-                name, value = a.name, given[a.ref_attr_name]
-                a.CopyFrom(value)
-                a.name = name
-            if not a.ref_attr_name:
-                kept.append(onnx.AttributeProto.FromString(a.SerializeToString()))
+            field[:] = [n and self._known(n) for n in field]
+        kept = [a for a in map(self._attribute, inner.attribute) if not a.ref_attr_name]
         del inner.attribute[:]
         inner.attribute.extend(kept)
         for graph in subgraphs(inner):
             for other in graph.node:
-                renamed(other, f"{call}/{other.name or other.output[0]}")
+                self.rename(other)
             for named in (*graph.input, *graph.output, *graph.initializer):
-                named.name = names.setdefault(named.name, f"{call}/{named.name}")
+                named.name = self._known(named.name)
 
-    for inner in f.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(inner)
-        renamed(copy, f"{call}/{inner.name or inner.output[0]}")
-        yield from _written_out(copy, functions)
+    def _known(self, name: str) -> str:
+        return self.names.setdefault(name, f"{self.name}/{name}")
+
+    def _attribute(self, a: onnx.AttributeProto) -> onnx.AttributeProto:
+        copy = onnx.AttributeProto()
+        copy.CopyFrom(self.given.get(a.ref_attr_name, a) if a.ref_attr_name else a)
+        copy.name = a.name
+        return copy
 
 
 class Constants:

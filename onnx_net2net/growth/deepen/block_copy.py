@@ -146,7 +146,13 @@ def _leaf(analysis: Analysis, tensor: str) -> str:
 
 
 def copy_block(graft: Graft, block: Block, x: str) -> str:
-    """Write a copy of a block that reads `x`; its result."""
+    """Write a copy of a block that reads `x`; its result.
+
+    Args:
+        graft: takes the new nodes and constants.
+        block: what is copied.
+        x: the tensor that the copy reads.
+    """
     return _Copy(graft, block, x).run()
 
 

@@ -92,7 +92,14 @@ def _permutation(rank: int, axis: int, to: int) -> tuple[int, ...] | None:
 
 
 def within(graft: Graft, form: Form, x: str, body: Callable[[str], str]) -> str:
-    """`body` with the channels where the form wants them; the result as `x` was."""
+    """`body` with the channels where the form wants them; the result as `x` was.
+
+    Args:
+        graft: takes the new nodes.
+        form: says where.
+        x: the tensor.
+        body: from a tensor to what it makes of it.
+    """
     graft.slope_shape = form.per_channel(graft.point.size)
     if form.moved is None:
         return body(x)
@@ -113,7 +120,13 @@ def identity(size: int, groups: int = 1) -> Array:
 
 
 def random(form: Form, out: int, inside: int, kernel: int, *key: object) -> Array:
-    """Random weights of He's spread for a fan-in of inside x kernel positions."""
+    """Random weights of He's spread for a fan-in of inside x kernel positions.
+
+    Args:
+        form: has the window's axes.
+        out, inside, kernel: the weights' shape is [out, inside, kernel, ...].
+        key: of the draw.
+    """
     window = (kernel,) * form.spatial
     spread = math.sqrt(2.0 / (inside * kernel**form.spatial))
     return noise(np.full((out, inside, *window), spread), *key)

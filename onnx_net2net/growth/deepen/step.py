@@ -10,14 +10,13 @@ import numpy as np
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.growth.deepen.block_copy import Block, copy_block, neighbour
-from onnx_net2net.growth.deepen.blocks import BLOCKS, Plan
 from onnx_net2net.growth.deepen.calibration import measure
 from onnx_net2net.growth.deepen.insertion import Graft
 from onnx_net2net.growth.deepen.insertion_point import Point, place
-from onnx_net2net.growth.deepen.kinds import Choice, choose
+from onnx_net2net.growth.deepen.kinds import KINDS, Choice, Plan, choose
 from onnx_net2net.growth.deepen.layer_forms import form_of
 from onnx_net2net.growth.deepen.verb import Deepen
-from onnx_net2net.growth.result import Shapes
+from onnx_net2net.growth.result import Patched
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.activations import Activation
 
@@ -45,30 +44,20 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Deepening:
+class Deepening(Patched):
     """A patch that inserts layers, and what it does.
 
-    `preserving`: the student computes the teacher's function. `kind` was taken because of
-    `why`. `nodes` and `parameters` are new names.
+    `kind` was taken because of `why`. `nodes` and `parameters` are new names.
     """
 
-    patch: list[Splice | Insert]
-    preserving: bool
     kind: str
     why: str
     placed: Placed
     nodes: tuple[str, ...]
-    parameters: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-
-    def sizes(self, shapes: Shapes | None) -> Shapes | None:
-        """As they were."""
-        return shapes
 
     def record(self) -> dict[str, Any]:
         """See `Result.record`; besides, where the new layers stand."""
-        found = dict.fromkeys(("tensors", "attributes", "literals"), ())
-        return {"verb": "deepen", **found, "placed": asdict(self.placed)}
+        return {**super().record(), "placed": asdict(self.placed)}
 
 
 def deepen(analysis: Analysis, asked: Deepen) -> Deepening:
@@ -107,9 +96,10 @@ def deepen(analysis: Analysis, asked: Deepen) -> Deepening:
 
 def _check(asked: Deepen, choice: Choice, point: Point) -> None:
     """Raise UsageError where the settings do not go together."""
-    if asked.init == "random" and choice.kind in ("pair", "shift"):
+    kind = KINDS[choice.kind]
+    if asked.init == "random" and not kind.random:
         raise UsageError(f"kind {choice.kind} has no random baseline", "use identity or residual")
-    if asked.inner is not None and choice.kind != "residual":
+    if asked.inner is not None and not kind.hidden:
         raise UsageError(f"inner is the hidden width of kind residual, not of {choice.kind}")
     if asked.calibrate is not None and (not asked.batchnorm or point.scope):
         what = "does not reach into subgraphs" if asked.batchnorm else "needs batchnorm"
@@ -126,7 +116,7 @@ def _copies(asked: Deepen, choice: Choice, point: Point) -> bool:
 def _plan(asked: Deepen, point: Point, choice: Choice) -> Plan:
     n = point.size
     groups = n if asked.depthwise else asked.groups
-    if groups > 1 and choice.kind == "pair":
+    if groups > 1 and KINDS[choice.kind].mixes:
         raise UsageError("kind pair mixes each channel with its negative", "leave groups out")
     width = asked.inner or min(n, max(1, _MOST_HIDDEN // n))
     width = -(-width // groups) * groups
@@ -134,7 +124,7 @@ def _plan(asked: Deepen, point: Point, choice: Choice) -> Plan:
         raise UsageError(f"{groups} groups do not divide {n} channels")
     window = asked.kernel or _window(point, choice)
     form = form_of(point, window, groups, False)
-    outputs = {"residual": width, "pair": 2 * n}.get(choice.kind, n)
+    outputs = KINDS[choice.kind].outputs(n, width)
     weights = outputs * (n // groups) * window**form.spatial
     if weights > _MOST_WEIGHTS:
         raise UsageError(
@@ -163,7 +153,7 @@ def _built(
     source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
     last = source
     for _ in range(count):
-        last = BLOCKS[choice.kind](graft, plan, last)
+        last = KINDS[choice.kind].build(graft, plan, last)
     return graft, graft.patch(last, source)
 
 
@@ -192,8 +182,9 @@ def _deepening(
     nodes = tuple(n.name for n in graft.nodes)
     parameters = tuple(t.name for t in graft.editor.added)
     return Deepening(
-        patch, preserving, choice.kind, choice.why, placed, nodes, parameters, tuple(warnings)
-    )
+        patch, Deepen.verb, choice.kind, choice.why, placed, nodes,
+        parameters=parameters, preserving=preserving, warnings=tuple(warnings),
+    )  # fmt: skip
 
 
 def _warnings(
@@ -202,8 +193,8 @@ def _warnings(
     found = []
     if plan.random:
         found.append("random weights: the student does not compute the teacher's function")
-    elif choice.kind == "residual":
-        found.append("at the first step only the zero layer learns, from the second on both do")
+    elif KINDS[choice.kind].learns:
+        found.append(KINDS[choice.kind].learns)
     if plan.batchnorm and not calibrated:
         found.append(
             "BatchNormalization has default statistics: the first training batches move the "

@@ -14,7 +14,6 @@ import numpy as np
 
 from onnx_net2net.coupling.lookup import find
 from onnx_net2net.errors import Reason, UsageError
-from onnx_net2net.files.patch import Insert, Splice
 from onnx_net2net.graph.editor import Editor
 from onnx_net2net.graph.messages import copied, set_attribute
 from onnx_net2net.graph.model import Leaf, Node
@@ -26,7 +25,7 @@ from onnx_net2net.growth.kernel.window_padding import (
     padded,
     refused,
 )
-from onnx_net2net.growth.result import Shapes
+from onnx_net2net.growth.result import Patched
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
@@ -36,27 +35,19 @@ _NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
-class KernelGrowth:
+class KernelGrowth(Patched):
     """A patch that grows one kernel; `kernel` is (before, after), `pads` the node's new ones.
 
     `parameters`: the weights that change or are added, made of `teacher` with a `ring` of
     zeros, rows before and behind on each axis; `shape`: the teacher's.
     """
 
-    patch: list[Splice | Insert]
     node: str
     kernel: tuple[tuple[int, ...], tuple[int, ...]]
     pads: tuple[int, ...] | None
-    parameters: tuple[str, ...]
     teacher: str
     ring: tuple[tuple[int, int], ...]
     shape: tuple[int, ...]
-    preserving: bool = True
-    warnings: tuple[str, ...] = ()
-
-    def sizes(self, shapes: Shapes | None) -> Shapes | None:
-        """As they were."""
-        return shapes
 
     def record(self) -> dict[str, Any]:
         """See `Result.record`."""
@@ -74,9 +65,7 @@ class KernelGrowth:
             {"node": self.node, "attribute": "pads", "before": None,
              "after": list(self.pads or [])},
         ]  # fmt: skip
-        return {
-            "verb": "grow-kernel", "tensors": [grown], "attributes": attributes, "literals": [],
-        }  # fmt: skip
+        return {**super().record(), "tensors": [grown], "attributes": attributes}
 
 
 def grow_kernel(analysis: Analysis, asked: GrowKernel) -> KernelGrowth:
@@ -109,8 +98,8 @@ def grow_kernel(analysis: Analysis, asked: GrowKernel) -> KernelGrowth:
     pads = next((tuple(a.ints) for a in proto.attribute if a.name == "pads"), None)
     ring = ((0, 0), (0, 0), *zip(window.before, window.behind, strict=True))
     return KernelGrowth(
-        editor.patch(), node.name, (window.old, window.new), pads, (name,), leaf.name, ring,
-        leaf.shape, warnings=(why,) if why else (),
+        editor.patch(), asked.verb, node.name, (window.old, window.new), pads, leaf.name, ring,
+        leaf.shape, parameters=(name,), warnings=(why,) if why else (),
     )  # fmt: skip
 
 

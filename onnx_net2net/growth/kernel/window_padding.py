@@ -44,7 +44,17 @@ def _transposed(node: Node) -> bool:
 
 
 def padded(analysis: Analysis, node: Node, window: Window, proto: NodeProto) -> Window:
-    """Write the padding that goes with the new kernel; where the ring's rows must stand."""
+    """Write the padding that goes with a new kernel; where the ring's rows must stand.
+
+    Args:
+        analysis: of the model.
+        node: the convolution, as it is.
+        window: its old and new sizes, the ring in the middle.
+        proto: the convolution as it will be; gets the padding.
+
+    Returns:
+        The window, with the ring moved where automatic padding asks for that.
+    """
     auto, rank = node.attr("auto_pad", "NOTSET"), len(window.old)
     fixed = _transposed(node) and node.attr("output_shape") is not None
     if auto in ("NOTSET", "", "VALID") and not fixed:
@@ -174,5 +184,10 @@ def _too_far(analysis: Analysis, pad: Node, pads: Array) -> bool:
 
 
 def refused(node: Node, reason: Reason, detail: str, hint: str) -> RefusalError:
-    """The error that names a node and why its kernel cannot grow."""
+    """The error that names a node and why its kernel cannot grow.
+
+    Args:
+        node: whose kernel.
+        reason, detail, hint: see `Refusal`.
+    """
     return RefusalError(Refusal(reason, node.name, None, detail, hint))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.random_weights import drawn, jittered, noise
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.scheme import Scheme
@@ -80,7 +82,12 @@ def _average(array: Array, dim: int, unit: Array, kinds: tuple[Row, ...]) -> Non
 
 
 def twins(source: Array, unit: Array, kinds: tuple[Row, ...]) -> tuple[Array, Array]:
-    """The positions of first twins on an axis, and those of their seconds in the same order."""
+    """The positions of first twins on an axis, and those of their seconds in the same order.
+
+    Args:
+        source, unit: of each position, see `Layout`.
+        kinds: of the new units.
+    """
     found = [np.flatnonzero([u >= 0 and kinds[u] is Row.TWIN and u % 2 == k for u in unit])
              for k in range(2)]  # fmt: skip
     first, second = (p[np.lexsort((p, source[p], unit[p] // 2))] for p in found)
@@ -102,32 +109,77 @@ def _again(source: Array) -> Array:
     return np.setdiff1d(np.arange(len(source)), first)
 
 
+def _made(kind: Row, source: Array, unit: Array, kinds: tuple[Row, ...]) -> Array:
+    """The positions that an init makes: rows of its kind, the first of each pair of twins."""
+    if kind is Row.TWIN:
+        return twins(source, unit, kinds)[0]
+    if kind is not Row.COPY:
+        return _of(unit, kinds, kind)
+    others = _of(unit, kinds, Row.FREE, Row.TWIN, Row.ZERO)
+    return np.setdiff1d(_again(source), others)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an init is shown: rows of one axis of a constant, all of which it makes.
+
+    `rows`: what stands there, the teacher's rows at `source` (along `dim`); `teacher`: its
+    whole array; `key`: the constant's name and what else tells this place from others.
+    """
+
+    rows: Array
+    teacher: Array
+    dim: int
+    source: Array
+    key: tuple[Any, ...]
+    scheme: Scheme
+
+    def drawn(self, what: str) -> Array:
+        """Random weights, as large as the teacher's."""
+        return drawn(self.rows.shape, self.teacher, self.scheme.seed, what, *self.key)
+
+    def noise(self, what: str) -> Array:
+        """Random weights, as large as those that stand there."""
+        if self.rows.dtype.kind != "f":
+            return self.drawn(what)
+        return noise(self.rows, self.scheme.seed, what, *self.key)
+
+    def jittered(self) -> Array:
+        """What stands there, with the scheme's noise."""
+        size, seed = self.scheme.noise, self.scheme.seed
+        return jittered(self.rows, self.teacher, size, seed, "noise", *self.key)
+
+    def evidence(self, kind: str) -> Array:
+        """An array of the teacher's constant's shape, such as its gradient.
+
+        Raises:
+            UsageError: it was not given, or has another shape.
+        """
+        name = f"{kind}/{self.key[0]}"
+        found = self.scheme.evidence.get(name)
+        if found is None or np.shape(found) != self.teacher.shape:
+            said = "is missing" if found is None else f"has the shape {list(np.shape(found))}"
+            raise UsageError(
+                f"the evidence '{name}' {said}", f"give an array of {list(self.teacher.shape)}"
+            )
+        return np.asarray(found)
+
+
 def _own(
     array: Array, teacher: Array, dim: int, change: Change, kinds: tuple[Row, ...],
     scheme: Scheme, name: str,
 ) -> None:  # fmt: skip
     """Give new units weights of their own, in place."""
-    seed, unit = scheme.seed, change.unit[dim]
+    source, unit = change.source[dim], change.unit[dim]
     if not change.weight:
         return
-
-    def random(positions: Array, what: str) -> None:
-        at = _at(dim, positions)
-        if len(positions):
-            array[at] = drawn(array[at].shape, teacher, seed, what, name, dim)
-
-    free = _of(unit, kinds, Row.FREE)
-    if len(free) and array.dtype.kind != "f":
-        random(free, "free")
-    elif len(free):
-        array[_at(dim, free)] = noise(array[_at(dim, free)], seed, "free", name, dim)
-    random(twins(change.source[dim], unit, kinds)[0], "twin")
-    again = _again(change.source[dim])
-    if scheme.init == "random-pad":
-        random(again, "pad")
-    elif scheme.noise and len(again):
-        at = _at(dim, again)
-        array[at] = jittered(array[at], teacher, scheme.noise, seed, "noise", name, dim)
+    for kind, init in scheme.makers.items():
+        made = _made(kind, source, unit, kinds)
+        at = _at(dim, made)
+        place = Place(array[at], teacher, dim, source[made], (name, dim), scheme)
+        new = init.own(place) if len(made) else None
+        if new is not None:
+            array[at] = new
 
 
 def _read(
@@ -136,17 +188,22 @@ def _read(
 ) -> Array:  # fmt: skip
     """Divide what reads new units among copies; twins are read with opposite signs."""
     live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit])
-    seed, pad = scheme.seed, scheme.init == "random-pad"
-    again = _again(source) if pad else np.zeros(0, np.int64)
-    live[again] = False
-    array = divided(array, source, dim, scheme.split, live, offset, seed, "split", *key)
-    if len(again):
-        at = _at(dim, again)
-        array[at] = drawn(array[at].shape, teacher, seed, "pad", *key)
-    first, second = twins(source, unit, kinds)
-    if len(first):
-        out = drawn(array[_at(dim, first)].shape, teacher, seed, "twin", *key)
-        array[_at(dim, first)], array[_at(dim, second)] = _opposite(out, offset)
+    makers = scheme.makers
+    if makers[Row.COPY].divides:
+        del makers[Row.COPY]  # the shares are what reads copies
+    else:
+        live[_made(Row.COPY, source, unit, kinds)] = False
+    array = divided(array, source, dim, scheme.split, live, offset, scheme.seed, "split", *key)
+    for kind, init in makers.items():
+        made = _made(kind, source, unit, kinds)
+        at = _at(dim, made)
+        place = Place(array[at], teacher, dim, source[made], key, scheme)
+        new = init.read(place) if len(made) else None
+        if new is not None:
+            array[at] = new
+            if kind is Row.TWIN:
+                second = _at(dim, twins(source, unit, kinds)[1])
+                array[at], array[second] = _opposite(new, offset)
     return array
 
 

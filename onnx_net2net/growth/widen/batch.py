@@ -88,7 +88,13 @@ def run(student: Student, task: Task[Widen]) -> tuple[list[str], str]:
 
 
 def widen_all(student: Student, task: Task[Widen], todo: set[str]) -> None:
-    """Grow disjoint spaces together, then look again for those that overlapped them."""
+    """Grow disjoint spaces together, then look again for those that overlapped them.
+
+    Args:
+        student: takes the results.
+        task: the step.
+        todo: names of layers; those that are done or left out are taken off.
+    """
     asked = task.seeded(student)
     while todo:
         now = next_round(student.analysis, todo, asked, asked.lenient)
@@ -98,7 +104,7 @@ def widen_all(student: Student, task: Task[Widen], todo: set[str]) -> None:
         todo -= now.seen
         alone = now.alone
         if now.chosen:
-            step = widen_chosen(student.analysis, now.chosen, Scheme.of(asked))
+            step = _widen_chosen(student.analysis, now.chosen, Scheme.of(asked))
             if step is not None:
                 student.take(step)
                 todo -= set(step.along)
@@ -133,15 +139,15 @@ def next_round(analysis: Analysis, todo: Collection[str], asked: Widen, lenient:
     """What of the layers `todo` can grow at once; overlapping spaces wait for the next round.
 
     Args:
+        analysis: of the model as it is now.
+        todo: names of layers.
+        asked: how far and how.
         lenient: leave out what has no such width, rather than raising UsageError.
     """
-    round_, scheme = Round(), Scheme.of(asked)
-    taken: dict[Axis, np.ndarray] = {}
-    fills: dict[Axis, Row] = {}
+    round_, scheme, free = Round(), Scheme.of(asked), _Free()
     for candidate, together in candidates(analysis, todo, scheme.row):
         space, name, widths = candidate.space, candidate.layer, candidate.widths
-        labels = space.labels.items()
-        if any(a in taken and (taken[a] & (v >= 0)).any() for a, v in labels):
+        if free.overlaps(space):
             continue
         round_.seen |= together
         try:
@@ -154,16 +160,33 @@ def next_round(analysis: Analysis, todo: Collection[str], asked: Widen, lenient:
         units = draw(widths, wanted, asked.mapping, scheme.seed, name, scheme.row)
         units = padded(analysis, space, units)
         chosen = replace(candidate, units=units, width=(widths.today, wanted))
-        fill = units.padding.fill.items() if units.padding is not None else ()
-        unlike = any(fills.get(a, row) is not row for a, row in fill)
-        if unlike or _growth(analysis, space, units, scheme) is None:
+        if free.fits(units) and _growth(analysis, space, units, scheme) is not None:
+            free.take(space, units)
+            round_.chosen.append(chosen)
+        else:
             round_.alone.append(chosen)
-            continue
-        fills.update(fill)
-        for a, v in labels:
-            taken[a] = taken.get(a, np.zeros(len(v), bool)) | (v >= 0)
-        round_.chosen.append(chosen)
     return round_
+
+
+@dataclass
+class _Free:
+    """What the spaces chosen so far leave free: positions of axes, and fills of pads."""
+
+    taken: dict[Axis, np.ndarray] = field(default_factory=dict)
+    fills: dict[Axis, Row] = field(default_factory=dict)
+
+    def overlaps(self, space: Space) -> bool:
+        shared = ((self.taken[a], v) for a, v in space.labels.items() if a in self.taken)
+        return any((taken & (v >= 0)).any() for taken, v in shared)
+
+    def fits(self, units: Units) -> bool:
+        fill = units.padding.fill if units.padding is not None else {}
+        return all(self.fills.get(a, row) is row for a, row in fill.items())
+
+    def take(self, space: Space, units: Units) -> None:
+        self.fills.update(units.padding.fill if units.padding is not None else {})
+        for a, v in space.labels.items():
+            self.taken[a] = self.taken.get(a, np.zeros(len(v), bool)) | (v >= 0)
 
 
 def candidates(
@@ -173,27 +196,39 @@ def candidates(
 
     Of a layer with several widths the default; all but the number of heads where there is
     none, each counted in classes.
+
+    Args:
+        analysis: of the model.
+        layers: names.
+        rows: what the new units will be.
     """
     found = spaces(analysis)[0]
     plain = {n.name for space, _, nodes in found if space.default for n in nodes}
     for space, first, nodes in found:
-        able = [] if space.part.startswith("heads") else nodes
-        able = [n for n in able if space.default or n.name not in plain]
-        mine = next((n for n in able if n.name in layers), None)
-        if mine is None:
+        if space.part.startswith("heads"):
             continue
-        made = analysis.output_axis(mine)
-        axis = (made[0], None, made[1]) if made is not None else first
-        asked = ("space", space_name(space, nodes[0])) if space.part else ("node", mine.name)
-        widths = Widths.of(space, None if space.part else axis, rows)
-        if rows is Row.COPY:
-            widths = beyond_multiples(analysis, space, widths)
-        none = Units.copies([])
-        names = {n.name for n in nodes}
-        yield Chosen(space, axis, mine.name, asked, widths, none, (widths.today,) * 2), names
+        able = nodes if space.default else [n for n in nodes if n.name not in plain]
+        mine = next((n for n in able if n.name in layers), None)
+        if mine is not None:
+            name = space_name(space, nodes[0]) if space.part else ""
+            yield _candidate(analysis, space, first, mine, name, rows), {n.name for n in nodes}
 
 
-def widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -> Widened | None:
+def _candidate(
+    analysis: Analysis, space: Space, first: Axis, layer: Node, part: str, rows: Row
+) -> Chosen:
+    """A space by one of its layers, or by its name where it is a part of one."""
+    made = analysis.output_axis(layer)
+    axis = (made[0], None, made[1]) if made is not None else first
+    widths = Widths.of(space, None if part else axis, rows)
+    if rows is Row.COPY:
+        widths = beyond_multiples(analysis, space, widths)
+    asked = ("space", part) if part else ("node", layer.name)
+    none, today = Units.copies([]), (widths.today, widths.today)
+    return Chosen(space, axis, layer.name, asked, widths, none, today)
+
+
+def _widen_chosen(analysis: Analysis, chosen: Sequence[Chosen], scheme: Scheme) -> Widened | None:
     """One step for several spaces; None if they do not line up together."""
     space, units = union([(c.space, c.units) for c in chosen])
     growth = _growth(analysis, space, units, scheme)
@@ -216,9 +251,8 @@ def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:
     """Several disjoint spaces as one, so that they are planned and proved together."""
     labels: dict[Axis, np.ndarray] = {}
     passages: dict[Instance, list[Factor]] = {}
-    source: list[np.ndarray] = []
-    kinds: list[Row] = []
     offset = 0
+    sources = []
     for space, units in parts:
         for axis, v in space.labels.items():
             moved = np.where(v >= 0, v + offset, -1)
@@ -227,13 +261,15 @@ def union(parts: Sequence[tuple[Space, Units]]) -> tuple[Space, Units]:
         for instance, carried in space.passages.items():
             known = passages.setdefault(instance, [])
             known += [f for f in carried if not any(f is k for k in known)]
-        source.append(units.source + offset)
-        kinds += units.kind
+        sources.append(units.source + offset)
         offset += space.size
     uniform = next((s.uniform for s, _ in parts if s.uniform), None)
     joined = Space(parts[0][0].seed, offset, labels, passages, uniform)
-    paddings = [units.padding for _, units in parts if units.padding is not None]
+    kinds = tuple(kind for _, units in parts for kind in units.kind)
+    return joined, Units(np.concatenate(sources), kinds, _padding([u for _, u in parts]))
+
+
+def _padding(parts: Sequence[Units]) -> Padding | None:
+    paddings = [units.padding for units in parts if units.padding is not None]
     fill = {a: row for p in paddings for a, row in p.fill.items()}
-    part = {n: part for p in paddings for n, part in p.parts.items()}
-    merged = Padding(fill, part) if paddings else None
-    return joined, Units(np.concatenate(source), tuple(kinds), merged)
+    return Padding(fill, {n: k for p in paddings for n, k in p.parts.items()}) if paddings else None

@@ -48,7 +48,11 @@ def bisect(fits: Callable[[float], bool], high: float = _MOST) -> float | None:
 
 
 def within(student: Student, task: Task[Widen], todo: set[str]) -> str:
-    """Widen as far as a budget allows; what was reached."""
+    """Widen as far as a budget allows; what was reached.
+
+    Args:
+        student, task, todo: see `widen_all`; the step has the budget.
+    """
     assert task.asked.parameters is not None
     budget = parameter_budget(task.asked.parameters, task.teacher)
     tried: dict[float, tuple[Student, Task[Widen], int]] = {}
@@ -80,6 +84,11 @@ def expecting(analysis: Analysis, layers: Collection[str], asked: Widen) -> Call
     """How many parameters a ratio is expected to give, without growing anything.
 
     Right but where constants that several layers share part, or widths overlap.
+
+    Args:
+        analysis: of the model.
+        layers: names.
+        asked: what else the step says.
     """
     found = [candidate for candidate, _ in candidates(analysis, layers, Scheme.of(asked).row)]
     return lambda ratio: _expected(analysis, found, asked, ratio)

@@ -89,7 +89,7 @@ class Growth:
     `operands`: sizes and positions that must be rewritten; `attributes`: (node, name) ->
     value; `divisions`, `corrections`: nodes to insert; `layout`: where the copies land;
     `random`: even units that lie where copies would get random weights of their own;
-    `averages`: node -> what its output is multiplied by, because it averages pads of zeros along.
+    `averages`: node -> what its output is multiplied by, because pads of zeros count in it.
     """
 
     space: Space
@@ -118,20 +118,21 @@ class Edits:
     literals: tuple[Mapping[str, Any], ...]
 
 
-def nominal(change: Change, dim: int, kinds: tuple[Row, ...], how: str) -> list[float]:
+def nominal(change: Change, dim: int, kinds: tuple[Row, ...], undivided: bool) -> list[float]:
     """The share of a weight that each position of a divided axis gets, noise left out.
 
     Args:
-        how: `Scheme.division`.
+        change, dim: of a constant, and which axis; kinds: of the new units.
+        undivided: the first of several copies has all of it.
 
     >>> change = Change({0: np.array([0, 1, 0])}, {0: np.array([-1, -1, 0])}, (0,))
-    >>> nominal(change, 0, (Row.COPY,), "even")
+    >>> nominal(change, 0, (Row.COPY,), False)
     [0.5, 1.0, 0.5]
     """
     source, unit = change.source[dim], change.unit[dim]
     live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit], bool)
     counts = np.bincount(source[live], minlength=int(source.max(initial=0)) + 1)
-    if how not in ("one-hot", "random-pad"):
+    if not undivided:
         return [1.0 / int(counts[s]) if on else 0.0 for s, on in zip(source, live, strict=True)]
     first = {int(source[p]): int(p) for p in np.flatnonzero(live)[::-1]}
     pairs = list(zip(source, live, strict=True))

@@ -30,7 +30,8 @@ class Joint:
 class Layout:
     """Per grown axis: `source` (student -> teacher position) and `unit` (-1: an original).
 
-    `joint`: per tensor, where channels move over several axes together; see `wires.py`.
+    Three channels and a copy of the second: source [0 1 2 1], unit [-1 -1 -1 0].
+    `joint`: per tensor, where channels move over several axes together; see `shuffled_layout`.
     `grouped`: a weight's input axis that each group of its rows reads in its own order:
     source and unit, [groups, positions].
     """

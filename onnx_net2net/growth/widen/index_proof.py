@@ -19,7 +19,7 @@ from onnx_net2net.operators.spec import Block, Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 
-Sources = Mapping[Entry, Array]
+_Sources = Mapping[Entry, Array]
 """Entry -> student position -> teacher position, for the axes that grow."""
 
 
@@ -32,7 +32,7 @@ def _flat(sources: list[Array], sizes: list[int]) -> Array:
     return total.reshape(-1)
 
 
-def _axis(sources: Sources, site: Site, slot: int, dim: int, out: bool) -> tuple[Array, int]:
+def _axis(sources: _Sources, site: Site, slot: int, dim: int, out: bool) -> tuple[Array, int]:
     size = (site.out_dims(slot) if out else site.dims(slot))[dim] or 0
     entry = (-1 - slot, dim) if out else (slot, dim)
     found = sources.get(entry)
@@ -47,12 +47,12 @@ def _any(marks: list[Array]) -> Array:
     return total.reshape(-1)
 
 
-def _marks(new: Sources, entry: Entry, source: Array) -> Array:
+def _marks(new: _Sources, entry: Entry, source: Array) -> Array:
     return new.get(entry, np.zeros(len(source), np.int64))
 
 
 def _commutes(
-    block: Block, student: Block | None, site: Site, sources: Sources, new: Sources
+    block: Block, student: Block | None, site: Site, sources: _Sources, new: _Sources
 ) -> bool:
     ins = [_axis(sources, site, s, k, False) for s, k in block.ins]
     outs = [_axis(sources, site, s, k, True) for s, k in block.outs]
@@ -81,7 +81,7 @@ def _commutes(
 
 
 def movement_commutes(
-    teacher: Site, student: Site, sources: Sources, new: Sources | None = None
+    teacher: Site, student: Site, sources: _Sources, new: _Sources | None = None
 ) -> bool:
     """Whether a data movement of the student moves copies as the teacher moves sources.
 
@@ -107,7 +107,13 @@ def movement_commutes(
 
 
 def joint_commutes(teacher: Site, student: Site, joint: Mapping[str, Joint]) -> bool:
-    """The same where channels move over several axes together."""
+    """The same where channels move over several axes together.
+
+    Args:
+        teacher: the node.
+        student: the same node with the student's shapes and operands.
+        joint: tensor -> where its positions come from.
+    """
     row = TABLE[teacher.node.op]
     assert row.movement is not None
     dims = {t: j.dims for t, j in joint.items()}
@@ -135,14 +141,14 @@ def joint_commutes(teacher: Site, student: Site, joint: Mapping[str, Joint]) -> 
     return True
 
 
-def _touched(block: Block, sources: Sources) -> bool:
+def _touched(block: Block, sources: _Sources) -> bool:
     return any(e in sources for e in block.ins) or any(
         (-1 - s, k) in sources for s, k in block.outs
     )
 
 
 def factors_commute(
-    factors: list[Factor], carried: list[Factor], sources: Sources
+    factors: list[Factor], carried: list[Factor], sources: _Sources
 ) -> tuple[bool, dict[int, Array]]:
     """Whether the sources of a computing node's axes agree, factor by factor.
 
@@ -159,25 +165,33 @@ def factors_commute(
                 by_entry.setdefault(entry, []).append(f)
     own: dict[int, Array] = {}
     for entry, source in sources.items():
-        parts = by_entry.get(entry, [])
-        if not any(f is c for f in parts for c in carried):
+        if not _axis_commutes(by_entry.get(entry, []), carried, entry, source, own):
             return False, own
-        labels = np.array([f.at[entry] for f in parts])
-        stretch = _stretches(labels)
-        if (np.diff(stretch[source]) < 0).any():
-            return False, own
-        for k in range(int(stretch[-1]) + 1):
-            here = stretch == k
-            inside = source[stretch[source] == k]
-            live = [(f, i) for f, i in zip(parts, labels, strict=True) if i[here][0] >= 0]
-            if live and not _product_commutes(live, carried, here, inside, own):
-                return False, own
-            if not live and not np.array_equal(inside, np.flatnonzero(here)):
-                return False, own
     for f in carried:  # an operand that must grow with the others, but did not
         if id(f) in own and any(e not in sources and _full(f, e) for e in f.at):
             return False, own
     return True, own
+
+
+def _axis_commutes(
+    parts: list[Factor], carried: list[Factor], entry: Entry, source: Array, own: dict[int, Array]
+) -> bool:
+    """Whether one axis' source is what its factors' are, which join `own`."""
+    if not any(f is c for f in parts for c in carried):
+        return False
+    labels = np.array([f.at[entry] for f in parts])
+    stretch = _stretches(labels)
+    if (np.diff(stretch[source]) < 0).any():
+        return False
+    for k in range(int(stretch[-1]) + 1):
+        here = stretch == k
+        inside = source[stretch[source] == k]
+        live = [(f, i) for f, i in zip(parts, labels, strict=True) if i[here][0] >= 0]
+        if live and not _product_commutes(live, carried, here, inside, own):
+            return False
+        if not live and not np.array_equal(inside, np.flatnonzero(here)):
+            return False
+    return True
 
 
 def _stretches(labels: Array) -> Array:

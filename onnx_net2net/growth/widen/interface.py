@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx
 
 from onnx_net2net.coupling.closure import INSIDE, close
 from onnx_net2net.coupling.lookup import readers_of
 from onnx_net2net.coupling.space import Axis, Space
 from onnx_net2net.errors import AmbiguousError, Reason, Refusal, RefusalError, UsageError
-from onnx_net2net.files.patch import Insert, Splice
+from onnx_net2net.graph.messages import Edit, metadata_edit
 from onnx_net2net.graph.model import Node
 from onnx_net2net.growth.widen.changes import Growth
 from onnx_net2net.inference.analysis import Analysis
@@ -217,14 +216,13 @@ def _kinds(analysis: Analysis, axis: Axis) -> Iterator[str]:
     yield from ["output"] if tensor in analysis.model.outputs else []
 
 
-def declaration(analysis: Analysis, changes: tuple[InterfaceChange, ...]) -> list[Splice | Insert]:
+def declaration(analysis: Analysis, changes: tuple[InterfaceChange, ...]) -> Edit:
     """The student's metadata that says how its teacher's interface lies in its own.
 
     An axis that had grown before keeps the smallest size that is known of it.
     """
-    props = analysis.model.proto.metadata_props
-    at = next((k for k, p in enumerate(props) if p.key == KEY), len(props))
-    said = _said(props[at].value) if at < len(props) else {}
+    proto = analysis.model.proto
+    said = next((_said(p.value) for p in proto.metadata_props if p.key == KEY), {})
     found: dict[str, dict[str, list[dict[str, int]]]] = {k: {} for k in _DECLARED}
     for c in changes:
         old = [e for e in said.get(f"{c.kind}s", {}).get(c.name, []) if e.get("axis") == c.axis]
@@ -236,10 +234,7 @@ def declaration(analysis: Analysis, changes: tuple[InterfaceChange, ...]) -> lis
             new = {e["axis"] for e in names.get(name, [])}
             kept = [e for e in entries if e["axis"] not in new]
             names.setdefault(name, []).extend(kept)
-    text = json.dumps(found, sort_keys=True)
-    message = onnx.StringStringEntryProto(key=KEY, value=text)
-    path = ("metadata_props", at)
-    return [Splice(path, (message,)) if at < len(props) else Insert(path, (message,))]
+    return metadata_edit(proto, KEY, json.dumps(found, sort_keys=True))
 
 
 def _said(text: str) -> dict[str, dict[str, list[Any]]]:

@@ -12,16 +12,19 @@ kernel: means pass nothing but sums.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import onnx
 
 from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import UnionFind
+from onnx_net2net.growth.widen.changes import Change, Growth
 from onnx_net2net.growth.widen.units import Padding, Row, Units
 from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
@@ -30,7 +33,7 @@ from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 
-WHOLE = "only whole multiples of today's width are exact here"
+_WHOLE = "only whole multiples of today's width are exact here"
 
 
 class _Ties:
@@ -93,7 +96,7 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding:
         elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
             detail = "its weights are integers"
         if detail:
-            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, WHOLE))
+            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE))
     return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
 
 
@@ -122,36 +125,43 @@ def _tie(analysis: Analysis, ties: _Ties, instance: Instance, f: Factor) -> None
         return
     inputs = list(computed.values())
     if f.role == "mean":
-        if not row.pads or (_means(analysis, node) > 1 and made):
-            raise _forbidden(node, inputs, "averages over it")
-        for axis in inputs:
-            if len(row.pads) == 1:
-                ties.require(axis, Row(next(iter(row.pads))), node)
-        for axis in made.values():
-            ties.require(axis, Row(next(iter(row.pads.values()))), node)
-        return
-    if f.role == "sum":
-        if len(inputs) > 1:  # of two computed tensors: one zero is enough, both are simplest
-            for axis in inputs:
-                ties.require(axis, Row.ZERO, node)
-        return
-    if f.role != "parallel":
+        _tie_averaged(analysis, ties, node, inputs, list(made.values()))
+    elif f.role == "sum":
+        for axis in inputs if len(inputs) > 1 else ():  # of two, one zero is enough; both: simplest
+            ties.require(axis, Row.ZERO, node)
+    elif f.role != "parallel":
         raise _forbidden(node, inputs, f"takes the {f.role} over it")
-    if not inputs:
+    elif not inputs:
         if not (row.movement or _contracts(analysis, node) or row.passes_mean(set())):
             raise _forbidden(node, list(made.values()), "is not linear in its weights")
-        return
-    if _centres(analysis, node, set(computed)):
+    elif _centres(analysis, node, set(computed)):
         ties.require(inputs[0], Row.MEAN, node)
         for axis in made.values():
             ties.require(axis, Row.ZERO, node)
-        return
-    slots = {e[0] for e in (*computed, *constant)}
-    mean = row.movement is not None or row.passes_mean(slots)
-    zero = row.movement is not None or row.passes_zero(site, slots, {e[0] for e in constant})
+    else:
+        slots = {e[0] for e in (*computed, *constant)}
+        mean = row.movement is not None or row.passes_mean(slots)
+        zero = row.movement is not None or row.passes_zero(site, slots, {e[0] for e in constant})
+        _tie_passing(ties, node, [*inputs, *made.values()], mean, zero)
+
+
+def _tie_averaged(
+    analysis: Analysis, ties: _Ties, node: Node, inputs: list[Axis], made: list[Axis]
+) -> None:
+    """What a norm or a mean asks of the axis that it runs over, and what it makes of it."""
+    pads = TABLE[node.op].pads
+    if not pads or (_means(analysis, node) > 1 and made):
+        raise _forbidden(node, inputs, "averages over it")
+    for axis in inputs if len(pads) == 1 else ():
+        ties.require(axis, Row(next(iter(pads))), node)
+    for axis in made:
+        ties.require(axis, Row(next(iter(pads.values()))), node)
+
+
+def _tie_passing(ties: _Ties, node: Node, axes: list[Axis], mean: bool, zero: bool) -> None:
+    """Axes of a node that passes means, zeros, or both."""
     if not mean and not zero:
-        raise _forbidden(node, inputs, "is not linear")
-    axes = [*inputs, *made.values()]
+        raise _forbidden(node, axes, "is not linear")
     for axis in axes[1:]:
         ties.tie(axes[0], axis)
     if mean != zero:
@@ -225,14 +235,14 @@ def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
 
 def _forbidden(node: Node, axes: list[Axis], why: str) -> RefusalError:
     axis = axes[0][::2] if axes else None
-    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", WHOLE))
+    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
 
 
 def pads(analysis: Analysis, space: Space) -> Refusal | None:
     """Why a space that is averaged over grows by whole multiples alone; None if pads do too."""
     counts = {np.bincount(v[v >= 0], minlength=space.size).tobytes() for v in space.labels.values()}
     if any(len(np.unique(np.frombuffer(c, np.int64))) > 1 for c in counts):
-        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", WHOLE)
+        return Refusal(Reason.NORMALISED, "", None, "its units lie unevenly", _WHOLE)
     try:
         padding(analysis, space, space.size + 1)
     except RefusalError as why:
@@ -241,7 +251,13 @@ def pads(analysis: Analysis, space: Space) -> Refusal | None:
 
 
 def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths:
-    """Widths that pads make possible too, or why there are none."""
+    """Widths that pads make possible too, or why there are none.
+
+    Args:
+        analysis: of the model.
+        space: what grows.
+        widths: those that whole multiples give.
+    """
     if not space.uniform:
         return widths
     refusal = pads(analysis, space)
@@ -252,10 +268,55 @@ def beyond_multiples(analysis: Analysis, space: Space, widths: Widths) -> Widths
 
 
 def padded(analysis: Analysis, space: Space, units: Units) -> Units:
-    """Units with what their pads are, if there are any."""
+    """Units with what their pads are, if there are any.
+
+    Args:
+        analysis: of the model.
+        space: what grows.
+        units: the new ones.
+    """
     if Row.PAD not in units.kind:
         return units
     return replace(units, padding=padding(analysis, space, space.size + len(units.kind)))
 
 
-__all__ = ["beyond_multiples", "padded", "padding", "pads"]
+def rescale_norms(analysis: Analysis, growth: Growth) -> None:
+    """Norms and averages whose statistics run over pads as well."""
+    padding = growth.units.padding
+    for index, part in padding.parts.items() if padding is not None else ():
+        node = analysis.model.nodes[index]
+        slot = TABLE[node.op].rescaled
+        if slot is None:
+            if part != 1:
+                growth.averages[index] = float(1 / part)
+            continue
+        epsilon = float(node.attr("epsilon", np.float32(1e-5))) * float(part)
+        double = analysis.first.dtype(node.inputs[0]) == onnx.TensorProto.DOUBLE
+        if double and float(np.float32(epsilon)) != epsilon:
+            detail = f"the epsilon of {node.op} is a float32, not exact among float64"
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
+        growth.attributes[index, "epsilon"] = epsilon
+        leaf = (node.inputs[slot], (index, slot))
+        if leaf not in growth.constants:
+            detail = f"the scale of {node.op} is computed"
+            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
+        growth.constants[leaf] = replace(growth.constants[leaf], scale=math.sqrt(part))
+
+
+def keep_tied(analysis: Analysis, growth: Growth) -> None:
+    """Keep a table tied that makes a stream and reads it: what meets zeros may be anything."""
+    for (leaf, use), change in growth.constants.items() if growth.units.padding else ():
+        if not _meets_zeros(growth, change):
+            continue
+        for (name, other), made in growth.constants.items():
+            if name == leaf and other != use and not made.split:
+                growth.constants[leaf, use] = replace(made)
+
+
+def _meets_zeros(growth: Growth, change: Change) -> bool:
+    """Whether all new rows of a constant are pads that may hold anything."""
+    new = {growth.units.kind[u] for unit in change.unit.values() for u in unit if u >= 0}
+    return set(change.pads.values()) == {Row.FREE} and new == {Row.PAD}
+
+
+__all__ = ["beyond_multiples", "keep_tied", "padded", "padding", "pads", "rescale_norms"]

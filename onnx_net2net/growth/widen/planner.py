@@ -25,7 +25,7 @@ from onnx_net2net.growth.widen.index_proof import (
     movement_commutes,
 )
 from onnx_net2net.growth.widen.multiplicity import even_out
-from onnx_net2net.growth.widen.norm_padding import keep_tied, rescale_norms
+from onnx_net2net.growth.widen.normalised_axes import keep_tied, rescale_norms
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.shape_operands import Sizes, follow
 from onnx_net2net.growth.widen.shuffled_layout import Weaver
@@ -41,7 +41,7 @@ _PLAIN = Scheme()
 _RANDOM = {Row.FREE, Row.TWIN}
 
 
-def sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
+def _sources_of(analysis: Analysis, growth: Layout, instance: Instance) -> dict[Entry, Array]:
     """The sources of a node's axes, for those that grow."""
     node, tag = analysis.model.nodes[instance[0]], instance[1]
     found = {}
@@ -107,7 +107,7 @@ def _grow(analysis: Analysis, space: Space, units: Units, places: Layout, scheme
         _attributes, _follow, _prove
     ):  # fmt: skip
         step(analysis, growth)
-    if scheme.init == "random-pad":
+    if not scheme.how.divides:
         growth.divisions.clear()  # nothing is divided
         growth.corrections.clear()
     return growth
@@ -213,7 +213,7 @@ def _attributes(analysis: Analysis, growth: Growth) -> None:
         if not row.held(site, {f.name: f.size for f in carried}, {}):
             continue
         fs = analysis.factors(node)
-        sources = sources_of(analysis, growth.layout, instance)
+        sources = _sources_of(analysis, growth.layout, instance)
         ok, own = factors_commute(fs, carried, sources)
         if not ok:
             raise _misaligned(node)
@@ -235,7 +235,7 @@ def _follow(analysis: Analysis, growth: Growth) -> None:
         analysis,
         sizes,
         set(growth.space.passages),
-        lambda instance: sources_of(analysis, growth.layout, instance),
+        lambda instance: _sources_of(analysis, growth.layout, instance),
     )
     growth.operands = result.operands
     _prove_movements(analysis, growth, result)
@@ -246,7 +246,7 @@ def _prove_movements(analysis: Analysis, growth: Growth, sizes: Sizes) -> None:
         node = analysis.model.nodes[instance[0]]
         if TABLE[node.op].movement is None:
             continue
-        sources = sources_of(analysis, growth.layout, instance)
+        sources = _sources_of(analysis, growth.layout, instance)
         if not sources:
             continue
         for k, facts in enumerate(analysis.facts):
@@ -296,7 +296,7 @@ def _prove(analysis: Analysis, growth: Growth) -> None:
         if row.notation is None and row.ties is None:
             continue
         fs = analysis.factors(node)
-        given = sources_of(analysis, growth.layout, instance)
+        given = _sources_of(analysis, growth.layout, instance)
         sources: dict[Entry, Array] | None = given
         if growth.layout.joint is not None:
             sources = _ungrouped(fs, carried, given, growth.layout, instance, node)
@@ -355,4 +355,4 @@ def _misaligned(node: Node) -> RefusalError:
     return RefusalError(Refusal(Reason.MISALIGNED, node.name, detail=node.op, hint=hint))
 
 
-__all__ = ["grow", "grow_woven", "sources_of"]
+__all__ = ["grow", "grow_woven"]

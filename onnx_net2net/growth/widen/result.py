@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ class Widened:
         pairs = zip(self.grown, self.edits.uses, strict=True)
         return {
             "verb": "widen",
-            "scheme": asdict(self.scheme),
+            "scheme": self.scheme.record(),
             "uniform": self.uniform,
             "units": {
                 "source": self.units.source.tolist(),
@@ -119,7 +119,7 @@ def _axis(
     if dim in change.split:
         shares = {
             "split": scheme.division,
-            "nominal": nominal(change, dim, kinds, scheme.division),
+            "nominal": nominal(change, dim, kinds, scheme.undivided),
             "key": [scheme.seed, "split", name, dim],
         }
     if dim in change.grouped:

@@ -23,7 +23,7 @@ from onnx_net2net.operators.spec import Grown, Site, Slot
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
 
-Sources = Mapping[Entry, Array]
+_Sources = Mapping[Entry, Array]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,14 @@ class Sizes:
     nodes: list[Node]
     operands: list[Operand] = field(default_factory=list)
 
-    def student(self, instance: Instance, probe: int, sources: Sources) -> Site:
-        """A node as it is in the student: shapes, operand values, attributes."""
+    def student(self, instance: Instance, probe: int, sources: _Sources) -> Site:
+        """A node as it is in the student: shapes, operand values, attributes.
+
+        Args:
+            instance: the node, or one use of a constant one.
+            probe: at which input sizes.
+            sources: of its axes that grow.
+        """
         at = self.probes[probe]
         teacher = at.facts.site(self.nodes[instance[0]])
         mine = [o for o in self.operands if o.instance == instance]
@@ -98,7 +104,7 @@ def _with_attribute(node: Node, name: str, value: Array) -> Node:
     return changed
 
 
-def _resized(shape: Shape | None, slot: int, sources: Sources) -> Shape | None:
+def _resized(shape: Shape | None, slot: int, sources: _Sources) -> Shape | None:
     if shape is None:
         return None
     return tuple(len(sources[slot, k]) if (slot, k) in sources else d for k, d in enumerate(shape))
@@ -108,7 +114,7 @@ def follow(
     analysis: Analysis,
     sizes: Mapping[tuple[str, int], int],
     instances: set[Instance],
-    sources_of: Callable[[Instance], Sources],
+    sources_of: Callable[[Instance], _Sources],
 ) -> Sizes:
     """Walk the graph with the new sizes and find what does not follow by itself.
 
@@ -163,7 +169,7 @@ def _values(result: Sizes, node: Node, changed: set[str]) -> None:
 
 
 def _operands(
-    analysis: Analysis, result: Sizes, node: Node, instance: Instance, sources: Sources
+    analysis: Analysis, result: Sizes, node: Node, instance: Instance, sources: _Sources
 ) -> None:
     """Compare what the operands hold in the student with what they must hold."""
     row = TABLE.get(node.op)
@@ -235,7 +241,7 @@ def _compare(
 
 
 def _pinned(
-    result: Sizes, node: Node, instance: Instance, sources: Sources, declared: set[int]
+    result: Sizes, node: Node, instance: Instance, sources: _Sources, declared: set[int]
 ) -> None:
     """Values that the teacher computes from sizes (1/sqrt(d)) must not change with them."""
     for slot, tensor in enumerate(node.reads):

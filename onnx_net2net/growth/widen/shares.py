@@ -1,4 +1,4 @@
-"""Replication maps and shares: which units are new, and how a weight divides among copies.
+"""Shares: how a weight divides among the copies of a unit, exactly.
 
 Everything random comes from raw PCG64 words keyed by (seed, what it is for), scaled by
 powers of two: the same bytes on every machine and numpy version.

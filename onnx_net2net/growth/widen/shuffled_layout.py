@@ -161,18 +161,7 @@ class Weaver:
                 return None
             joint[tensor] = Joint(d, found)
         free = {w: k for k, w in enumerate(w for w, of in copies.items() if of < 0)}
-        known: dict[Axis, tuple[Array, Array]] = {}
-        for tensor, j in joint.items():
-            for dim in j.dims:
-                axis = (tensor, None, dim)
-                if axis not in long:
-                    continue
-                unit = np.full(len(long[axis]), -1)
-                source = long[axis]
-                if len(j.dims) == 1:
-                    unit = np.array([free.get(w, -1) for w in student.wires(tensor).tolist()])
-                    source = np.where(j.source >= 0, j.source, source)
-                known[axis] = source, unit
+        known = _known(student, joint, long, free)
         grouped: dict[Axis, tuple[Array, Array]] = {}
         if not _spread(self.analysis, self.space, known, long, grouped):
             return None
@@ -204,6 +193,22 @@ class Weaver:
                 extra = [e % len(wires) for e in range(len(extra))]
             copies.update(zip(mine, wires + [wires[e] for e in extra], strict=True))
         return dict(sorted(copies.items()))
+
+
+def _known(
+    student: Side, joint: Mapping[str, Joint], long: Mapping[Axis, Array], free: Mapping[int, int]
+) -> dict[Axis, tuple[Array, Array]]:
+    """Source and unit of the axes of computed tensors."""
+    known: dict[Axis, tuple[Array, Array]] = {}
+    for tensor, j in joint.items():
+        alone = len(j.dims) == 1
+        for axis in [a for dim in j.dims if (a := (tensor, None, dim)) in long]:
+            source, unit = long[axis], np.full(len(long[axis]), -1)
+            if alone:
+                unit = np.array([free.get(w, -1) for w in student.wires(tensor).tolist()])
+                source = np.where(j.source >= 0, j.source, source)
+            known[axis] = source, unit
+    return known
 
 
 def _positions(
@@ -239,25 +244,35 @@ def _spread(
         for (index, use), carried in space.passages.items():
             node = analysis.model.nodes[index]
             for f in carried:
-                axes: dict[bytes, list[Axis]] = {}
-                for (s, dim), labels in f.at.items():
-                    t = node.tensor(s)
-                    constant = t in analysis.model.constant
-                    axis = (t, (use or (index, s)) if constant else None, dim)
-                    axes.setdefault(labels.tobytes(), []).append(axis)
+                axes = _alike(analysis, node, use, f)
                 for alike in axes.values():
-                    given = next((known[a] for a in alike if a in known and a[1] is None), None)
-                    if given is None:
-                        given = next((known[a] for a in alike if a in known), None)
-                    if given is not None:
-                        for a in alike:
-                            known.setdefault(a, given)
-                whole = axes.get(np.arange(f.size).tobytes(), [])
-                parts = [a for alike in axes.values() for a in alike if a not in whole]
+                    _share(alike, known)
+                whole = axes.pop(np.arange(f.size).tobytes(), [])
+                parts = [a for alike in axes.values() for a in alike]
                 if use is None and f.role == "sum" and parts and parts[0] in known:
                     _per_group(analysis, node, f, known[parts[0]], whole, known, long, grouped)
         if len(known) == before:
             return known.keys() >= space.labels.keys()
+
+
+def _alike(
+    analysis: Analysis, node: Node, use: tuple[int, int] | None, f: Factor
+) -> dict[bytes, list[Axis]]:
+    """The axes of a factor, those together that it labels alike."""
+    axes: dict[bytes, list[Axis]] = {}
+    for (slot, dim), labels in f.at.items():
+        tensor = node.tensor(slot)
+        constant = tensor in analysis.model.constant
+        axis = (tensor, (use or (node.index, slot)) if constant else None, dim)
+        axes.setdefault(labels.tobytes(), []).append(axis)
+    return axes
+
+
+def _share(alike: list[Axis], known: dict[Axis, tuple[Array, Array]]) -> None:
+    """Give axes the source that one of them has, a computed tensor's rather than a constant's."""
+    given = sorted((a for a in alike if a in known), key=lambda a: a[1] is not None)
+    for a in alike if given else ():
+        known.setdefault(a, known[given[0]])
 
 
 def _per_group(

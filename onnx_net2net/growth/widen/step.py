@@ -66,7 +66,7 @@ def widen_step(analysis: Analysis, asked: Widen, rows: Row | None = None) -> Wid
     if outside:
         found = with_tables(analysis, found)
     if "input" in outside:
-        if asked.init not in ("replicate", "fresh") or asked.noise:
+        if rows not in (Row.COPY, Row.FREE) or not scheme.preserving:
             raise UsageError(
                 "zero weights read what is new of an input", "leave init and noise out"
             )
@@ -211,7 +211,14 @@ def _check_memory(analysis: Analysis, space: Space, ratio: float) -> None:
 
 
 def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: Scheme) -> Widened:
-    """The patch of a growth, with what a person wants to know about it."""
+    """The patch of a growth, with what a person wants to know about it.
+
+    Args:
+        analysis: of the teacher.
+        growth: as planned.
+        name, axis: what the user named, and its axis.
+        scheme: how new units come about.
+    """
     outputs, readers = [], []
     for node in analysis.layers():
         made = analysis.output_axis(node)
@@ -223,7 +230,7 @@ def widened(analysis: Analysis, growth: Growth, name: str, axis: Axis, scheme: S
     patch, grown = patch_of(analysis, growth, scheme)
     interface = changed(analysis, growth)
     if interface:
-        patch += declaration(analysis, interface)
+        patch.append(declaration(analysis, interface))
     width = (len(growth.space.labels[axis]), len(growth.layout.source[axis]))
     return Widened(
         name,

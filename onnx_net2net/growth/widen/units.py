@@ -34,7 +34,7 @@ class Padding:
 
     `fill`: axis -> MEAN or ZERO rows, for constants also COPY (keeps the copied values) and
     FREE (it meets zeros only). `parts`: node that averages over the axis -> which part of
-    what it averages counts; the rest are zeros, so that its result is too small.
+    what it averages counts (8 channels and 4 zeros: 2/3, by which its result is too small).
     """
 
     fill: Mapping[Any, Row]

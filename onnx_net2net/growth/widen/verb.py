@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.growth.verb import (
+    ARRAYS,
     BUDGET,
     COUNT,
     FLAG,
@@ -21,6 +22,7 @@ from onnx_net2net.growth.verb import (
     Verb,
     setting,
 )
+from onnx_net2net.growth.widen.inits import INITS
 
 if TYPE_CHECKING:
     from onnx_net2net.growth.student import Student, Task
@@ -71,7 +73,7 @@ class Widen(Verb):
     init: str = setting(
         NAME, "New units: copies; random in, zero out; random pairs that cancel; or the paper's "
         "baseline, not preserving.", "replicate", header=True,
-        choices=("replicate", "fresh", "twin", "random-pad"),
+        choices=INITS,
         decides=("mapping", "split", "noise"),
     )  # fmt: skip
     split: str = setting(
@@ -81,6 +83,11 @@ class Widen(Verb):
     noise: float = setting(
         NUMBER, "On the copies' own weights, in terms of their standard deviation; not "
         "preserving.", 0.0, header=True, metavar="SIGMA",
+    )  # fmt: skip
+
+    evidence: Mapping[str, Any] | None = setting(
+        ARRAYS, "What the init looks at besides the weights, data.npz: `gradient/conv1.weight`, of "
+        "the weight's shape.", option=False,
     )  # fmt: skip
 
     @classmethod

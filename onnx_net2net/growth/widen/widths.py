@@ -20,8 +20,10 @@ class Widths:
     """The widths of an axis: today's, and how many positions each class adds.
 
     `step[c]`: positions that one more copy of class c adds to the axis.
-    `uniform`: every class must be copied equally often; `pairs`: each comes twice (twins),
-    which `step` counts. `padded`: of a uniform axis, the rest may be pads; `why` not.
+    `pairs`: new units come in twos (twins), which `step` counts.
+    `uniform`: every class must be copied equally often, as under a norm: 8 channels can become
+    16 or 24. `padded`: means or zeros may make up the rest there, so that 8 can become 11;
+    `why`: in words, why they may not.
     """
 
     today: int
@@ -33,7 +35,13 @@ class Widths:
 
     @classmethod
     def of(cls, space: Space, axis: Axis | None, kind: Row = Row.COPY) -> Widths:
-        """Widths of an axis of a space; with no axis, the number of classes."""
+        """Widths of an axis of a space; with no axis, the number of classes.
+
+        Args:
+            space: what grows.
+            axis: whose length counts.
+            kind: of the new units.
+        """
         pairs = kind is Row.TWIN
         if axis is None:
             return cls(space.size, np.full(space.size, 1 + pairs), bool(space.uniform), pairs)
@@ -93,6 +101,12 @@ def target(
 ) -> int:
     """The width that was asked for, checked.
 
+    Args:
+        widths: what can be.
+        width, ratio: one of them.
+        multiple_of: what the width is rounded up to.
+        name: of the layer, for messages.
+
     Raises:
         UsageError: not larger than today's, or not reachable; the nearest legal ones are named.
     """
@@ -138,37 +152,49 @@ def draw(
     Raises:
         UsageError: the mapping given does not fit.
     """
-    n, extra = len(widths.step), width - widths.today
+    extra = width - widths.today
     if not isinstance(mapping, str):
         return Units.copies(_given(widths, list(mapping), extra), kind)
-    times = 1 + widths.pairs
     if widths.uniform:
-        whole, rest = divmod(extra // widths.unit, n if widths.padded else 1)
-        whole = whole if widths.padded else extra // widths.unit
-        units = Units.copies(np.tile(np.arange(n), whole).repeat(times), kind)
-        pads = Units.copies(np.arange(rest), Row.PAD)
-        return Units(np.concatenate([units.source, pads.source]), units.kind + pads.kind)
+        return _each(widths, extra // widths.unit, kind)
+    chosen = _drawn(widths, extra, mapping == "balanced", seed, name)
+    return Units.copies(np.repeat(chosen, 1 + widths.pairs), kind)
+
+
+def _each(widths: Widths, times: int, kind: Row) -> Units:
+    """Every unit equally often; where pads may make up the rest, these."""
+    n = len(widths.step)
+    whole, rest = divmod(times, n) if widths.padded else (times, 0)
+    units = Units.copies(np.tile(np.arange(n), whole).repeat(1 + widths.pairs), kind)
+    pads = Units.copies(np.arange(rest), Row.PAD)
+    return Units(np.concatenate([units.source, pads.source]), units.kind + pads.kind)
+
+
+def _drawn(widths: Widths, extra: int, balanced: bool, seed: int, name: str) -> list[int]:
+    """The source of each new unit until an axis has grown by `extra`."""
     allowed = np.flatnonzero(widths.step > 0)
-    mixed = len(np.unique(widths.step[allowed])) > 1
     raw = words(4 * extra + 64, seed, "map", name) >> np.uint64(33)
     order = allowed[permutation(len(allowed), seed, "order", name)]
     chosen: list[int] = []
     for k in range(len(raw)):
         if extra == 0:
             break
-        pool = allowed
-        if mixed:  # only what leaves a rest that can still be reached
-            left = {int(s): extra - int(s) for s in np.unique(widths.step[allowed])}
-            good = [s for s, r in left.items() if r == 0 or (r > 0 and widths._reachable(r))]
-            pool = allowed[np.isin(widths.step[allowed], good)]
-        c = int(pool[int(raw[k]) % len(pool)])
-        if mapping == "balanced":
-            c = int(order[k % len(order)])
-            if c not in pool:
-                continue
-        chosen.append(c)
-        extra -= int(widths.step[c])
-    return Units.copies(np.repeat(chosen, times), kind)
+        pool = _fitting(widths, allowed, extra)
+        c = int(order[k % len(order)] if balanced else pool[int(raw[k]) % len(pool)])
+        if c in pool:
+            chosen.append(c)
+            extra -= int(widths.step[c])
+    return chosen
+
+
+def _fitting(widths: Widths, allowed: Array, extra: int) -> Array:
+    """The units that leave a rest which can still be reached."""
+    steps = np.unique(widths.step[allowed])
+    if len(steps) == 1:
+        return allowed
+    left = {int(s): extra - int(s) for s in steps}
+    good = [s for s, r in left.items() if r == 0 or (r > 0 and widths._reachable(r))]
+    return allowed[np.isin(widths.step[allowed], good)]
 
 
 def _given(widths: Widths, mapping: list[int], extra: int) -> list[int]:

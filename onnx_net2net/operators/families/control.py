@@ -15,43 +15,43 @@ from onnx_net2net.graph.subgraphs import BOUNDARIES, Tie
 from onnx_net2net.operators.spec import Site, rule
 from onnx_net2net.typing import Array
 
-Entry = tuple[int, int]
-Types = Mapping[str, TypeProto]
+_Entry = tuple[int, int]
+_Types = Mapping[str, TypeProto]
 
 
 def _slots(node: Node, tie: Tie) -> tuple[list[int], list[int]]:
     """Slots of a tie's tensors outside and inside, those that are there."""
-    outside = [
-        s for s in (tie.input, None if tie.output is None else -1 - tie.output) if s is not None
-    ]
+    formals, ends = len(node.formals) // len(node.bodies), len(node.ends) // len(node.bodies)
+    outside = [] if tie.input is None else [tie.input]
+    outside += [] if tie.output is None else [-1 - tie.output]
     inside: list[int] = []
-    bodies = len(node.bodies)
-    for b in range(bodies):
-        formals, ends = len(node.formals) // bodies, len(node.ends) // bodies
+    for b in range(len(node.bodies)):
         if tie.formal is not None and tie.formal < formals:
             inside.append(-1 - len(node.outputs) - b * formals - tie.formal)
         if tie.end is not None and tie.end < ends:
             inside.append(len(node.inputs) + b * ends + tie.end)
-    outside = [s for s in outside if node.tensor(s)]
-    inside = [s for s in inside if node.tensor(s)]
-    inputs = {node.tensor(s) for s in outside if s >= 0}
+    inputs = {node.tensor(s) for s in outside if s >= 0} - {""}
     if any(node.tensor(s) in inputs for s in inside):  # an outer tensor by another name
         inside = []
-    return outside, inside
+    return [s for s in outside if node.tensor(s)], [s for s in inside if node.tensor(s)]
 
 
-def tied(site: Site) -> Iterator[tuple[Entry, ...]]:
+def tied(site: Site) -> Iterator[tuple[_Entry, ...]]:
     """The axes of a node with bodies that are one, as (slot, dimension)."""
     for tie in site.node.ties():
         outside, inside = _slots(site.node, tie)
-        ranks = [r - len(tie.outer) for s in outside if (r := _rank(site, s)) is not None]
-        ranks += [r for s in inside if (r := _rank(site, s)) is not None]
-        if not ranks:
-            continue
-        extra = {a % (ranks[0] + len(tie.outer)) for a in tie.outer}
-        kept = [k for k in range(ranks[0] + len(extra)) if k not in extra]
+        rank = _outer_rank(site, tie, outside, inside)
+        extra = {a % rank for a in tie.outer if rank}
+        kept = [k for k in range(rank) if k not in extra]
         for k, at in enumerate(kept):
             yield (*((s, at) for s in outside), *((s, k) for s in inside))
+
+
+def _outer_rank(site: Site, tie: Tie, outside: list[int], inside: list[int]) -> int:
+    """The rank that a tie's tensors have outside; 0 where none is known."""
+    ranks = [(_rank(site, s), 0) for s in outside]
+    ranks += [(_rank(site, s), len(tie.outer)) for s in inside]
+    return next((rank + more for rank, more in ranks if rank is not None), 0)
 
 
 def _rank(site: Site, slot: int) -> int | None:
@@ -66,7 +66,7 @@ def _without(t: TypeProto, axes: Iterable[int]) -> TypeProto:
     """The type of a part: some dimensions less."""
     made = TypeProto()
     made.CopyFrom(t)
-    if t.HasField("tensor_type") and t.tensor_type.HasField("shape"):
+    if _ranked(t):
         rank = len(t.tensor_type.shape.dim)
         for k in sorted((a % rank for a in axes), reverse=True) if rank else ():
             del made.tensor_type.shape.dim[k]
@@ -74,24 +74,32 @@ def _without(t: TypeProto, axes: Iterable[int]) -> TypeProto:
 
 
 def _lengths(
-    node: Node, types: Types, values: Mapping[str, Array]
+    node: Node, types: _Types, values: Mapping[str, Array]
 ) -> dict[int, list[TensorShapeProto.Dimension]]:
     """How long the dimensions are that ties leave out, by how many they are."""
     found: dict[int, list[TensorShapeProto.Dimension]] = {}
-    if node.op == "Loop" and node.ends:
-        turns, on = (
-            values.get(node.inputs[0]),
-            [values.get(t) for t in (node.ends[0], node.inputs[1])],
-        )
-        begun = not node.inputs[1] or (on[1] is not None and bool(on[1].all()))
-        if turns is not None and begun and on[0] is not None and on[0].all():
-            found[1] = [TensorShapeProto.Dimension(dim_value=max(int(turns.reshape(-1)[0]), 0))]
+    turns = _turns(node, values) if node.op == "Loop" and node.ends else None
+    if turns is not None:
+        found[1] = [TensorShapeProto.Dimension(dim_value=turns)]
     for tie in node.ties():
-        t = types.get(node.inputs[tie.input]) if tie.input is not None and tie.outer else None
-        if t is not None and t.HasField("tensor_type") and t.tensor_type.HasField("shape"):
-            dims = t.tensor_type.shape.dim
+        given = types.get(node.inputs[tie.input]) if tie.input is not None and tie.outer else None
+        if given is not None and _ranked(given):
+            dims = given.tensor_type.shape.dim
             found.setdefault(len(tie.outer), [dims[a % len(dims)] for a in tie.outer])
     return found
+
+
+def _turns(node: Node, values: Mapping[str, Array]) -> int | None:
+    """How often a Loop runs, where it is known that nothing ends it before."""
+    turns, going_on, first = (values.get(t) for t in (node.inputs[0], node.ends[0], node.inputs[1]))
+    begun = not node.inputs[1] or (first is not None and bool(first.all()))
+    if turns is None or not begun or going_on is None or not going_on.all():
+        return None
+    return max(int(turns.reshape(-1)[0]), 0)
+
+
+def _ranked(t: TypeProto) -> bool:
+    return bool(t.HasField("tensor_type") and t.tensor_type.HasField("shape"))
 
 
 def _with(
@@ -100,7 +108,7 @@ def _with(
     """The type of parts laid side by side along new dimensions."""
     made = TypeProto()
     made.CopyFrom(t)
-    if not axes or not t.HasField("tensor_type") or not t.tensor_type.HasField("shape"):
+    if not axes or not _ranked(t):
         return made
     dims = list(t.tensor_type.shape.dim)
     rank = len(dims) + len(axes)
@@ -129,52 +137,48 @@ def common(found: list[TypeProto]) -> TypeProto:
         made.sequence_type.elem_type.CopyFrom(inner)
     if not found[0].HasField("tensor_type"):
         return made
-    shapes = [t.tensor_type.shape.dim for t in found if t.tensor_type.HasField("shape")]
+    shapes = [t.tensor_type.shape.dim for t in found if _ranked(t)]
     if len(shapes) < len(found) or len({len(s) for s in shapes}) > 1:
         made.tensor_type.ClearField("shape")
         return made
-    for k, d in enumerate(made.tensor_type.shape.dim):
-        sizes = {s[k].dim_value if s[k].HasField("dim_value") else None for s in shapes}
+    for d, each in zip(made.tensor_type.shape.dim, zip(*shapes, strict=True), strict=True):
+        sizes = {e.dim_value if e.HasField("dim_value") else None for e in each}
         if len(sizes) > 1 or None in sizes:
             d.Clear()
     return made
 
 
-def _is_sequence(t: TypeProto) -> bool:
-    return t.HasField("sequence_type")
+def bound(node: Node, types: _Types, infos: Mapping[str, ValueInfoProto]) -> dict[str, TypeProto]:
+    """Types of the bodies' formal inputs: what the owner gives them, else what is declared.
 
-
-def bound(node: Node, types: Types, infos: Mapping[str, ValueInfoProto]) -> dict[str, TypeProto]:
-    """Types of the bodies' formal inputs: what the owner gives them, else what is declared."""
+    Args:
+        node: the owner.
+        types: of the tensors known so far.
+        infos: what the file declares of tensors.
+    """
     found: dict[str, TypeProto] = {}
     by_formal = {t.formal: t for t in node.ties() if t.formal is not None}
-    for k, name in enumerate(node.formals):
-        if name in node.inputs:
-            continue
-        tie = by_formal.get(k % (len(node.formals) // len(node.bodies)))
-        given = types.get(node.inputs[tie.input]) if tie and tie.input is not None else None
-        declared = infos[name].type if name in infos else TypeProto()
-        if given is None or not given.WhichOneof("value") or tie is None:
-            found[name] = declared
-        elif _is_sequence(given) and node.op == "SequenceMap":
+    own = [(k, name) for k, name in enumerate(node.formals) if name not in node.inputs]
+    for k, name in own:
+        tie = by_formal.get(k % (len(node.formals) // len(node.bodies)), Tie())
+        given = TypeProto() if tie.input is None else types.get(node.inputs[tie.input], TypeProto())
+        if not given.WhichOneof("value"):
+            found[name] = infos[name].type if name in infos else TypeProto()
+        elif given.HasField("sequence_type") and node.op == "SequenceMap":
             found[name] = given.sequence_type.elem_type
         else:
             found[name] = _without(given, tie.outer)
     return found
 
 
-def joined(node: Node, types: Types) -> dict[str, TypeProto]:
+def joined(node: Node, types: _Types) -> dict[str, TypeProto]:
     """States whose sizes the body changes: their types with those sizes left open."""
     found: dict[str, TypeProto] = {}
     for tie in node.ties():
-        if not tie.carried or tie.formal is None or tie.end is None:
+        name = _at(node.formals, tie.formal) if tie.carried else ""
+        if not name or name in node.inputs or name not in types or not _at(node.ends, tie.end):
             continue
-        if tie.formal >= len(node.formals) or tie.end >= len(node.ends):
-            continue
-        name = node.formals[tie.formal]
-        if name in node.inputs or name not in types:
-            continue
-        end = types.get(node.ends[tie.end])
+        end = types.get(_at(node.ends, tie.end))
         if end is None or not end.WhichOneof("value"):  # it may hand on anything
             end = TypeProto()
             end.CopyFrom(types[name])
@@ -185,33 +189,46 @@ def joined(node: Node, types: Types) -> dict[str, TypeProto]:
     return found
 
 
+def _at(names: tuple[str, ...], k: int | None) -> str:
+    return names[k] if k is not None and k < len(names) else ""
+
+
 def results(
-    node: Node, types: Types, values: Mapping[str, Array], infos: Mapping[str, ValueInfoProto]
+    node: Node, types: _Types, values: Mapping[str, Array], infos: Mapping[str, ValueInfoProto]
 ) -> dict[str, TypeProto]:
-    """Types of the owner's outputs: what its bodies agree in."""
+    """Types of the owner's outputs: what its bodies agree in.
+
+    Args:
+        node, types, infos: see `bound`.
+        values: of the tensors that are known, for how often a loop goes round.
+    """
     found: dict[str, TypeProto] = {}
     bodies = len(node.bodies)
     count = len(node.ends) // bodies
     lengths = _lengths(node, types, values)
+    taken = _taken(node, values) if node.op == "If" and bodies == 2 else None
     for tie in node.ties():
-        name = node.outputs[tie.output] if tie.output is not None else ""
+        name = _at(node.outputs, tie.output)
         if not name or tie.end is None or tie.end >= count:
             continue
         ends = [types.get(node.ends[b * count + tie.end], TypeProto()) for b in range(bodies)]
-        if node.op == "If" and bodies == 2 and _taken(node, values) is not None:
-            chosen = ends[list(node.bodies).index(_taken(node, values) or "")]
-            ends = ends if common(ends).tensor_type.HasField("shape") else [chosen]
-        if tie.carried and tie.formal is not None:
-            ends.append(types.get(node.formals[tie.formal], TypeProto()))
-        t = common(ends)
-        if node.op == "SequenceMap" and t.WhichOneof("value"):
-            inner, t = t, TypeProto()
-            t.sequence_type.elem_type.CopyFrom(inner)
-        t = _with(t, tie.outer, lengths)
-        if not t.WhichOneof("value") and name in infos:
-            t = infos[name].type
-        found[name] = t
+        if taken is not None and not common(ends).tensor_type.HasField("shape"):
+            ends = [ends[list(node.bodies).index(taken)]]
+        if tie.carried:
+            ends.append(types.get(_at(node.formals, tie.formal), TypeProto()))
+        found[name] = _with(_gathered(node, common(ends)), tie.outer, lengths)
+        if not found[name].WhichOneof("value") and name in infos:
+            found[name] = infos[name].type
     return found
+
+
+def _gathered(node: Node, t: TypeProto) -> TypeProto:
+    """The type of all that a body returns, turn after turn: a SequenceMap's are a sequence."""
+    if node.op != "SequenceMap" or not t.WhichOneof("value"):
+        return t
+    made = TypeProto()
+    made.sequence_type.elem_type.CopyFrom(t)
+    return made
 
 
 def passed(node: Node, values: Mapping[str, Array]) -> dict[str, Array]:

@@ -66,9 +66,8 @@ def _squeezed(site: Site) -> list[Block]:
     few, many = (before, after) if len(before) < len(after) else (after, before)
     axes = site.ints(1, "axes")
     if axes is None:
-        gone = {k for k, d in enumerate(many) if d == 1}
-    else:
-        gone = {a % len(many) for a in axes} if many else set()
+        axes = [k for k, d in enumerate(many) if d == 1]
+    gone = {a % len(many) for a in axes if many}
     kept = [k for k in range(len(many)) if k not in gone]
     pairs = dict(zip(range(len(few)), kept, strict=False))
     if few is before:
@@ -93,25 +92,23 @@ def _cut(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], l
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) and j < len(after):
-        ins, outs, a, b = [i], [j], before[i], after[j]
-        i, j = i + 1, j + 1
+        a, b = before[i], after[j]
         if a != b and min(a, b) == 1:  # an axis of one position belongs to no product
-            if a == 1:
-                j -= 1
-            else:
-                i -= 1
+            i, j = i + (a == 1), j + (b == 1)
             continue
+        ins, outs = [i], [j]
         while a != b:
-            if a < b and i < len(before):
-                a, i = a * before[i], i + 1
-                ins.append(i - 1)
-            elif b < a and j < len(after):
-                b, j = b * after[j], j + 1
-                outs.append(j - 1)
+            if a < b and ins[-1] + 1 < len(before):
+                ins.append(ins[-1] + 1)
+                a *= before[ins[-1]]
+            elif b < a and outs[-1] + 1 < len(after):
+                outs.append(outs[-1] + 1)
+                b *= after[outs[-1]]
             else:
                 raise RowError(
                     f"{list(before)} does not reshape into {list(after)}", Reason.UNKNOWN_SHAPE
                 )
+        i, j = ins[-1] + 1, outs[-1] + 1
         groups.append((ins, outs))
     return groups
 

@@ -20,7 +20,7 @@ from onnx_net2net.operators.families.movement import known
 from onnx_net2net.operators.spec import TABLE, Block, Grown, RowError, Site, Slot, rule
 from onnx_net2net.typing import Array
 
-Types = Sequence[TypeProto]
+_Types = Sequence[TypeProto]
 _MOST = 4096
 
 
@@ -172,7 +172,7 @@ def pieces(size: int, split: Array | None) -> list[int]:
     return [min(step, size - at) for at in range(0, size, step)]
 
 
-def _cut(node: Node, types: Types, values: Sequence[Any]) -> list[TypeProto] | None:
+def _cut(node: Node, types: _Types, values: Sequence[Any]) -> list[TypeProto] | None:
     dims = _dims(types[0])
     if dims is None or (len(node.inputs) > 1 and node.inputs[1] and values[1] is None):
         return None
@@ -187,7 +187,13 @@ def _cut(node: Node, types: Types, values: Sequence[Any]) -> list[TypeProto] | N
 
 
 def position(values: Sequence[Any], slot: int, count: int) -> int | None:
-    """Where an element is put or taken; None where only the run tells it."""
+    """Where an element is put or taken; None where only the run tells it.
+
+    Args:
+        values: of the node's inputs, None where unknown.
+        slot: the input that holds the place; it may be missing.
+        count: how many elements there are.
+    """
     if slot >= len(values) or values[slot] is None:
         return None
     at = int(np.reshape(values[slot], -1)[0])
@@ -253,31 +259,44 @@ def makes_sequence(node: Node) -> bool:
 
 
 def elements(
-    node: Node, types: Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
+    node: Node, types: _Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> list[TypeProto] | None:
-    """Types of the elements of the sequence that a node makes, where they are known."""
+    """Types of the elements of the sequence that a node makes, where they are known.
+
+    Args:
+        node: any.
+        types: of its inputs; for each `values`, None where unknown, and `held`, its elements.
+    """
     if node.op in TABLE and TABLE[node.op].cuts:
         return _cut(node, types, values)
     return listed(node, held, types, values)
 
 
 def taken(
-    node: Node, types: Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
+    node: Node, types: _Types, values: Sequence[Any], held: Sequence[Sequence[TypeProto] | None]
 ) -> TypeProto | None:
-    """Type of the tensor that a node takes out of a sequence of known elements."""
+    """Type of the tensor that a node takes out of a sequence of known elements.
+
+    Args:
+        node, types, values, held: see `elements`.
+    """
     inside = held[0] if held else None
-    if not inside:
+    row = TABLE.get(node.op)
+    found = row.takes(inside, values) if inside and row is not None and row.takes else None
+    if not inside or not found:
         return None
-    if node.op == "SequenceAt":
-        found = _picked(inside, values)
-        return found[0] if found else None
+    return found[0] if row is not None and row.movement is None else _laid_out(node, inside)
+
+
+def _laid_out(node: Node, inside: Sequence[TypeProto]) -> TypeProto | None:
+    """The elements of a sequence side by side along an axis, a new one or one that they have."""
     dims = [_dims(t) for t in inside]
-    if node.op != "ConcatFromSequence" or any(d is None for d in dims):
+    if any(d is None for d in dims):
         return None
     sizes = [list(d or ()) for d in dims]
     new = bool(node.attr("new_axis", 0))
     axis = int(node.attr("axis", 0)) % (len(sizes[0]) + new)
-    along = [s[axis] for s in sizes] if not new else []
-    whole = len(sizes) if new else None if None in along else sum(a or 0 for a in along)
+    along = [1 if new else s[axis] for s in sizes]
+    whole = None if None in along else sum(a or 0 for a in along)
     rest = sizes[0][axis if new else axis + 1 :]
     return _tensor(inside[0], [*sizes[0][:axis], whole, *rest])

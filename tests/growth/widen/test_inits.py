@@ -14,7 +14,8 @@ import onnx_net2net as n2n
 from onnx_net2net.errors import Reason, RefusalError
 from onnx_net2net.files.patch import apply
 from onnx_net2net.files.reader import read
-from onnx_net2net.growth.widen.scheme import INITS, Scheme
+from onnx_net2net.growth.widen.inits import INITS
+from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.step import widen_step
 from onnx_net2net.growth.widen.units import Row
 from onnx_net2net.growth.widen.verb import Widen

@@ -47,7 +47,12 @@ def stated(at: At, fact: Fact) -> Sequence[Term]:
     return elementwise(at, fact.zero) if axes == {("...",)} else _named(at, said)
 
 
-def _named(at: At, said: Declared) -> Sequence[Term]:
+def _aligned(at: At, said: Declared) -> tuple[dict[int, Axes], list[Axes]]:
+    """The words of the axes of each operand, and of each result that is read.
+
+    Raises:
+        UnknownError: the node is not what the notation describes.
+    """
     try:
         words = {k: aligned(v, _rank(at, k)) for k, v in enumerate(said.operands) if at.has(k)}
         results = [aligned(axes, len(at.out(k))) for k, axes in _asked(at, said)]
@@ -58,6 +63,11 @@ def _named(at: At, said: Declared) -> Sequence[Term]:
     for k, axes in words.items():
         if any(w == "1" and d != 1 for w, d in zip(axes, _shape(at, k), strict=True)):
             raise UnknownError(f"input {k} of {said.name} is no single number")
+    return words, results
+
+
+def _named(at: At, said: Declared) -> Sequence[Term]:
+    words, results = _aligned(at, said)
     passing = {w for axes in results for w in axes if w[0] != "*" and _role(said, w) != "across"}
     reduced = {w for axes in words.values() for w in axes if _role(said, w) in _REDUCED}
     shared = _summed(said, words, passing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -162,14 +162,7 @@ def combine(name: int, operands: Sequence[Term], zeros: str) -> Value:
     zero: list[dict[int, Labels]] = []
     modes = []
     for axis, size in enumerate(shape):
-        varying: dict[int, Labels] = {}
-        single = []
-        for k, v in values.items():
-            j = axis - (rank - len(v.axes))
-            if j >= 0 and len(v.axes[j]) == size:
-                varying[k] = v.axes[j]
-            elif j >= 0:
-                single.append((k, int(v.axes[j][0])))
+        varying, single = _along(values, axis - rank, size)
         merged, how = _merged(list(varying.values()))
         labels.append(positions(1) if merged is None and size == 1 else merged)
         zero.append(dict(varying))
@@ -189,6 +182,22 @@ def combine(name: int, operands: Sequence[Term], zeros: str) -> Value:
     if len(done) < rank:
         raise UnknownError("an axis has no labels")
     return Value(key("elementwise", name, parts, modes), tuple(done))
+
+
+def _along(
+    values: Mapping[int, Value], axis: int, size: int
+) -> tuple[dict[int, Labels], list[tuple[int, int]]]:
+    """Labels along an axis, counted from the end; apart, those of operands that broadcast."""
+    varying: dict[int, Labels] = {}
+    single = []
+    for k, v in values.items():
+        if -axis > len(v.axes):
+            continue
+        if len(v.axes[axis]) == size:
+            varying[k] = v.axes[axis]
+        else:
+            single.append((k, int(v.axes[axis][0])))
+    return varying, single
 
 
 def _merged(varying: list[Labels]) -> tuple[Labels | None, str]:

@@ -1,6 +1,6 @@
 """How means pass: through sums, through what one number multiplies, and wherever data move.
 
-See `verification.means`. Everything else leaves labels that no norm takes for means.
+See `mean_units`. Everything else leaves labels that no norm takes for means.
 """
 
 from __future__ import annotations
