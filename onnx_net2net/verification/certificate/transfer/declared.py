@@ -47,7 +47,7 @@ def stated(at: At, fact: Fact) -> Sequence[Term]:
     return elementwise(at, fact.zero) if axes == {("...",)} else _named(at, said)
 
 
-def _aligned(at: At, said: Declared) -> tuple[dict[int, Axes], list[Axes]]:
+def _aligned(at: At, said: Declared) -> tuple[dict[int, list[str]], list[list[str]]]:
     """The words of the axes of each operand, and of each result that is read.
 
     Raises:
