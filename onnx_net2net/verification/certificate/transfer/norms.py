@@ -74,7 +74,7 @@ def _without_pads(at: At, tag: int, labels: Labels, pads: Mask, scale: Const) ->
     if at.registry.teaching:
         known.append((labels, Const.of(np.where(pads, 0.0, own))))
         return known[-1][1]
-    restored, off = np.where(pads, 0.0, np.nan), 0.0
+    restored, off, lost = np.where(pads, 0.0, own), 0.0, False
     theirs: dict[int, list[float]] = {}
     for names, values in known:
         for name, value in zip(names.tolist(), values.array().reshape(-1).tolist(), strict=True):
@@ -84,8 +84,10 @@ def _without_pads(at: At, tag: int, labels: Labels, pads: Mask, scale: Const) ->
         near = float(candidates[np.argmin(np.abs(candidates - own[k]))])
         if abs(near - own[k]) <= tolerance(scale.dtype) * abs(near) < math.inf:
             restored[k], off = near, max(off, abs(near - own[k]) / (abs(near) or 1.0))
+        else:
+            lost = True
     at.registry.accept(off)
-    if np.isnan(restored).any():
+    if lost:
         at.registry.doubts[at.node.name] = "its scale does not make up for its pads"
     return Const.of(restored.astype(known[0][1].dtype if known else scale.dtype))
 
