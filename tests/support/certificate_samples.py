@@ -15,6 +15,12 @@ from onnx import ModelProto, TensorProto
 
 import onnx_net2net as n2n
 from onnx_net2net.errors import RefusalError
+from onnx_net2net.files.patch import apply
+from onnx_net2net.files.reader import read
+from onnx_net2net.growth.widen.step import widen_step
+from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.verb import Widen
+from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.verification.verify import Status, Verdict, verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +65,17 @@ def students(
             yield space, *planned(teacher, space, **step)
         except RefusalError:
             continue
+
+
+def students_of(teacher: ModelProto, rows: Row) -> Iterator[tuple[str, ModelProto]]:
+    """New units of one kind, whatever the inits make of it."""
+    for space in spaces(teacher):
+        analysis = Analysis(read(teacher))
+        try:
+            found = widen_step(analysis, Widen(space=space, ratio=1.5), rows)
+        except RefusalError:
+            continue
+        yield space, apply(analysis.source, found.patch).to_proto()
 
 
 @lru_cache

@@ -27,6 +27,7 @@ from support.certificate_samples import (
     spaces,
     status,
     students,
+    students_of,
     zoo,
 )
 from support.same_function import Teacher
@@ -90,7 +91,7 @@ class TestRight:
         "name", ["digits_cnn", "concat_zeros", "residual_stage", "channel_shuffle", "mlp_gemm"]
     )
     def test_new_units(self, name: str, rows: Row) -> None:
-        for space, student, _ in students(sample(name), rows=rows):
+        for space, student in students_of(sample(name), rows):
             assert certificate(sample(name), student), space
 
     def test_everywhere_at_once(self) -> None:
