@@ -30,13 +30,13 @@ class Atom:
     """A symbol (no arguments), or what an operator makes of its arguments.
 
     Attributes:
-        op: the symbol's or the function's name.
+        function: the symbol's or the function's name.
         args: expressions, numbers, or names of other things.
         natural: it is a size, so never negative.
         label: what tells apart operators of one name (version, attributes, types).
     """
 
-    op: str
+    function: str
     args: tuple[Any, ...] = ()
     natural: bool = True
     label: str = ""
@@ -45,17 +45,17 @@ class Atom:
     def name(self) -> str:
         """Equal for atoms that are computed alike."""
         args = [a.name if isinstance(a, Expr) else (type(a).__name__, a) for a in self.args]
-        return named("atom", self.op, self.label, args)
+        return named("atom", self.function, self.label, args)
 
     @cached_property
     def text(self) -> str:
         """For people."""
         if not self.args:
-            return self.op
-        if self.op == "floor":
+            return self.function
+        if self.function == "floor":
             return f"floor({_grouped(self.args[0])} / {_grouped(self.args[1])})"
         inside = ", ".join(str(a) for a in self.args)
-        return f"{self.op}({inside if len(inside) < _LONGEST else '...'})"
+        return f"{self.function}({inside if len(inside) < _LONGEST else '...'})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Atom) and self.name == other.name
@@ -203,7 +203,7 @@ def floor_div(a: Dim, b: Dim) -> Dim:
         return whole + rest // b
     if len(rest.terms) == 1:
         ((m, c),) = rest.terms.items()
-        if len(m) == 1 and c == 1 and m[0].op == "floor" and isinstance(m[0].args[1], int):
+        if len(m) == 1 and c == 1 and m[0].function == "floor" and isinstance(m[0].args[1], int):
             return whole + floor_div(m[0].args[0], m[0].args[1] * b)
     return whole + of_atom(Atom("floor", (rest, b), least(rest) >= 0))
 
@@ -267,7 +267,7 @@ def _extreme(op: str, dims: Sequence[Dim], sign: int) -> Dim:
     flat: list[Dim] = []
     for d in dims:
         one = next(iter(d.atoms)) if isinstance(d, Expr) and len(d.atoms) == 1 else None
-        flat += one.args if one is not None and one.op == op and d == of_atom(one) else (d,)
+        flat += one.args if one is not None and one.function == op and d == of_atom(one) else (d,)
     kept: list[Dim] = []
     for d in flat:
         if any(least(sign * (d - k)) >= 0 for k in kept):
@@ -335,10 +335,10 @@ def evaluate(x: Any, known: Mapping[Atom, int]) -> int:
 def _value(atom: Atom, known: Mapping[Atom, int]) -> int:
     if atom in known:
         return known[atom]
-    if not atom.args or atom.label or atom.op not in _FUNCTIONS:
+    if not atom.args or atom.label or atom.function not in _FUNCTIONS:
         raise LookupError(atom.text)
     try:
-        return int(_FUNCTIONS[atom.op](*(evaluate(a, known) for a in atom.args)))
+        return int(_FUNCTIONS[atom.function](*(evaluate(a, known) for a in atom.args)))
     except ZeroDivisionError:
         raise LookupError(f"{atom.text} divides by 0") from None
 

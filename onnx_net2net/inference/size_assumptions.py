@@ -46,7 +46,7 @@ class Assumptions:
         return found
 
     def _atom(self, atom: Atom) -> Dim:
-        rule = _SIMPLER.get(atom.op)
+        rule = _SIMPLER.get(atom.function)
         if rule is None or not atom.args or atom.label:
             return ex.of_atom(atom)
         return rule(self, [self(a) for a in atom.args])

@@ -31,7 +31,7 @@ class Condition:
 
     def __str__(self) -> str:
         for atom in self.expr.atoms:
-            if atom.op == "floor" and self.expr in (_left(atom), -1 * _left(atom)):
+            if atom.function == "floor" and self.expr in (_left(atom), -1 * _left(atom)):
                 return f"{atom.args[0]} mod {atom.args[1]} {self.relation} 0"
         more = {m: c for m, c in self.expr.terms.items() if c > 0}
         less = {m: -c for m, c in self.expr.terms.items() if c < 0}
@@ -60,7 +60,7 @@ class Condition:
         atoms = list(self.expr.atoms)
         if len(atoms) != 1 or atoms[0].args or any(len(m) > 1 for m in self.expr.terms):
             return None
-        return atoms[0].op, self.expr.terms[(atoms[0],)], self.expr.terms.get((), 0)
+        return atoms[0].function, self.expr.terms[(atoms[0],)], self.expr.terms.get((), 0)
 
     def intervals(self) -> list[Interval] | None:
         """Sizes of the one symbol that it is linear in at which it holds; None: it is not."""
@@ -102,7 +102,7 @@ def _one(expr: Dim, relation: str) -> list[Condition]:
 def _range(x: Expr, sizes: Mapping[str, Interval]) -> Interval:
     low = high = 0.0
     for monomial, c in x.terms.items():
-        spans = [sizes.get(a.op, (0.0, inf)) if not a.args else (0.0, inf) for a in monomial]
+        spans = [sizes.get(a.function, (0.0, inf)) if not a.args else (0.0, inf) for a in monomial]
         if not all(a.natural for a in monomial):
             return -inf, inf
         least = prod(s[0] for s in spans)

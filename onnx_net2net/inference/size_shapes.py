@@ -128,7 +128,7 @@ def running(atom: Atom) -> Dim | None:
     >>> running(atom)
     s
     """
-    if atom.op != "broadcast":
+    if atom.function != "broadcast":
         return None
     for d in atom.args:
         rest = [a for a in atom.args if a is not d]
@@ -140,7 +140,7 @@ def running(atom: Atom) -> Dim | None:
 def _is_part(size: Dim, of: Expr) -> bool:
     """Whether an expression is the smallest of some that a size is among."""
     atom = next(iter(of.atoms))
-    return atom.op == "min" and of == ex.of_atom(atom) and size in atom.args
+    return atom.function == "min" and of == ex.of_atom(atom) and size in atom.args
 
 
 @shapes("Expand")

@@ -16,10 +16,17 @@ def _many(at: Open, name: str, default: int, count: int) -> list[int]:
     return [int(v) for v in given] if given is not None else [default] * count
 
 
-@shapes("Conv com.microsoft.FusedConv ConvInteger QLinearConv")
+@shapes("Conv com.microsoft.FusedConv ConvInteger")
 def _convolution(at: Open) -> Sequence[Dims | None]:
-    slot = 3 if at.node.op == "QLinearConv" else 1
-    weight = at.shape(slot)
+    return _convolved(at, at.shape(1))
+
+
+@shapes("QLinearConv")
+def _quantised_convolution(at: Open) -> Sequence[Dims | None]:
+    return _convolved(at, at.shape(3))
+
+
+def _convolved(at: Open, weight: Dims) -> Sequence[Dims | None]:
     return [(at.shape()[0], weight[0], *windows(at, weight[2:]))]
 
 
@@ -93,9 +100,8 @@ def _resize(at: Open) -> Sequence[Dims | None]:
         for a, d in zip(axes, sizes, strict=True):
             dims[a] = d
         return [tuple(dims)]
-    upsample = at.node.op == "Upsample"
-    slot = 2 if at.has(2) else 1
-    scales: Any = at.attr("scales") if upsample and not at.has(1) else at.array(slot).reshape(-1)
+    said = None if at.has(1) else at.attr("scales")  # as Upsample had them once
+    scales: Any = at.array(2 if at.has(2) else 1).reshape(-1) if said is None else said
     for a, s in zip(axes, scales, strict=True):
         dims[a] = scaled(dims[a], s)
     return [tuple(dims)]

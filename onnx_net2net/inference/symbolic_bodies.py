@@ -55,7 +55,7 @@ class Bodies:
         for o in owner.outputs:
             self._sizes.shapes.pop(o, None)
             self._sizes.values.pop(o, None)
-        if owner.op == "If":
+        if _chooses(owner):
             self._branches(owner)
             return
         self._settle(owner)
@@ -153,7 +153,7 @@ class Bodies:
     def _one_of(self, owner: Node, one: Dim, two: Dim, size: int) -> Dim:
         """A size that is decided at run time, by a condition that others may share."""
         owners = (self._model.owners[s] for s in self._model.within(owner.scope))
-        if any(o.op != "If" for o in owners):
+        if not all(map(_chooses, owners)):
             return self._any(owner, size)
         self._sizes.choices.add(owner.inputs[0])
         return self._pass.opaque("If", "at run time", (owner.inputs[0], one, two), size, True)
@@ -197,6 +197,11 @@ def _formals(owner: Node) -> list[tuple[Tie, str]]:
 def _without(dims: Dims, axes: Sequence[int]) -> Dims:
     gone = {a % len(dims) for a in axes} if dims else set()
     return tuple(d for k, d in enumerate(dims) if k not in gone)
+
+
+def _chooses(owner: Node) -> bool:
+    """Whether one of its bodies runs, once."""
+    return "then_branch" in owner.bodies
 
 
 __all__ = ["Bodies"]

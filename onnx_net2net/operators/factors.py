@@ -264,13 +264,11 @@ def fixed_axes(row: Rule, site: Site) -> dict[Entry, int]:
                 words[slot, k], dims[slot, k] = word, site.dims(slot)[k]
     sizes = dict(row.sizes(site)) if row.sizes else {}
     solve(words, dims, sizes)
-    found = {}
-    for entry, word in words.items():
-        summed = any(n not in made and n[0] not in ".*~" for n in names(word))
-        size = length(word, sizes) if summed and dims[entry] is None else None
-        if size:
-            found[entry] = size
-    return found
+    summed = {
+        e for e, w in words.items() if any(n not in made and n[0] not in ".*~" for n in names(w))
+    }
+    found = {e: length(words[e], sizes) for e in summed if dims[e] is None}
+    return {e: size for e, size in found.items() if size}
 
 
 def _once(operands: Sequence[Axes], ranks: Mapping[int, int]) -> dict[Entry, str]:

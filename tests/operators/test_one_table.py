@@ -21,6 +21,7 @@ FILES = [
 
 def asked_by_name(tree: ast.AST) -> Iterator[int]:
     """Lines on which an operator's name decides: compared, or one of a list."""
+    rows = {id(word) for node in ast.walk(tree) for word in _rows(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
@@ -37,8 +38,15 @@ def asked_by_name(tree: ast.AST) -> Iterator[int]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
             else []
         )
-        if len(words) > 1 and all(word in TABLE for word in words):
+        if id(node) not in rows and len(words) > 1 and all(word in TABLE for word in words):
             yield node.lineno
+
+
+def _rows(node: ast.AST) -> Iterator[ast.expr]:
+    """Names of operators that a decorator puts into a table of rules: of sizes, say."""
+    if isinstance(node, ast.FunctionDef):
+        for made in node.decorator_list:
+            yield from made.args if isinstance(made, ast.Call) else ()
 
 
 def _is_table(node: ast.AST) -> bool:

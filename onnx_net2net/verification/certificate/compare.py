@@ -101,7 +101,8 @@ def _ended(sides: Sides, found: Outcome) -> Layer:
     doubts = {k: why for k, why in registry.doubts.items() if k in names}
     strange, stray = _strange(before, after, ancestors)
     # a weight or an operator that is not the teacher's may do less than a run can show
-    figures["suspect"] = bool(stray or losses or doubts) or lacks(sides, strange)
+    unsure = stray or losses or doubts or after.jumped & names
+    figures["suspect"] = bool(unsure) or lacks(sides, strange)
     node = next(iter(strange or stray), None)
     if node is None:
         return Layer(

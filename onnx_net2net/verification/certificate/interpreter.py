@@ -49,6 +49,7 @@ class Evaluation:
         terms: tensor -> what it is.
         whole: nodes whose outputs are only known as a whole, and why.
         rounded: the student's tensors that are what they are named only up to rounding.
+        jumped: nodes that jump where such a tensor moves by a rounding.
     """
 
     side: Side
@@ -60,6 +61,7 @@ class Evaluation:
     terms: dict[str, Term] = field(default_factory=dict)
     whole: dict[int, str] = field(default_factory=dict)
     rounded: set[str] = field(default_factory=set)
+    jumped: set[str] = field(default_factory=set)
     _elements: dict[str, list[Term]] = field(default_factory=dict)
     _frames: dict[int | None, list[Node]] | None = None
 
@@ -198,6 +200,7 @@ class Evaluation:
     def _beyond_rounding(self, node: Node) -> None:
         """Outputs of an operator that jumps where its operand moves by a rounding."""
         self.whole[node.index] = "it jumps, and its operand is right only up to rounding"
+        self.jumped.add(node.name)
         for o in node.outputs:
             if o:
                 name = key("beyond rounding", o)

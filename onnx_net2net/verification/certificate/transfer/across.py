@@ -40,7 +40,7 @@ def _rounds_up(at: At) -> bool:
     if not at.node.attr("ceil_mode", 0):
         return False
     dims = () if at.open is None else at.open.out()[2:]
-    atoms = [a.op for d in dims if isinstance(d, Expr) for a in d.atoms]
+    atoms = [a.function for d in dims if isinstance(d, Expr) for a in d.atoms]
     return "ceil mode" in atoms or not all(isinstance(d, Expr) for d in dims or (0,))
 
 
