@@ -181,7 +181,8 @@ class Evening:
     """What makes r copies count as one where an operator works along their axis.
 
     `before` is applied to input 0, `after` to the output: an operator and its second operand
-    at each position, a function of how many copies the position is one of.
+    at each position, a function of how many copies the position is one of. A Softmax over r
+    copies of each logit wants log r taken off them, and its output times r.
     """
 
     before: tuple[str, Counts] | None = None
