@@ -97,13 +97,8 @@ def apply(model: str, recipe: str, calibrate: tuple[str, ...], **options: Any) -
     metavar="N",
     help="How many random inputs.",
 )
-@click.option(
-    "--layers",
-    type=click.Choice(["auto", "certificate", "full"]),
-    default="auto",
-    show_default=True,
-    help="Which checks to run.",
-)
+@click.option("--layers", type=click.Choice(["auto", "certificate", "full"]), default="auto",
+              show_default=True, help="Which checks to run.")  # fmt: skip
 @click.option("--full-hash", is_flag=True, help="Compare linked weights byte by byte, too.")
 @click.option("--save-inputs", type=PATH, help="Where they differ, write the inputs here.")
 @shaping

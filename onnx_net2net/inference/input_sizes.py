@@ -20,23 +20,13 @@ from .shapes import Facts, Inference
 # (batch, other, spatial) sizes: small ones first, larger where windows do not fit
 _LADDERS = (
     ((2, 8, 64), (1, 8, 64), (2, 16, 224), (1, 16, 224), (1, 1, 256), (1, 32, 640), (1, 80, 3200)),
-    (
-        (3, 12, 96),
-        (1, 12, 96),
-        (3, 24, 288),
-        (1, 24, 288),
-        (2, 2, 320),
-        (1, 48, 512),
-        (1, 96, 4000),
-    ),
-)
+    ((3, 12, 96), (1, 12, 96), (3, 24, 288), (1, 24, 288), (2, 2, 320), (1, 48, 512),
+     (1, 96, 4000)),
+)  # fmt: skip
 _OPERATIONS: dict[type, Any] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Div: operator.floordiv,
-}
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv, ast.Div: operator.floordiv,
+}  # fmt: skip
 Shapes = Mapping[str, "tuple[int, ...]"]
 
 
@@ -79,19 +69,17 @@ def _bind(
     declared: Mapping[str, tuple[int | str | None, ...] | None], sizes: tuple[int, int, int]
 ) -> dict[str, tuple[int, ...] | None]:
     known: dict[str, int] = {}
+    # plain names first, so that expressions of them can be computed
+    for axis, d, shape in ((k, d, s) for s in declared.values() for k, d in enumerate(s or ())):
+        if isinstance(d, str) and d.isidentifier():
+            known.setdefault(d, _guess(axis, shape or (), sizes))
 
     def size(d: int | str | None, axis: int, shape: tuple[int | str | None, ...]) -> int:
         if isinstance(d, int):
             return d
-        value = _evaluate(d, known) if d is not None else None
-        value = _guess(axis, shape, sizes) if value is None else value
-        return value if d is None else known.setdefault(d, value)
+        found = (d and _evaluate(d, known)) or _guess(axis, shape, sizes)
+        return known.setdefault(d, found) if d else found
 
-    # plain names first, so that expressions of them can be computed
-    for shape in declared.values():
-        for axis, d in enumerate(shape or ()):
-            if isinstance(d, str) and d.isidentifier():
-                size(d, axis, shape or ())
     return {
         name: None if shape is None else tuple(size(d, k, shape) for k, d in enumerate(shape))
         for name, shape in declared.items()
@@ -108,9 +96,7 @@ def _guess(axis: int, shape: tuple[int | str | None, ...], sizes: tuple[int, int
     return batch if axis == 0 else spatial if image and inner else other
 
 
-def _attempts(
-    model: Model, inference: Inference, ladder: int, shapes: Shapes
-) -> Iterator[tuple[Facts, dict[str, tuple[int, ...]]]]:
+def _attempts(model: Model, inference: Inference, ladder: int, shapes: Shapes) -> Iterator[Facts]:
     declared = symbols(model)
     for name, shape in shapes.items():
         declared[name] = _checked(name, tuple(shape), declared)
@@ -122,8 +108,7 @@ def _attempts(
     fixed = all(isinstance(d, int) for s in declared.values() for d in s or ())
     for sizes in _LADDERS[ladder][: 1 if fixed else None]:
         bound = {n: s for n, s in _bind(declared, sizes).items() if s is not None}
-        types = {n: _type(model, n, bound.get(n)) for n in model.inputs}
-        yield inference.run(types), bound
+        yield inference.run({n: _type(model, n, bound.get(n)) for n in model.inputs})
 
 
 def _checked(
@@ -161,14 +146,12 @@ def probe(model: Model, inference: Inference, shapes: Shapes | None = None) -> t
     """
     found: list[Facts] = []
     for ladder in range(2):
-        best: Facts | None = None
-        for facts, _ in _attempts(model, inference, ladder, shapes or {}):
-            if best is None or len(facts.failed) < len(best.failed):
-                best = facts
-            if not best.failed:
+        tried: list[Facts] = []
+        for facts in _attempts(model, inference, ladder, shapes or {}):
+            tried.append(facts)
+            if not facts.failed:
                 break
-        assert best is not None
-        found.append(best)
+        found.append(min(tried, key=lambda f: len(f.failed)))
     if len(found[1].failed) > len(found[0].failed):
         found[1] = found[0]
     return found[0], found[1]
