@@ -30,16 +30,10 @@ INTERNAL, INTERRUPTED = 70, 130
 # What the user named is not there, is there already, or cannot be a file's name.
 _NAMING = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 _CODES = {
-    "done": DONE,
-    "not equivalent": NOT_EQUIVALENT,
-    "usage": USAGE,
-    "bad input": BAD_INPUT,
-    "refused": REFUSED,
-    "inconclusive": INCONCLUSIVE,
-    "environment": ENVIRONMENT,
-    "internal error": INTERNAL,
-    "interrupted": INTERRUPTED,
-}
+    "done": DONE, "not equivalent": NOT_EQUIVALENT, "usage": USAGE, "bad input": BAD_INPUT,
+    "refused": REFUSED, "inconclusive": INCONCLUSIVE, "environment": ENVIRONMENT,
+    "internal error": INTERNAL, "interrupted": INTERRUPTED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -97,13 +97,8 @@ def apply(model: str, recipe: str, calibrate: tuple[str, ...], **options: Any) -
     metavar="N",
     help="How many random inputs.",
 )
-@click.option(
-    "--layers",
-    type=click.Choice(["auto", "certificate", "full"]),
-    default="auto",
-    show_default=True,
-    help="Which checks to run.",
-)
+@click.option("--layers", type=click.Choice(["auto", "certificate", "full"]), default="auto",
+              show_default=True, help="Which checks to run.")  # fmt: skip
 @accepting
 @click.option(
     "--max-rounding",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,13 @@ def spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], li
     return analysis.once("spaces", lambda: _spaces(analysis))
 
 
+def _apart(space: Space) -> Iterator[Axis]:
+    """The axes of computed tensors on which every position is a class of its own."""
+    for axis, labels in space.labels.items():
+        if axis[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
+            yield axis
+
+
 def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], list[Blocked]]:
     found: list[tuple[Space, Axis, list[Node]]] = []
     blocked: list[Blocked] = []
@@ -85,9 +93,9 @@ def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], l
     signatures: dict[Signature, int] = {}
     for node in analysis.layers():
         axis = analysis.output_axis(node)
-        key = (axis[0], None, axis[1]) if axis is not None else None
-        if key is not None and key in whole:
-            found[whole[key]][2].append(node)
+        known = whole.get((axis[0], None, axis[1])) if axis is not None else None
+        if known is not None:
+            found[known][2].append(node)
             continue
         try:
             parts, at = layer_spaces(analysis, node)
@@ -95,13 +103,10 @@ def _spaces(analysis: Analysis) -> tuple[list[tuple[Space, Axis, list[Node]]], l
             blocked.append(Blocked(node.name, why.refusal))
             continue
         for space in parts:
-            if space.signature in signatures:
-                nodes = found[signatures[space.signature]][2]
-                nodes += [node] if node not in nodes else []
-                continue
-            signatures[space.signature] = len(found)
-            for a, labels in space.labels.items():
-                if a[1] is None and len(np.unique(labels)) == len(labels) and labels.min() >= 0:
-                    whole.setdefault(a, len(found))
-            found.append((space, at, [node]))
+            k = signatures.setdefault(space.signature, len(found))
+            if k == len(found):
+                found.append((space, at, []))
+                whole = {**dict.fromkeys(_apart(space), k), **whole}
+            if node not in found[k][2]:
+                found[k][2].append(node)
     return found, blocked

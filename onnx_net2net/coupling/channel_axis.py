@@ -17,11 +17,9 @@ from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor, beside_weights, pointwise
 from onnx_net2net.operators.notation import Entry
-from onnx_net2net.operators.spec import Rule
-from onnx_net2net.operators.table import TABLE
+from onnx_net2net.operators.table import row_of
 
 _PRODUCT, _VECTOR, _MOST_STEPS = 40, 60, 6000
-_NO_RULE = Rule()
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _unranked(analysis: Analysis, tensor: str) -> Channels | None:
         live = [t for t in node.inputs if t and t not in model.constant]
         fixed = [analysis.first.shapes.get(t) for t in node.inputs if t in model.constant]
         vectors = all(s is not None and sum((d or 0) > 1 for d in s) < 2 for s in fixed)
-        row = TABLE.get(node.op, _NO_RULE)
+        row = row_of(node.op)
         passes = row.same_shape or pointwise(row, analysis.first.site(node))
         if len(live) != 1 or not vectors or not passes:
             return None
@@ -100,7 +98,7 @@ def _told(analysis: Analysis, node: Node, side: int) -> Channels | None:
     if weights not in analysis.model.constant or shape is None or len(shape) < 2:
         return None
     try:
-        axes, found = beside_weights(TABLE.get(node.op, _NO_RULE), analysis.first.site(node), side)
+        axes, found = beside_weights(row_of(node.op), analysis.first.site(node), side)
     except LookupError:
         return None
     if len(found) != 1:

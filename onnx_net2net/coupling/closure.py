@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,12 +54,10 @@ class _Closure:
         self._table: Array | None = None
 
     def copy(self) -> _Closure:
-        other = _Closure(self.analysis)
-        other.count, other.classes = self.count, self.classes.copy()
-        other.labels = dict(self.labels)
+        other = copy(self)
+        other.classes, other.labels = self.classes.copy(), dict(self.labels)
         other.taken = {k: list(v) for k, v in self.taken.items()}
-        other.chosen = dict(self.chosen)
-        other.uniform, other.choices = self.uniform, list(self.choices)
+        other.chosen, other.choices = dict(self.chosen), list(self.choices)
         other.todo = list(self.todo)
         return other
 
@@ -129,44 +128,28 @@ class _Closure:
         except RefusalError as why:
             raise RefusalError(replace(why.refusal, axis=axis[::2])) from None
         labels = self.resolved(self.labels[axis])
-        labelled = labels >= 0
-        covered = self.analysis.dropped(node).get(entry, np.zeros(len(labels), bool)).copy()
-        fitting: list[tuple[Factor, Array]] = []
-        ways: list[tuple[Factor, Array]] = []
-        for f in fs:
-            index = f.at.get(entry)
-            if index is None:
-                continue
-            here = labelled & (index >= 0)
-            if not here.any():
-                continue
-            phi = np.full(f.size, -1)
-            phi[index[here]] = labels[here]
-            fits = bool((phi[index[here]] == labels[here]).all())
-            (fitting if fits else ways).append((f, phi if fits else index))
+        met = [*_met(fs, entry, labels)]
         before = self.chosen.get((instance, entry), [])
-        fitting.sort(key=lambda c: (not any(c[0] is b for b in before), -c[0].inner, -c[0].size))
+        fitting = [(f, phi) for f, phi in met if phi is not None]
+        fitting.sort(key=lambda c: (c[0] not in before, -c[0].inner, -c[0].size))
+        # what is dropped here needs no factor
+        open_ = (labels >= 0) & ~self.analysis.dropped(node).get(entry, np.zeros(len(labels), bool))
         carry: list[tuple[Factor, Array]] = []
         for f, phi in fitting:
-            reach = f.at[entry] >= 0
-            if (labelled & reach & ~covered).any():
+            if (open_ & (f.at[entry] >= 0)).any():
                 carry.append((f, phi))
-                covered |= reach
-        open_ = labelled & ~covered
+                open_ &= f.at[entry] < 0
         if open_.any():
-            options = [(f, i) for f, i in ways if f.role != "across" and (open_ & (i >= 0)).any()]
+            ways = [f for f, phi in met if phi is None]
+            options = [f for f in ways if f.role != "across" and (open_ & (f.at[entry] >= 0)).any()]
             if not options:
-                raise RefusalError(_uncovered(node, axis, [f for f, _ in ways], fs, entry))
-            options.sort(key=lambda c: (-c[0].inner, -self._classes(labels, c[1])))
-            return _Choice(axis, [i for _, i in options], node)
+                raise RefusalError(_uncovered(node, axis, ways, fs, entry))
+            options.sort(key=lambda f: (-f.inner, -_remaining(labels, f.at[entry])))
+            return _Choice(axis, [f.at[entry] for f in options], node)
         self.chosen[instance, entry] = [f for f, _ in carry]
         for f, phi in carry:
             self.carry(instance, f, phi, axis)
         return None
-
-    def _classes(self, labels: Array, way: Array) -> int:
-        """How many classes remain if labels coarsen to a factor (an upper bound)."""
-        return len(np.unique(way[(labels >= 0) & (way >= 0)]))
 
     def carry(self, instance: Instance, f: Factor, phi: Array, axis: Axis) -> None:
         """Put a factor's labels on all of its axes."""
@@ -174,17 +157,34 @@ class _Closure:
         if f.role == "across":
             raise RefusalError(Refusal(Reason.ACROSS, node.name, axis[::2], node.op, ANOTHER_LAYER))
         if f.role == "mean":
-            if self.uniform is None:
-                self.uniform = node.name
-            if (phi < 0).any():
-                phi = phi.copy()
-                phi[phi < 0] = self.fresh(int((phi < 0).sum()))
+            self.uniform = self.uniform or node.name
+            phi = phi.copy()
+            phi[phi < 0] = self.fresh(int((phi < 0).sum()))
         known = self.taken.setdefault(instance, [])
-        if not any(f is k for k in known):
+        if f not in known:
             known.append(f)
         for entry, index in f.at.items():
             new = np.where(index >= 0, phi[index], -1)
             self.set(axis_of(self.analysis, instance, entry), new)
+
+
+def _met(
+    fs: Iterable[Factor], entry: Entry, labels: Array
+) -> Iterator[tuple[Factor, Array | None]]:
+    """The factors that an axis' labels meet, with the label of each value; None: they are finer."""
+    for f in fs:
+        index = f.at.get(entry)
+        here = None if index is None else (labels >= 0) & (index >= 0)
+        if index is None or here is None or not here.any():
+            continue
+        phi = np.full(f.size, -1)
+        phi[index[here]] = labels[here]
+        yield f, phi if (phi[index[here]] == labels[here]).all() else None
+
+
+def _remaining(labels: Array, way: Array) -> int:
+    """How many classes remain if labels coarsen to a factor (an upper bound)."""
+    return len(np.unique(way[(labels >= 0) & (way >= 0)]))
 
 
 def _around(analysis: Analysis, axis: Axis) -> Iterator[tuple[Instance, Entry]]:
@@ -213,11 +213,11 @@ def _around(analysis: Analysis, axis: Axis) -> Iterator[tuple[Instance, Entry]]:
 def _interface(analysis: Analysis, axis: Axis) -> None:
     tensor, _, dim = axis
     model = analysis.model
-    ends = (
-        (model.inputs, Reason.GRAPH_INPUT, "input"),
-        (model.outputs, Reason.GRAPH_OUTPUT, "output"),
-    )
-    for names, reason, what in () if analysis.interface_may_grow else ends:
+    if analysis.interface_may_grow:
+        return
+    for names, reason, what in (
+        (model.inputs, Reason.GRAPH_INPUT, "input"), (model.outputs, Reason.GRAPH_OUTPUT, "output"),
+    ):  # fmt: skip
         if tensor in names:
             hint = f"this width is the model's {what}; {INSIDE}"
             raise RefusalError(Refusal(reason, tensor, (tensor, dim), hint=hint))
@@ -228,14 +228,9 @@ def _uncovered(
 ) -> Refusal:
     broadcast = any(entry[1] == e[1] and e[0] != entry[0] for f in fs for e in f.at)
     if ways or not broadcast:
-        return Refusal(
-            Reason.ACROSS, node.name, axis[::2], node.op,
-            ANOTHER_LAYER,
-        )  # fmt: skip
-    return Refusal(
-        Reason.BROADCAST, node.name, axis[::2], node.op,
-        "one channel is broadcast over many here; it must stay one",
-    )  # fmt: skip
+        return Refusal(Reason.ACROSS, node.name, axis[::2], node.op, ANOTHER_LAYER)
+    hint = "one channel is broadcast over many here; it must stay one"
+    return Refusal(Reason.BROADCAST, node.name, axis[::2], node.op, hint)
 
 
 def close(analysis: Analysis, seeds: Iterable[tuple[str, int]]) -> Space:

@@ -7,6 +7,7 @@ product of two computed tensors: shared by both (heads), summed (qk), or kept (v
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from onnx_net2net.graph.model import Node
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.factors import Factor
+from onnx_net2net.operators.notation import Entry
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
 from .closure import closures
@@ -83,19 +85,23 @@ def _restricted(analysis: Analysis, space: Space, classes: Array) -> Space:
     labels = {a: table[v] for a, v in space.labels.items() if (table[v] >= 0).any()}
     passages = {}
     for instance, carried in space.passages.items():
-        kept = [f for f in carried if _carries(analysis, labels, instance, f)]
+        kept = [f for f in carried if _classes(analysis, labels, instance, f, f.at)]
         if kept:
             passages[instance] = kept
     return replace(space, size=len(classes), labels=labels, passages=passages)
 
 
-def _carries(analysis: Analysis, labels: dict[Axis, Array], instance: Instance, f: Factor) -> bool:
-    """Whether a factor meets labels."""
-    for entry, index in f.at.items():
-        found = labels.get(axis_of(analysis, instance, entry))
-        if found is not None and ((found >= 0) & (index >= 0)).any():
-            return True
-    return False
+def _classes(
+    analysis: Analysis, labels: Mapping[Axis, Array], instance: Instance, f: Factor,
+    entries: Iterable[Entry],
+) -> set[int]:  # fmt: skip
+    """The classes that a factor of a node meets at some of its entries."""
+    found = set[int]()
+    for entry in entries:
+        held = labels.get(axis_of(analysis, instance, entry))
+        if held is not None:
+            found.update(np.unique(held[(held >= 0) & (f.at[entry] >= 0)]).tolist())
+    return found
 
 
 def _parts(analysis: Analysis, space: Space) -> list[frozenset[str]]:
@@ -107,14 +113,15 @@ def _parts(analysis: Analysis, space: Space) -> list[frozenset[str]]:
         offers = TABLE[node.op].offers
         for f in carried if summed or offers else ():
             at = [e for e in f.at if e[0] >= 0]
-            part = "qk" if any(f is s for s in summed) else "heads" if len(at) > 1 else "v"
-            part = offers.get(f.name, part)
-            for entry in at:
-                labels = space.labels.get(axis_of(analysis, (index, use), entry))
-                if labels is not None:
-                    for c in np.unique(labels[(labels >= 0) & (f.at[entry] >= 0)]):
-                        found[c].add(part)
+            part = offers.get(f.name) or _part(at, f in summed)
+            for c in _classes(analysis, space.labels, (index, use), f, at):
+                found[c].add(part)
     return [frozenset(p) for p in found]
+
+
+def _part(inputs: list[Entry], summed: bool) -> str:
+    """What an index is to a product of two computed tensors that has it at these inputs."""
+    return "qk" if summed else "heads" if len(inputs) > 1 else "v"
 
 
 def _computed_sums(analysis: Analysis, node: Node) -> list[Factor]:

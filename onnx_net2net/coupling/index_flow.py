@@ -59,17 +59,17 @@ def involved(analysis: Analysis, space: Space) -> dict[str, tuple[int, ...]] | N
         if use is None:
             dims.setdefault(tensor, set()).add(dim)
     together = list(_together(analysis, space))
-    while True:
-        before = {t: len(d) for t, d in dims.items()}
+    grown = True
+    while grown:
+        before = sum(map(len, dims.values()))
         for places in together:
-            if not any(k in dims.get(t, ()) for t, k in places):
-                continue
-            for t, k in places:
-                if t in analysis.model.constant:
-                    return None
-                dims.setdefault(t, set()).add(k)
-        if before == {t: len(d) for t, d in dims.items()}:
-            return {t: tuple(sorted(d)) for t, d in dims.items()}
+            if any(k in dims.get(t, ()) for t, k in places):
+                for t, k in places:
+                    dims.setdefault(t, set()).add(k)
+        grown = sum(map(len, dims.values())) > before
+    if any(t in analysis.model.constant for t in dims):
+        return None
+    return {t: tuple(sorted(d)) for t, d in dims.items()}
 
 
 def came_from(
@@ -93,27 +93,42 @@ def came_from(
         found: dict[int, Array] = {}
         valid = np.ones(count, bool)
         for b in blocks:
-            if not any(i == s for i, _ in b.ins):
-                continue
-            if b.aligned:  # one index over all operands and results
-                here = [k for o, k in b.outs if o == out and k in at]
-                found.update({k: at[here[0]] for i, k in b.ins if i == s and here})
-                continue
-            if not all(o == out and k in at for o, k in b.outs):
-                continue
-            sizes = [site.out_dims(out)[k] or 0 for _, k in b.outs]
-            flat = np.ravel_multi_index([at[k] for _, k in b.outs], sizes) if b.outs else 0
-            source = np.broadcast_to(b.table.reshape(-1)[flat], count)
-            valid &= source >= 0
-            into = [site.dims(s)[k] or 0 for _, k in b.ins]
-            where = np.unravel_index(np.maximum(source, 0), into)
-            found.update({k: w for (_, k), w in zip(b.ins, where, strict=True)})
+            if any(i == s for i, _ in b.ins):
+                known, where = _through(b, site, (s, out), at, count)
+                valid &= known
+                found.update(where)
         if any(k not in found for k in wanted):
             raise LookupError(f"where '{tensor}' goes in '{node.name}'")
         sizes = [site.dims(s)[k] or 0 for k in wanted]
         flat = np.ravel_multi_index([found[k] for k in wanted], sizes, mode="clip")
         slot[valid], place[valid] = s, flat[valid]
     return slot, place
+
+
+def _through(
+    b: Block, site: Site, slots: tuple[int, int], at: Mapping[int, Array], count: int
+) -> tuple[Array | bool, dict[int, Array]]:
+    """Which positions of an output a block takes from an input, and their index on its dimensions.
+
+    Args:
+        b: the block.
+        site: the node.
+        slots: of the input and of the output.
+        at: dimension of the output -> the index of each position.
+        count: how many positions.
+    """
+    slot, out = slots
+    if b.aligned:  # one index over all operands and results
+        here = [k for o, k in b.outs if o == out and k in at]
+        return True, {k: at[here[0]] for i, k in b.ins if i == slot and here}
+    if not all(o == out and k in at for o, k in b.outs):
+        return True, {}
+    sizes = [site.out_dims(out)[k] or 0 for _, k in b.outs]
+    flat = np.ravel_multi_index([at[k] for _, k in b.outs], sizes) if b.outs else 0
+    source = np.broadcast_to(b.table.reshape(-1)[flat], count)
+    into = [site.dims(slot)[k] or 0 for _, k in b.ins]
+    where = np.unravel_index(np.maximum(source, 0), into)
+    return source >= 0, {k: w for (_, k), w in zip(b.ins, where, strict=True)}
 
 
 def _join(count: int, edges: list[tuple[Array, Array]]) -> Array:

@@ -86,7 +86,9 @@ def find(analysis: Analysis, name: str, nodes: Sequence[Node] | None = None) -> 
     if matches or len(others) == 1:  # no layer, but the only node of that name
         return (matches or others)[0]
     names = [n.name for n in pool]
-    like = nearest(name, names + [n.outputs[0] for n in pool] + _parts(pool))
+    like = nearest(
+        name, [*names, *(n.outputs[0] for n in pool), *(w for n in names for w in words(n))]
+    )
     hint = f"did you mean {', '.join(like)}?" if like else "`inspect` lists what is there"
     raise AmbiguousError(f"no node, tensor or parameter is named '{name}'", hint, like or names)
 
@@ -124,10 +126,6 @@ def _by_path(analysis: Analysis, name: str, pool: Sequence[Node]) -> list[Node]:
     # `conv1` is the module of that name rather than `layer1.0.conv1`
     rooted = [n for n in matches if any(p[: len(part)] == part for p in _paths(analysis, n))]
     return rooted if len(rooted) == 1 else matches
-
-
-def _parts(nodes: Sequence[Node]) -> list[str]:
-    return [w for n in nodes for w in words(n.name)]
 
 
 def _paths(analysis: Analysis, node: Node) -> list[tuple[str, ...]]:

@@ -60,9 +60,6 @@ def axis_of(analysis: Analysis, instance: Instance, entry: Entry) -> Axis:
         instance: the node, for a constant with the use that it is seen by.
         entry: (slot, dimension) of the node.
     """
-    node, tag = analysis.model.nodes[instance[0]], instance[1]
-    slot, dim = entry
-    tensor = node.tensor(slot)
-    if tensor not in analysis.model.constant:
-        return tensor, None, dim
-    return tensor, tag or (node.index, slot), dim
+    (index, use), (slot, dim) = instance, entry
+    tensor = analysis.model.nodes[index].tensor(slot)
+    return tensor, (use or (index, slot)) if tensor in analysis.model.constant else None, dim

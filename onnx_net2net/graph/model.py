@@ -6,10 +6,11 @@ scope in front of its name (`loop/body:x`), so that a tensor id is unique in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
 
@@ -28,6 +29,13 @@ _CONSTANT_LISTS = {
 
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
+
+
+def _primed(wanted: str, taken: Container[str]) -> str:
+    """The name, with as many marks behind it as make it new."""
+    while wanted in taken:
+        wanted += "'"
+    return wanted
 
 
 def _operator(node: NodeProto) -> str:
@@ -257,7 +265,7 @@ class Model:
         same = {k: names.use(n.input[j]) for k, j in invariants(op, n, version).items()}
         for name, graph, where in _graphs(n):
             maker = n.name or (n.output[0] if n.output else where[1])
-            bodies[name] = key = self._key(f"{scope}/{maker}.{name}")
+            bodies[name] = key = _primed(f"{scope}/{maker}.{name}", self.scopes)
             inner |= self._walk(graph, (*path, *where), key, names.here, opsets, same)
         if inner:
             names.captured |= names.outer(inner)
@@ -272,18 +280,14 @@ class Model:
             )
         )  # fmt: skip
 
-    def _key(self, wanted: str) -> str:
-        while wanted in self.scopes:
-            wanted += "'"
-        return wanted
-
     def _call(self, call: NodeProto, path: Path, scope: str, names: _Names, label: str) -> None:
         """Index a function's body in the place of a call; it reads and makes what the call does."""
         index, f = self.functions[called(call)]
         self.calls[path] = index, call
         results = tuple(names.made(o) for o in call.output)
         name = label or call.name or next((o for o in call.output if o), f.name)
-        prefix = self._names(f"{scope}/{name}()")
+        prefix = _primed(f"{scope}/{name}()", self._prefixes)
+        self._prefixes.add(prefix)
         actual = [names.use(i) for i in call.input] + [""] * (len(f.input) - len(call.input))
         self._callers[path] = Node(-1, f.name, 1, call, path, scope, tuple(actual), results)
         inside = _Names(prefix, dict(zip(f.input, actual, strict=True)), f" in function '{f.name}'")
@@ -302,28 +306,16 @@ class Model:
                 version, source = opsets.get("", 1), inside.use(formal)
                 self._raw.append(Node(-1, "Identity", version, one, at, scope, (source,), (t,)))
 
-    def _names(self, wanted: str) -> str:
-        taken = self._prefixes
-        while wanted in taken:
-            wanted += "'"
-        taken.add(wanted)
-        return wanted
-
     def _constant(self, n: NodeProto, path: Path, scope: str, name: str) -> None:
+        # strings and sparse values: a leaf nobody can re-index
+        leaf = Leaf(name, path, scope, (), TensorProto.UNDEFINED, None)
         for a in n.attribute:
             if a.name == "value":
-                t = a.t
-                self.leaves[name] = Leaf(name, path, scope, tuple(t.dims), t.data_type, t)
-                return
-            if a.name in _CONSTANT_LISTS:
-                v = onnx.helper.get_attribute_value(a)
-                shape = (len(v),) if isinstance(v, (list, tuple)) or hasattr(v, "__len__") else ()
-                self.leaves[name] = Leaf(
-                    name, path, scope, shape, _CONSTANT_LISTS[a.name], None, literal=v
-                )
-                return
-        # strings and sparse values: a leaf nobody can re-index
-        self.leaves[name] = Leaf(name, path, scope, (), TensorProto.UNDEFINED, None)
+                leaf = Leaf(name, path, scope, tuple(a.t.dims), a.t.data_type, a.t)
+            elif a.name in _CONSTANT_LISTS:
+                v, kind = onnx.helper.get_attribute_value(a), _CONSTANT_LISTS[a.name]
+                leaf = Leaf(name, path, scope, np.shape(v), kind, None, literal=v)
+        self.leaves[name] = leaf
 
     @cached_property
     def constant(self) -> frozenset[str]:

@@ -17,8 +17,7 @@ from onnx import TensorProto
 from onnx_net2net.graph.model import Node
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.operators.factors import pointwise
-from onnx_net2net.operators.spec import Rule
-from onnx_net2net.operators.table import TABLE
+from onnx_net2net.operators.table import TABLE, row_of
 from onnx_net2net.typing import Array
 from .analysis import Analysis
 from .folding import folded
@@ -40,7 +39,6 @@ class Recognition:
 
 
 _CHAINED = ("Gelu", "Swish", "HardSwish", "Mish", "Softplus", "LogSigmoid", "Sigmoid", "Clip")
-_NO_RULE = Rule()
 
 
 def recognise(analysis: Analysis, tensor: str) -> Recognition | None:
@@ -51,7 +49,7 @@ def recognise(analysis: Analysis, tensor: str) -> Recognition | None:
     node = analysis.model.producer.get(tensor)
     if node is None or tensor != node.outputs[0]:
         return None
-    row = TABLE.get(node.op, _NO_RULE)
+    row = row_of(node.op)
     if row.activation is None:
         return None if row.repeats or not _opens(analysis, node) else _chain(analysis, tensor)
     activation = _read(analysis, node)
@@ -122,7 +120,7 @@ def _chain(analysis: Analysis, end: str) -> Recognition | None:
 
 def _opens(analysis: Analysis, node: Node) -> bool:
     """Whether a node can be evaluated on single values."""
-    row, facts = TABLE.get(node.op, _NO_RULE), analysis.first
+    row, facts = row_of(node.op), analysis.first
     alone = row.activation is not None and row.notation == "... -> ..."
     if len(node.outputs) > 1 or not (row.fold or alone):
         return False

@@ -23,7 +23,7 @@ from onnx_net2net.typing import Array
 from .input_sizes import facts_of, inference_of
 from .partial_values import static_values
 from .sequence_elements import unfold
-from .shapes import Facts, Inference
+from .shapes import FLOATS, Facts, Inference
 
 
 class Analysis:
@@ -172,16 +172,9 @@ class Analysis:
 
     def layers(self) -> list[Node]:
         """Nodes with weights, in running order."""
-        return self._layers
-
-    @cached_property
-    def _layers(self) -> list[Node]:
         constant = self.model.constant
-        return [
-            n
-            for n in self.model.nodes
-            if any(o and o not in constant for o in n.outputs) and self.weights(n)
-        ]
+        made = (n for n in self.model.nodes if any(o and o not in constant for o in n.outputs))
+        return self.once("layers", lambda: [n for n in made if self.weights(n)])
 
     def output_axis(self, node: Node) -> tuple[str, int] | None:
         """The axis of the node's output that its weights make; None if it makes none."""
@@ -218,8 +211,6 @@ def size_of(analysis: Analysis, tensor: str, dim: int) -> int | None:
 
 def parameters(analysis: Analysis) -> int:
     """Elements of all float constants."""
-    from .shapes import FLOATS
-
     return sum(
         int(np.prod(leaf.shape)) for leaf in analysis.model.leaves.values() if leaf.dtype in FLOATS
     )

@@ -6,7 +6,7 @@ Types that are equal are one object here, so that operands are told apart by the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import onnx
@@ -113,26 +113,27 @@ def inferred(
     Args:
         signature: stands for the attributes; computed if empty.
     """
+    ask = partial(_answer, schema, proto, signature=signature, opsets=opsets, ir_version=ir_version)
     if any(o and _holds_floats(o) for o in operands):  # weights, or the factors of a Resize
-        bare = [(o[0], None) if o and _holds_floats(o) else o for o in operands]
-        how = {"signature": signature, "opsets": opsets, "ir_version": ir_version}
-        found = inferred(schema, proto, bare, **how)
+        found = ask([(o[0], None) if o and _holds_floats(o) else o for o in operands])
         if not isinstance(found, str) and _are_complete(found, proto):
             return found
+    return ask(operands)
+
+
+def _answer(
+    schema: Any, proto: onnx.NodeProto, operands: Sequence[Operand | None], *,
+    signature: Any, opsets: Opsets, ir_version: int,
+) -> dict[str, TypeProto] | str:  # fmt: skip
+    """What onnx says with just these values; asked once."""
     known = (
         schema.domain, schema.name, schema.since_version, (opsets, ir_version), len(proto.output),
         signature or tuple(a.SerializeToString() for a in proto.attribute),
         *(o and (id(o[0]), o[1] is not None and _content(o[1])) for o in operands),
     )  # fmt: skip
     if known not in _ANSWERS:
-        local = [(name, o) for name, o in zip(proto.input, operands, strict=False) if o]
-        data = {n: onnx.numpy_helper.from_array(v) for n, (_, v) in local if v is not None}
         try:
-            said = onnx.shape_inference.infer_node_outputs(
-                schema, proto, {n: t for n, (t, _) in local}, data,
-                opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in opsets],
-                ir_version=ir_version,
-            )  # fmt: skip
+            said = _asked(schema, proto, operands, opsets, ir_version)
         except Exception as why:  # the C++ bindings raise several unrelated types
             return str(why)
         if len(_ANSWERS) >= _MOST_ANSWERS:
@@ -142,3 +143,15 @@ def inferred(
             operands,  # so that their ids stay theirs
         )
     return {proto.output[k]: t for k, t in _ANSWERS[known][0]}
+
+
+def _asked(
+    schema: Any, proto: onnx.NodeProto, operands: Sequence[Operand | None], opsets: Opsets,
+    ir_version: int,
+) -> dict[str, TypeProto]:  # fmt: skip
+    known = {name: o for name, o in zip(proto.input, operands, strict=False) if o}
+    data = {n: onnx.numpy_helper.from_array(v) for n, (_, v) in known.items() if v is not None}
+    return onnx.shape_inference.infer_node_outputs(
+        schema, proto, {n: t for n, (t, _) in known.items()}, data,
+        opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in opsets], ir_version=ir_version,
+    )  # fmt: skip

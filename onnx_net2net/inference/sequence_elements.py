@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.operators.families.sequence import listed
-from onnx_net2net.operators.spec import Rule
-from onnx_net2net.operators.table import TABLE
+from onnx_net2net.operators.table import row_of
 from .shapes import Facts
-
-_NO_RULE = Rule()
 
 
 def unfold(model: Model, facts: Sequence[Facts]) -> None:
@@ -52,7 +49,7 @@ def _held(model: Model, facts: Sequence[Facts]) -> dict[str, list[str]]:
             continue
         values = [facts[0].values.get(i) if i else None for i in node.inputs]
         found = listed(node, [held.get(i) for i in node.inputs], node.inputs, values)
-        if TABLE.get(node.op, _NO_RULE).cuts:
+        if row_of(node.op).cuts:
             found = [f"{t}[{k}]" for k in range(len(facts[0].elements[t]))]
         if found is not None:
             held[t] = found
@@ -67,7 +64,7 @@ def _sequences(model: Model, tensor: str, facts: Facts) -> list[str]:
 
 def _taken(node: Node, held: dict[str, list[str]], facts: Facts) -> list[str] | None:
     """The elements that a node takes out of a sequence; None where that is not known."""
-    takes = TABLE.get(node.op, _NO_RULE).takes
+    takes = row_of(node.op).takes
     if takes is None or not node.inputs or node.inputs[0] not in held:
         return None
     return takes(held[node.inputs[0]], [facts.values.get(t) for t in node.inputs])
@@ -83,7 +80,7 @@ def _may(node: Node, held: dict[str, list[str]], facts: Facts) -> bool:
 def _shown(node: Node, held: dict[str, list[str]], facts: Facts) -> None:
     taken = _taken(node, held, facts)
     if node.outputs and node.outputs[0] in held:
-        if TABLE.get(node.op, _NO_RULE).cuts:
+        if row_of(node.op).cuts:
             node.outputs = tuple(held[node.outputs[0]])
         else:  # its elements are made elsewhere
             node.inputs, node.outputs = (), ()

@@ -7,8 +7,9 @@ numpy, the others go through onnx's own inference of that operator.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from onnx_net2net.operators.factors import result_shape
 from onnx_net2net.operators.families.control import bound, common, joined, passed, results
 from onnx_net2net.operators.families.sequence import elements, makes_sequence, taken
 from onnx_net2net.operators.spec import Rule, Site
-from onnx_net2net.operators.table import TABLE
+from onnx_net2net.operators.table import TABLE, row_of
 from onnx_net2net.typing import Array, Shape
 from .folding import folded
 from .onnx_inference import Operand, inferred, schema_of, shape_of, tensor_type
@@ -29,7 +30,6 @@ from .onnx_inference import Operand, inferred, schema_of, shape_of, tensor_type
 _MAX_INTS = 1 << 16
 _MAX_FLOATS = 64
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-_NO_RULE = Rule()
 
 
 @dataclass
@@ -46,6 +46,13 @@ class Facts:
     def put(self, tensor: str, kind: TypeProto) -> None:
         """Say what a tensor is."""
         self.types[tensor], self.shapes[tensor] = kind, shape_of(kind)
+
+    def forget(self, node: Node) -> None:
+        """Drop what was found out about a node."""
+        self.failed.pop(node.index, None)
+        for tensor in node.outputs:
+            self.values.pop(tensor, None)
+            self.elements.pop(tensor, None)
 
     def site(self, node: Node) -> Site:
         """The node with its shapes and values."""
@@ -96,13 +103,16 @@ class Inference:
         facts = Facts(dict(self._leaf_types), shapes, values)
         for name, t in inputs.items():
             facts.put(name, t)
-        given: set[str] = set()
-        for node in self.model.nodes:
-            self._bind(node.scope, facts, given)
-            if node.bodies:
-                self._settle(node, facts, given)
-            self.step(node, facts)
+        self._pass(self.model.nodes, facts, set())
         return facts
+
+    def _pass(self, nodes: Sequence[Node], facts: Facts, done: set[str]) -> None:
+        """Fill in what nodes make; `done`: the bodies that know what they are given."""
+        for node in nodes:
+            self._bind(node.scope, facts, done)
+            if node.bodies:
+                self._settle(node, facts, done)
+            self.step(node, facts)
 
     def _bind(self, scope: str, facts: Facts, done: set[str]) -> None:
         """Give the formal inputs of a body what its owner gives them, outer bodies first."""
@@ -117,30 +127,20 @@ class Inference:
         for s in owner.bodies.values():
             self._bind(s, facts, done)
         inside = [n for n in self.model.nodes[: owner.index] if self._stands_in(n, owner)]
-        while True:
-            changed = joined(owner, facts.types)
-            if not changed:
-                return
+        while changed := joined(owner, facts.types):
             for name, t in changed.items():
                 facts.put(name, t)
             for n in inside:
-                facts.failed.pop(n.index, None)
-                for o in n.outputs:
-                    facts.values.pop(o, None)
-                    facts.elements.pop(o, None)
+                facts.forget(n)
                 done.difference_update(n.bodies.values())
-            for n in inside:
-                self._bind(n.scope, facts, done)
-                if n.bodies:
-                    self._settle(n, facts, done)
-                self.step(n, facts)
+            self._pass(inside, facts, done)
 
     def _stands_in(self, node: Node, owner: Node) -> bool:
         return any(self.model.owners[s] is owner for s in self.model.within(node.scope))
 
     def step(self, node: Node, facts: Facts) -> None:
         """Fill in the outputs of one node from its inputs."""
-        row = TABLE.get(node.op, _NO_RULE)
+        row = row_of(node.op)
         if _folded(node, facts):
             return
         if node.bodies:
@@ -180,18 +180,15 @@ class Inference:
         proto, schema = self._asking(node, row)
         if schema is None:
             return _from_notation(node, row, facts)
-        operands: list[Operand | None] = []
-        for t in node.inputs[: len(proto.input)]:
-            v = facts.values.get(t)
-            taken = v is not None and v.size <= 4096 and v.dtype != object
-            known = facts.types.get(t) or TypeProto()
-            operands.append((known, v if taken else None) if t else None)
-        signature = node.signature if proto is node.proto else ""
-        found = self._asked(schema, proto, operands, signature)
+        operands = [_operand(t, facts) for t in node.inputs[: len(proto.input)]]
+        ask = partial(
+            inferred, schema, proto, signature=node.signature if proto is node.proto else "",
+            opsets=self._opsets, ir_version=self.model.proto.ir_version,
+        )  # fmt: skip
+        found = ask(operands)
         if row.like and isinstance(found, str):  # operands that its twin takes as floats only
             floats = TensorProto.FLOAT
-            operands = [o and (tensor_type(floats, shape_of(o[0])), o[1]) for o in operands]
-            found = self._asked(schema, proto, operands, signature)
+            found = ask([o and (tensor_type(floats, shape_of(o[0])), o[1]) for o in operands])
         if isinstance(found, str):
             facts.failed[node.index] = found
             return {}
@@ -201,11 +198,7 @@ class Inference:
         first = found.get(proto.output[0]) if proto.output else None
         kind = first.WhichOneof("value") if first is not None else None
         if first is None or kind is None or (kind == "tensor_type" and shape_of(first) is None):
-            shaped = _from_notation(node, row, facts)
-            for name, t in shaped.items():
-                if name in found and found[name].tensor_type.elem_type:
-                    shaped[name] = tensor_type(found[name].tensor_type.elem_type, shape_of(t))
-            return found | shaped
+            return found | _from_notation(node, row, facts, found)
         return found
 
     def _asking(self, node: Node, row: Rule) -> tuple[onnx.NodeProto, Any]:
@@ -228,14 +221,12 @@ class Inference:
         del proto.input[len(schema.inputs) :]
         return proto, schema
 
-    def _asked(
-        self, schema: Any, proto: onnx.NodeProto, operands: list[Operand | None], signature: Any
-    ) -> dict[str, TypeProto] | str:
-        ir_version = self.model.proto.ir_version
-        return inferred(
-            schema, proto, operands, signature=signature, opsets=self._opsets,
-            ir_version=ir_version,
-        )  # fmt: skip
+
+def _operand(tensor: str, facts: Facts) -> Operand | None:
+    """What onnx is told of an input: its type, and its value where that is small."""
+    v = facts.values.get(tensor)
+    told = v is not None and v.size <= 4096 and v.dtype != object
+    return (facts.types.get(tensor) or TypeProto(), v if told else None) if tensor else None
 
 
 def _folded(node: Node, facts: Facts) -> bool:
@@ -273,8 +264,17 @@ def _sequence(elements: list[TypeProto], inferred: TypeProto) -> TypeProto:
     return made
 
 
-def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
-    """For operators that onnx cannot infer: the shapes that the row's notation gives."""
+def _from_notation(
+    node: Node, row: Rule, facts: Facts, said: Mapping[str, TypeProto] | None = None
+) -> dict[str, TypeProto]:
+    """For operators that onnx cannot infer: the shapes that the row's notation gives.
+
+    Args:
+        node: the node.
+        row: its row.
+        facts: what is known of its operands.
+        said: what onnx says of its outputs: element types, maybe.
+    """
     site, found = facts.site(node), dict[str, TypeProto]()
     for k, name in enumerate(node.proto.output):
         slot = row.typed.get(k, 0)
@@ -284,7 +284,8 @@ def _from_notation(node: Node, row: Rule, facts: Facts) -> dict[str, TypeProto]:
         except LookupError:
             continue
         if shape is not None and kind is not None:
-            found[name] = tensor_type(kind.tensor_type.elem_type, shape)
+            told = (said or {}).get(name, kind).tensor_type.elem_type
+            found[name] = tensor_type(told or kind.tensor_type.elem_type, shape)
     return found
 
 

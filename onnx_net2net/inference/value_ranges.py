@@ -8,13 +8,11 @@ import numpy as np
 
 from onnx_net2net.operators.activations import Activation
 from onnx_net2net.operators.intervals import ANY, Range, rounded
-from onnx_net2net.operators.spec import Rule
-from onnx_net2net.operators.table import TABLE
+from onnx_net2net.operators.table import row_of
 from .activation_patterns import recognise
 from .analysis import Analysis
 
 _MOST_ELEMENTS = 1 << 24
-_NO_RULE = Rule()
 
 
 def value_range(analysis: Analysis, tensor: str) -> Range:
@@ -29,7 +27,7 @@ def value_range(analysis: Analysis, tensor: str) -> Range:
             stack.pop()
             continue
         found = recognise(analysis, name)
-        row = TABLE.get(node.op, _NO_RULE)
+        row = row_of(node.op)
         wanted = [found.source] if found else list(node.inputs)
         told = name == node.outputs[0] or row.movement is not None
         if found is None and (row.range is None or not told):

@@ -151,13 +151,9 @@ def _expect(value: Any, kind: type, mark: str, expected: str) -> None:
 
 
 def _declared(
-    domain: str,
-    name: str,
-    notation: str,
-    roles: Mapping[str, str],
-    sizes: Mapping[str, str],
+    domain: str, name: str, notation: str, roles: Mapping[str, str], sizes: Mapping[str, str],
     zero: bool,
-) -> Declared:
+) -> Declared:  # fmt: skip
     """The declaration, checked; raises UsageError that says what was expected."""
     _check_names(domain, name, notation)
     for what, given in (("roles", roles), ("sizes", sizes)):

@@ -64,19 +64,17 @@ class Site:
 
     def dims(self, slot: int = 0) -> Shape:
         """Shape of an input; raises RowError where it is unknown."""
-        s = self.shapes[slot] if slot < len(self.shapes) else None
-        if s is None:
-            raise RowError(
-                f"shape of input {slot} of '{self.node.name}' is unknown", Reason.UNKNOWN_SHAPE
-            )
-        return s
+        return self._known(self.shapes, slot, "input")
 
     def out_dims(self, slot: int = 0) -> Shape:
         """Shape of an output; raises RowError where it is unknown."""
-        s = self.outs[slot] if slot < len(self.outs) else None
+        return self._known(self.outs, slot, "output")
+
+    def _known(self, shapes: Sequence[Shape | None], slot: int, what: str) -> Shape:
+        s = shapes[slot] if slot < len(shapes) else None
         if s is None:
             raise RowError(
-                f"shape of output {slot} of '{self.node.name}' is unknown", Reason.UNKNOWN_SHAPE
+                f"shape of {what} {slot} of '{self.node.name}' is unknown", Reason.UNKNOWN_SHAPE
             )
         return s
 
@@ -181,7 +179,8 @@ class Evening:
     """What makes r copies count as one where an operator works along their axis.
 
     `before` is applied to input 0, `after` to the output: an operator and its second operand
-    at each position, a function of how many copies the position is one of.
+    at each position, a function of how many copies the position is one of. A Softmax over r
+    copies of each logit wants log r taken off them, and its output times r.
     """
 
     before: tuple[str, Counts] | None = None

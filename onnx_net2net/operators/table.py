@@ -28,6 +28,14 @@ from .families import (  # noqa: F401  each fills in its rows
     text,
     window,
 )
-from .spec import TABLE
+from .spec import TABLE, Rule
 
-__all__ = ["TABLE"]
+_NO_RULE = Rule()
+
+
+def row_of(op: str) -> Rule:
+    """An operator's row; one that says nothing where it has none."""
+    return TABLE.get(op, _NO_RULE)
+
+
+__all__ = ["TABLE", "row_of"]

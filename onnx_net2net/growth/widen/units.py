@@ -45,8 +45,8 @@ class Padding:
 class Units:
     """The new units of a space, in the order in which they are appended.
 
-    `source[t]`: the class that unit t copies (for zero and free rows: stands in line with);
-    `kind[t]`: what it is; `padding`: what the pads among them are.
+    `source[t]`: the class that unit t copies; a zero or free unit stands where a copy of it
+    would. `kind[t]`: what it is; `padding`: what the pads among them are.
     """
 
     source: Array
