@@ -17,7 +17,7 @@ from onnx_net2net.growth.record import Use
 from onnx_net2net.typing import Array
 from .folding import Norm, explains, factor, norms
 from .names import closeness, module, module_of_node
-from .views import GATES, View, equal, view_of
+from .views import GATES, View, same_entries, view_of
 
 _FOLDS = ("Conv", "ConvTranspose", "Gemm", "com.microsoft.FusedConv")
 
@@ -236,7 +236,7 @@ class Matcher:
             kind = "gates" if unit.slot < 3 else "gate biases"
             arrays = [self.parameters[n] for n in names]
             view = View(kind, tuple(a.shape for a in arrays), unit.array.shape, order)
-            if arrays[0].shape[0] % len(order) == 0 and equal(unit.array, view.join(arrays)):
+            if arrays[0].shape[0] % len(order) == 0 and same_entries(unit.array, view.join(arrays)):
                 found.append((names, view))
         if len(found) > 1:
             close = [f for f in found if self._closeness(unit, f[0][0])]

@@ -74,7 +74,7 @@ def view_of(leaf: Array, parameter: Array, transposed_first: bool = False) -> Vi
         kinds[:2] = kinds[1::-1]
     for kind in kinds:
         view = View(kind, shapes, leaf.shape)
-        if _fits(kind, leaf.shape, parameter.shape) and equal(leaf, view.join([parameter])):
+        if _fits(kind, leaf.shape, parameter.shape) and same_entries(leaf, view.join([parameter])):
             return view
     return None
 
@@ -87,7 +87,7 @@ def _fits(kind: str, leaf: tuple[int, ...], parameter: tuple[int, ...]) -> bool:
     return leaf != parameter and [n for n in leaf if n > 1] == [n for n in parameter if n > 1]
 
 
-def equal(leaf: Array, array: Array) -> bool:
+def same_entries(leaf: Array, array: Array) -> bool:
     """Whether an exporter could have written one for the other: equal in the file's type."""
     if leaf.shape != array.shape or (array.dtype.kind in "iub") != (leaf.dtype.kind in "iub"):
         return False

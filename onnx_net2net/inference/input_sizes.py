@@ -40,7 +40,7 @@ _OPERATIONS: dict[type, Any] = {
     ast.Div: operator.floordiv,
 }
 Shapes = Mapping[str, "tuple[int, ...]"]
-Declared = Mapping[str, "tuple[int | str | None, ...] | None"]
+DeclaredSizes = Mapping[str, "tuple[int | str | None, ...] | None"]
 
 
 def symbols(model: Model) -> dict[str, tuple[int | str | None, ...] | None]:
@@ -161,7 +161,7 @@ def _guess(axis: int, shape: tuple[int | str | None, ...], sizes: tuple[int, int
 
 
 def _attempts(
-    model: Model, inference: Inference, ladder: int, shapes: Shapes, known: Declared
+    model: Model, inference: Inference, ladder: int, shapes: Shapes, known: DeclaredSizes
 ) -> Iterator[tuple[Facts, dict[str, tuple[int, ...]]]]:
     declared = dict(known)
     for name, shape in shapes.items():
@@ -205,7 +205,7 @@ def _type(model: Model, name: str, shape: tuple[int, ...] | None) -> TypeProto:
 
 
 def probe(
-    model: Model, inference: Inference, shapes: Shapes | None, known: Declared
+    model: Model, inference: Inference, shapes: Shapes | None, known: DeclaredSizes
 ) -> tuple[Facts, Facts]:
     """Facts at two bindings of the input sizes; the same twice for a static model.
 
@@ -261,6 +261,6 @@ def facts_of(source: Source, model: Model, shapes: Shapes | None = None) -> tupl
     return source.once(how, lambda: probe(model, inference, given, known))
 
 
-def declared_of(source: Source, model: Model) -> Declared:
+def declared_of(source: Source, model: Model) -> DeclaredSizes:
     """See `declared_sizes`; computed once for a model as read."""
     return source.once("declared", lambda: declared_sizes(model, inference_of(source, model)))

@@ -11,7 +11,7 @@ from onnx_net2net.errors import UsageError
 from onnx_net2net.inference import expressions as ex
 from onnx_net2net.inference.expressions import Dim, Expr
 
-Interval = tuple[float, float]
+SizeInterval = tuple[float, float]
 """The smallest and the largest size, both included."""
 _WORDS = {">=": "<=", "=": "=", "!=": "!="}
 _GIVEN = re.compile(r"\s*([^<>=!,\s]+)\s*(<=|>=|==|=|<|>)\s*(\d+)\s*")
@@ -62,7 +62,7 @@ class Condition:
             return None
         return atoms[0].function, self.expr.terms[(atoms[0],)], self.expr.terms.get((), 0)
 
-    def intervals(self) -> list[Interval] | None:
+    def intervals(self) -> list[SizeInterval] | None:
         """Sizes of the one symbol that it is linear in at which it holds; None: it is not."""
         found = self.linear()
         if found is None:
@@ -80,7 +80,7 @@ class Condition:
         """Whether it is known to hold at every size."""
         return self.implied({})
 
-    def implied(self, sizes: Mapping[str, Interval]) -> bool:
+    def implied(self, sizes: Mapping[str, SizeInterval]) -> bool:
         """Whether it holds at all sizes within the intervals; False where that cannot be told."""
         line, found = self.linear(), self.intervals()
         if line is not None and found is not None:
@@ -99,7 +99,7 @@ def _one(expr: Dim, relation: str) -> list[Condition]:
     return [Condition(expr, relation)] if isinstance(expr, Expr) else []
 
 
-def _range(x: Expr, sizes: Mapping[str, Interval]) -> Interval:
+def _range(x: Expr, sizes: Mapping[str, SizeInterval]) -> SizeInterval:
     low = high = 0.0
     for monomial, c in x.terms.items():
         spans = [sizes.get(a.function, (0.0, inf)) if not a.args else (0.0, inf) for a in monomial]
@@ -144,19 +144,19 @@ class Covered:
         parts = [" and ".join(sorted(map(str, r))) for r in self.regions]
         return parts[0] if len(parts) == 1 else " or ".join(f"({p})" for p in parts)
 
-    def accepted(self, sizes: Mapping[str, Interval]) -> bool:
+    def accepted(self, sizes: Mapping[str, SizeInterval]) -> bool:
         """Whether sizes that a user gives lie within."""
         if self.every or any(all(c.implied(sizes) for c in r) for r in self.regions):
             return True
         spans = self._spans()
         return spans is not None and _within(sizes.get(spans[0], (0.0, inf)), spans[1])
 
-    def _spans(self) -> tuple[str, list[Interval]] | None:
+    def _spans(self) -> tuple[str, list[SizeInterval]] | None:
         """The symbol and its sizes, where all conditions are linear in one symbol."""
         symbols: set[str] = set()
-        found: list[Interval] = []
+        found: list[SizeInterval] = []
         for region in self.regions:
-            mine: list[Interval] = [(0.0, inf)]
+            mine: list[SizeInterval] = [(0.0, inf)]
             for c in region:
                 line, spans = c.linear(), c.intervals()
                 if line is None or spans is None:
@@ -170,8 +170,8 @@ class Covered:
         return (symbols.pop(), found) if len(symbols) == 1 else None
 
 
-def _merged(spans: Sequence[Interval]) -> list[Interval]:
-    found: list[Interval] = []
+def _merged(spans: Sequence[SizeInterval]) -> list[SizeInterval]:
+    found: list[SizeInterval] = []
     for low, high in sorted(spans):
         if found and low <= found[-1][1] + 1:
             found[-1] = (found[-1][0], max(high, found[-1][1]))
@@ -180,7 +180,7 @@ def _merged(spans: Sequence[Interval]) -> list[Interval]:
     return found
 
 
-def _within(span: Interval, spans: Sequence[Interval]) -> bool:
+def _within(span: SizeInterval, spans: Sequence[SizeInterval]) -> bool:
     return any(low <= span[0] and span[1] <= high for low, high in _merged(spans))
 
 
@@ -192,7 +192,7 @@ def _said(symbol: str, low: float, high: float) -> str:
     return f"{symbol} >= {low:.0f}" if high == inf else f"{low:.0f} <= {symbol} <= {high:.0f}"
 
 
-def parsed(text: str, symbols: Sequence[str]) -> dict[str, Interval]:
+def parsed(text: str, symbols: Sequence[str]) -> dict[str, SizeInterval]:
     """Sizes that a user accepts, as `sequence<=512, x.1>=2`.
 
     Args:
@@ -206,7 +206,7 @@ def parsed(text: str, symbols: Sequence[str]) -> dict[str, Interval]:
     {'s': (2, 512)}
     """
     known = ", ".join(symbols) or "none"
-    found: dict[str, Interval] = {}
+    found: dict[str, SizeInterval] = {}
     for part in text.split(","):
         match = _GIVEN.fullmatch(part)
         if match is None:
@@ -231,4 +231,4 @@ def parsed(text: str, symbols: Sequence[str]) -> dict[str, Interval]:
     return found
 
 
-__all__ = ["Condition", "Covered", "Interval", "Region", "parsed"]
+__all__ = ["Condition", "Covered", "Region", "SizeInterval", "parsed"]

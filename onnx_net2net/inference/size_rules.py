@@ -107,7 +107,7 @@ def shapes(names: str) -> Callable[[ShapeRule], ShapeRule]:
     return put
 
 
-def values(names: str) -> Callable[[ValueRule], ValueRule]:
+def value_rule(names: str) -> Callable[[ValueRule], ValueRule]:
     """Put a rule about values into the table under each operator's name."""
 
     def put(f: ValueRule) -> ValueRule:
@@ -122,7 +122,7 @@ def objects(array: Array) -> Array:
     return array if array.dtype == object else array.astype(object)
 
 
-def elementwise(f: Callable[..., Any], *arrays: Array) -> Array:
+def over_elements(f: Callable[..., Any], *arrays: Array) -> Array:
     """`f` at each position of broadcast arrays, as an object array."""
     wide = np.broadcast_arrays(*map(objects, arrays))
     found = np.empty(wide[0].shape, object)
@@ -143,9 +143,9 @@ __all__ = [
     "Dims",
     "Open",
     "Sized",
-    "elementwise",
     "is_open",
     "objects",
+    "over_elements",
     "shapes",
-    "values",
+    "value_rule",
 ]

@@ -118,7 +118,7 @@ def broadcast(*operands: Dims) -> Dims:
     return tuple(found)
 
 
-def running(atom: Atom) -> Dim | None:
+def size_that_runs(atom: Atom) -> Dim | None:
     """The one size that a broadcast can have wherever it runs, None if there may be others.
 
     A size and the smaller of it and another: equal, or the smaller is 1, or nothing runs.
@@ -151,7 +151,7 @@ def _expand(at: Open) -> Sequence[Dims | None]:
     return [broadcast(at.shape(), tuple(wanted))]
 
 
-def elementwise(at: Open) -> Sequence[Dims | None]:
+def same_shape(at: Open) -> Sequence[Dims | None]:
     """Of operators that take their operands position by position."""
     given = [at.shape(k) for k in range(len(at.node.inputs)) if at.has(k)]
     return [broadcast(*given)] * len(at.node.outputs)
@@ -234,4 +234,4 @@ def _top_k(at: Open) -> Sequence[Dims | None]:
     return [tuple(dims)] * len(at.node.outputs)
 
 
-__all__ = ["bounds", "broadcast", "elementwise", "extent", "running"]
+__all__ = ["bounds", "broadcast", "extent", "same_shape", "size_that_runs"]

@@ -14,9 +14,9 @@ from onnx_net2net.inference.expressions import Dim
 from onnx_net2net.inference.size_rules import (
     Open,
     Sized,
-    elementwise,
     objects,
-    values,
+    over_elements,
+    value_rule,
 )
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
@@ -24,14 +24,14 @@ from onnx_net2net.typing import Array
 _WIDE = (TensorProto.INT32, TensorProto.INT64)
 
 
-@values("Shape")
+@value_rule("Shape")
 def _shape(at: Open) -> Sequence[Sized]:
     dims = np.empty(len(at.shape()), object)
     dims[:] = at.shape()
     return [dims[slice(at.attr("start", 0), at.attr("end"))]]
 
 
-@values("Size")
+@value_rule("Size")
 def _size(at: Open) -> Sequence[Sized]:
     return [_scalar(ex.product(at.shape()))]
 
@@ -42,7 +42,7 @@ def _scalar(x: Any) -> Array:
     return found
 
 
-@values("Slice Gather Squeeze Unsqueeze Reshape Flatten Transpose Expand Tile Split Identity")
+@value_rule("Slice Gather Squeeze Unsqueeze Reshape Flatten Transpose Expand Tile Split Identity")
 def _moved(at: Open) -> Sequence[Sized]:
     """As in numpy, where only what is moved depends on sizes."""
     others = [at.array(k) if at.has(k) else None for k in range(1, len(at.node.inputs))]
@@ -53,13 +53,13 @@ def _moved(at: Open) -> Sequence[Sized]:
     return [np.asarray(r, object) for r in fold(at.node, [objects(at.array(0)), *others])]
 
 
-@values("Concat")
+@value_rule("Concat")
 def _concat(at: Open) -> Sequence[Sized]:
     parts = [np.atleast_1d(objects(at.array(k))) for k in range(len(at.node.inputs))]
     return [np.concatenate(parts, int(at.attr("axis", 0)))]
 
 
-@values("ReduceProd ReduceSum")
+@value_rule("ReduceProd ReduceSum")
 def _reduced(at: Open) -> Sequence[Sized]:
     _integers(at, 1)
     axes = [at.array(1)] if at.has(1) else []
@@ -83,7 +83,7 @@ def _all(at: Open) -> list[Array]:
 def _folding(f: Callable[[Dim, Dim], Dim]) -> Callable[[Open], Sequence[Sized]]:
     def rule(at: Open) -> Sequence[Sized]:
         _integers(at)
-        return [reduce(lambda a, b: elementwise(f, a, b), _all(at))]
+        return [reduce(lambda a, b: over_elements(f, a, b), _all(at))]
 
     return rule
 
@@ -116,50 +116,50 @@ _ARITHMETIC: dict[str, Callable[[Dim, Dim], Dim]] = {
     "Less": lambda a, b: ex.at_least(b, a + 1),
 }
 for _name, _f in _ARITHMETIC.items():
-    values(_name)(_folding(_f))
+    value_rule(_name)(_folding(_f))
 
 
-@values("Neg")
+@value_rule("Neg")
 def _negated(at: Open) -> Sequence[Sized]:
     _integers(at)
-    return [elementwise(lambda a: -a, at.array(0))]
+    return [over_elements(lambda a: -a, at.array(0))]
 
 
-@values("Not")
+@value_rule("Not")
 def _not(at: Open) -> Sequence[Sized]:
-    return [elementwise(lambda a: 1 - _bit(a), at.array(0))]
+    return [over_elements(lambda a: 1 - _bit(a), at.array(0))]
 
 
 def _bit(a: Any) -> Dim:
     return a if isinstance(a, ex.Expr) else int(a)
 
 
-@values("And")
+@value_rule("And")
 def _and(at: Open) -> Sequence[Sized]:
-    return [elementwise(lambda a, b: _bit(a) * _bit(b), *_all(at))]
+    return [over_elements(lambda a, b: _bit(a) * _bit(b), *_all(at))]
 
 
-@values("Or")
+@value_rule("Or")
 def _or(at: Open) -> Sequence[Sized]:
     return [
-        elementwise(lambda a, b: _bit(a) + _bit(b) - _bit(a) * _bit(b), *_all(at)),
+        over_elements(lambda a, b: _bit(a) + _bit(b) - _bit(a) * _bit(b), *_all(at)),
     ]
 
 
-@values("Where")
+@value_rule("Where")
 def _where(at: Open) -> Sequence[Sized]:
     if any(t not in _WIDE for t in at.dtypes[1:]):
         raise LookupError("no integers")
-    return [elementwise(lambda c, a, b: ex.where(_bit(c), a, b), *_all(at))]
+    return [over_elements(lambda c, a, b: ex.where(_bit(c), a, b), *_all(at))]
 
 
-@values("Cast")
+@value_rule("Cast")
 def _cast(at: Open) -> Sequence[Sized]:
     given, wanted = at.dtypes[0], int(at.attr("to", 0))
     if given in (*_WIDE, TensorProto.BOOL) and wanted in _WIDE:
-        return [elementwise(_bit, at.array(0))]
+        return [over_elements(_bit, at.array(0))]
     if given in _WIDE and wanted == TensorProto.BOOL:
-        return [elementwise(lambda a: 1 - ex.equal(a, 0), at.array(0))]
+        return [over_elements(lambda a: 1 - ex.equal(a, 0), at.array(0))]
     raise LookupError("rounding")
 
 

@@ -29,9 +29,9 @@ from onnx_net2net.inference.size_rules import (
     Dims,
     Open,
     Sized,
-    elementwise,
     is_open,
     objects,
+    over_elements,
 )
 from onnx_net2net.inference.size_symbols import Sizes
 from onnx_net2net.inference.symbolic_types import carried
@@ -129,7 +129,7 @@ class Pass:
             if is_open(found.shape):
                 self.sizes.shapes[name] = found.shape
             return
-        simpler = elementwise(self._resolved, found)
+        simpler = over_elements(self._resolved, found)
         if any(isinstance(v, Expr) for v in simpler.reshape(-1)):
             self.sizes.values[name] = simpler
 
@@ -183,7 +183,7 @@ class Pass:
         """Shapes of a node's outputs, as far as a rule or onnx's inference knows them."""
         rule, row = SHAPES.get(node.op), TABLE.get(node.op, Rule())
         if rule is None and _is_elementwise(row, self.sizes, node):
-            rule = size_shapes.elementwise
+            rule = size_shapes.same_shape
         if rule is not None:
             with suppress(*_LIMITS):
                 return rule(at)
@@ -213,7 +213,7 @@ class Pass:
         if not isinstance(found, Expr):
             return found
         atom = next(iter(found.atoms))
-        only = size_shapes.running(atom)
+        only = size_shapes.size_that_runs(atom)
         if only is None or found != ex.of_atom(atom):
             return found
         self.sizes.checks.add(atom)

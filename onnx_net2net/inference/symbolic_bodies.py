@@ -11,7 +11,14 @@ from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.subgraphs import Tie
 from onnx_net2net.inference import expressions as ex
 from onnx_net2net.inference.expressions import Dim, Expr
-from onnx_net2net.inference.size_rules import Described, Dims, Sized, elementwise, is_open, objects
+from onnx_net2net.inference.size_rules import (
+    Described,
+    Dims,
+    Sized,
+    is_open,
+    objects,
+    over_elements,
+)
 
 if TYPE_CHECKING:
     from onnx_net2net.inference.symbolic import Pass
@@ -169,7 +176,7 @@ class Bodies:
             a, b = (np.asarray(v) for v in values)
             same = a.shape == b.shape and {a.dtype.kind, b.dtype.kind} <= set("iubO")
             found = (
-                elementwise(lambda x, y: ex.where(chosen, x, y), objects(a), objects(b))
+                over_elements(lambda x, y: ex.where(chosen, x, y), objects(a), objects(b))
                 if same
                 else None
             )

@@ -115,7 +115,7 @@ def _inverse(r: Range) -> Range:
     return ANY
 
 
-def quotient(site: Site, ranges: Sequence[Range]) -> Range:
+def interval_quotient(site: Site, ranges: Sequence[Range]) -> Range:
     """Input 0 by input 1."""
     return product(site, [ranges[0], _inverse(ranges[1])]) if _distinct(site.node) else ANY
 
@@ -133,12 +133,12 @@ def power(site: Site, ranges: Sequence[Range]) -> Range:
     return _POSITIVE if even else ANY
 
 
-def maximum(site: Site, ranges: Sequence[Range]) -> Range:
+def interval_maximum(site: Site, ranges: Sequence[Range]) -> Range:
     """The largest of the inputs."""
     return Range(max(r.low for r in ranges), max(r.high for r in ranges))
 
 
-def minimum(site: Site, ranges: Sequence[Range]) -> Range:
+def interval_minimum(site: Site, ranges: Sequence[Range]) -> Range:
     """The smallest of the inputs."""
     return Range(min(r.low for r in ranges), min(r.high for r in ranges))
 

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from onnx_net2net.inference.size_conditions import Covered, Interval
+from onnx_net2net.inference.size_conditions import Covered, SizeInterval
 
 SCHEMA = "onnx-net2net/verdict/1"
 _WIDTH = 80
@@ -163,7 +163,7 @@ def _wrapped(start: str, text: str) -> list[str]:
 class Terms:
     """What the caller accepts: the sizes that he will use, and whether only a proof will do."""
 
-    sizes: Mapping[str, Interval] = field(default_factory=dict)
+    sizes: Mapping[str, SizeInterval] = field(default_factory=dict)
     proof_required: bool = False
 
 
@@ -198,7 +198,7 @@ def conclude(
     return Verdict(Claim.CANNOT_TELL, None, layers)
 
 
-def _proved(proof: Layer, layers: tuple[Layer, ...], sizes: Mapping[str, Interval]) -> Verdict:
+def _proved(proof: Layer, layers: tuple[Layer, ...], sizes: Mapping[str, SizeInterval]) -> Verdict:
     remarks = _ran_nowhere(layers)
     estimate = next((y.status for y in layers if y.name == "rounding"), Status.SKIPPED)
     if estimate is Status.SKIPPED and proof.figures.get("cancelled"):

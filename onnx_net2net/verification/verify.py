@@ -21,7 +21,7 @@ from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.inference import validity
 from onnx_net2net.inference.input_sizes import given_sizes, inference_of, symbols
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.inference.size_conditions import Interval, parsed
+from onnx_net2net.inference.size_conditions import SizeInterval, parsed
 from onnx_net2net.verification import interface
 from onnx_net2net.verification.certificate import compare as certificate
 from onnx_net2net.verification.embedding import Embedding
@@ -150,7 +150,7 @@ def _run(
     return found, seen[0].wrong
 
 
-def _wanted(sizes: str | Iterable[str] | None, teacher: Side) -> dict[str, Interval]:
+def _wanted(sizes: str | Iterable[str] | None, teacher: Side) -> dict[str, SizeInterval]:
     """What the caller says of each open size."""
     if sizes is None:
         return {}
@@ -160,7 +160,7 @@ def _wanted(sizes: str | Iterable[str] | None, teacher: Side) -> dict[str, Inter
 
 
 def _fit_together(
-    shapes: Mapping[str, tuple[int, ...]], teacher: Side, wanted: Mapping[str, Interval]
+    shapes: Mapping[str, tuple[int, ...]], teacher: Side, wanted: Mapping[str, SizeInterval]
 ) -> None:
     """Refuse sizes that contradict one another, or those that the caller will use."""
     seen: dict[str, tuple[int, str]] = {}

@@ -15,14 +15,14 @@ from onnx_net2net.operators.intervals import (
     chosen,
     difference,
     fixed,
+    interval_maximum,
+    interval_minimum,
+    interval_quotient,
     kept,
-    maximum,
     mean_of_all,
-    minimum,
     negative,
     power,
     product,
-    quotient,
     reciprocal,
     total,
 )
@@ -162,7 +162,7 @@ _MEANS: dict[str, Any] = {
     "Div": lambda slots: slots == {0},
 }
 _RANGES: dict[str, Any] = {
-    "Add": total, "Sub": difference, "Mul": product, "Div": quotient, "Pow": power,
+    "Add": total, "Sub": difference, "Mul": product, "Div": interval_quotient, "Pow": power,
 }  # fmt: skip
 _ZEROS: dict[str, Any] = {
     "Add": (0, 1), "Sub": (0, 1), "Mul": (), "Div": (0,), "Pow": _pow_zero,
@@ -207,8 +207,8 @@ rule(
     fold=_reduced(np.add),
     range=total,
 )
-rule("Max", notation=_variadic, zero=ALL, fold=_reduced(np.maximum), range=maximum)
-rule("Min", notation=_variadic, zero=ALL, fold=_reduced(np.minimum), range=minimum)
+rule("Max", notation=_variadic, zero=ALL, fold=_reduced(np.maximum), range=interval_maximum)
+rule("Min", notation=_variadic, zero=ALL, fold=_reduced(np.minimum), range=interval_minimum)
 rule("Mean", notation=_variadic, zero=ALL, range=mean_of_all)
 rule(
     "Where",

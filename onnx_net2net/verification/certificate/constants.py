@@ -71,7 +71,7 @@ class Constants:
         Raises:
             UnknownError: nothing here can compute the operator.
         """
-        arrays = evaluated(node, [None if a is None else a.array() for a in args])
+        arrays = computed_constants(node, [None if a is None else a.array() for a in args])
         found = []
         for k, array in enumerate(arrays):
             if array.nbytes <= _SMALL:
@@ -79,7 +79,7 @@ class Constants:
                 continue
 
             def again(k: int = k) -> Array:
-                return evaluated(node, [None if a is None else a.array() for a in args])[k]
+                return computed_constants(node, [None if a is None else a.array() for a in args])[k]
 
             found.append(Const(key(name, k), array.shape, array.dtype, again))
         return found
@@ -91,7 +91,7 @@ def _must(array: Array | None, name: str) -> Array:
     return array
 
 
-def evaluated(node: Node, arrays: list[Array | None]) -> list[Array]:
+def computed_constants(node: Node, arrays: list[Array | None]) -> list[Array]:
     """What a node computes of constants; raises UnknownError where nothing here can tell."""
     row = TABLE.get(node.op)
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx_net2net.inference.size_rules import is_open
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import Labels, key, labels_of, mix
-from onnx_net2net.verification.certificate.transfer.movement import components, picked
+from onnx_net2net.verification.certificate.transfer.movement import connected, picked
 from onnx_net2net.verification.certificate.transfer.table import RULES, At
 
 Held = Sequence["list[Term] | None"]
@@ -92,7 +92,7 @@ def _joined(at: At, held: Held) -> Term:
         raise UnknownError("constants are stacked")
     labels, modes = _together(values)
     axis = int(at.node.attr("axis", 0)) % (len(labels) + 1)
-    whose = [components(dict(enumerate(values)), k) for k in range(len(values))]
+    whose = [connected(dict(enumerate(values)), k) for k in range(len(values))]
     stacked = labels_of([key(v.tag, w) for v, w in zip(values, whose, strict=True)])
     return Value(key("stacked", axis, modes), (*labels[:axis], stacked, *labels[axis:]))
 

@@ -21,8 +21,8 @@ _DYING = 10.0  # seconds from the last sign of life to the end
 _START = """
 import sys
 sys.path[:] = sys.argv[1:]
-from onnx_net2net.verification.runtime.worker import main
-main()
+from onnx_net2net.verification.runtime.worker import serve
+serve()
 """
 
 

@@ -16,11 +16,11 @@ from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference.input_sizes import evaluated, symbols
 from onnx_net2net.inference.onnx_inference import tensor_type
 from onnx_net2net.inference.shapes import Facts
-from onnx_net2net.inference.size_conditions import Interval
+from onnx_net2net.inference.size_conditions import SizeInterval
 from onnx_net2net.typing import Array, Shape
 from onnx_net2net.verification.runtime.inputs import Sizes
 
-Wanted = Mapping[str, Interval]
+Wanted = Mapping[str, SizeInterval]
 """The sizes of each symbol that count; a symbol that is not there may have any."""
 Binding = Mapping[str, int]
 Comparison = tuple[int, int, int]
@@ -185,9 +185,9 @@ class OpenSizes:
         return others if fit & others or not fit else fit
 
 
-def sizes_of(model: Model, shapes: Sizes) -> dict[str, Interval]:
+def sizes_of(model: Model, shapes: Sizes) -> dict[str, SizeInterval]:
     """What each open size is where the inputs have these shapes."""
-    found: dict[str, Interval] = {}
+    found: dict[str, SizeInterval] = {}
     for name, axes in open_axes(model).items():
         for d, size in zip(axes, shapes[name], strict=True):
             if isinstance(d, str):
@@ -238,7 +238,7 @@ def _size(d: int | str, binding: Binding, otherwise: int) -> int:
     return otherwise if found is None else found
 
 
-def _drawn(size: int, wanted: Interval | None) -> int:
+def _drawn(size: int, wanted: SizeInterval | None) -> int:
     return size if wanted is None else int(min(max(size, wanted[0]), wanted[1]))
 
 

@@ -110,7 +110,7 @@ def _kind(why: Exception) -> str:
     return "memory" if short else "failed"
 
 
-def main() -> None:
+def serve() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends this process
     _leave_no_core()
@@ -132,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -226,10 +226,10 @@ def cache(at: At, k: int, x: Heads, tag: int) -> Value:
         axes = (positions(shape[0]), parts[0], positions(shape[2]), parts[1])
         return Value(key("cache", tag, k, x.fixed), axes)
     except UnknownError:
-        return opaque(at, k)
+        return opaque_output(at, k)
 
 
-def opaque(at: At, k: int) -> Value:
+def opaque_output(at: At, k: int) -> Value:
     """An output named by everything that goes in."""
     name = key("opaque", at.name(), named(at, range(len(at.args))), k)
     shape = at.outs[k] if k < len(at.outs) else None
@@ -302,7 +302,7 @@ def _multi_head(at: At) -> Sequence[Term]:
     y, _, _ = attention(at, o, True)
     cached = key(at.name(*_COUNTED), others)
     ends = [cache(at, n, h, cached) for n, h in ((1, k), (2, v)) if n < len(at.node.outputs)]
-    return [y, *ends, *(opaque(at, n) for n in range(3, len(at.node.outputs)))]
+    return [y, *ends, *(opaque_output(at, n) for n in range(3, len(at.node.outputs)))]
 
 
 @rules("com.microsoft.GroupQueryAttention")
@@ -323,7 +323,7 @@ def _grouped(at: At) -> Sequence[Term]:
     y, _, _ = attention(at, o, True)
     cached = key(at.name(*_COUNTED), others)
     ends = [cache(at, n, h, cached) for n, h in ((1, k), (2, v)) if n < len(at.node.outputs)]
-    return [y, *ends, *(opaque(at, n) for n in range(3, len(at.node.outputs)))]
+    return [y, *ends, *(opaque_output(at, n) for n in range(3, len(at.node.outputs)))]
 
 
 def _apart(x: Value, count: int, shared: int) -> list[Value]:
@@ -372,7 +372,7 @@ def _packed(at: At) -> Sequence[Term]:
     others = key(named(at, (3, 6)), mask)
     o = Operands(q, k, v, scale_of(at, q.flat.shape[1]), others, labels)
     y, _, _ = attention(at, o, True)
-    return [y, *(opaque(at, n) for n in range(1, len(at.node.outputs)))]
+    return [y, *(opaque_output(at, n) for n in range(1, len(at.node.outputs)))]
 
 
 def _half(x: Value, count: int) -> Heads:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx_net2net.inference.size_rules import is_open
 from onnx_net2net.verification.certificate.domain import Const, Term, UnknownError, Value
 from onnx_net2net.verification.certificate.names import key, positions
-from onnx_net2net.verification.certificate.transfer.attention import asked, named, opaque
+from onnx_net2net.verification.certificate.transfer.attention import asked, named, opaque_output
 from onnx_net2net.verification.certificate.transfer.base import RULES, At, rules
 from onnx_net2net.verification.certificate.transfer.elementwise import combine
 from onnx_net2net.verification.certificate.transfer.movement import transposed
@@ -41,7 +41,10 @@ def _skip_norm(at: At) -> Sequence[Term]:
     op = "SimplifiedLayerNormalization" if simple else "LayerNormalization"
     params = [_argument(at, 2), None if simple else _argument(at, 3)]
     found: list[Term] = [part(at, op, [x, *params])]
-    return [*found, *(x if k == 3 else opaque(at, k) for k in range(1, len(at.node.outputs)))]
+    return [
+        *found,
+        *(x if k == 3 else opaque_output(at, k) for k in range(1, len(at.node.outputs))),
+    ]
 
 
 @rules("com.microsoft.EmbedLayerNormalization")

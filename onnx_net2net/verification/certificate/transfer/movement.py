@@ -307,7 +307,7 @@ def _concat(at: At) -> Sequence[Term]:
         if isinstance(term, Const):
             parts.append(_joined_constant(term, k, axis, labels))
             continue
-        own, which = values[k].axes[axis], components(values, k, [axis])
+        own, which = values[k].axes[axis], connected(values, k, [axis])
         parts.append(np.where(own == ZERO, ZERO, mix(key(values[k].tag, which), own)))
     labels = [_zero_in_all(v, a, terms, values) for a, v in enumerate(labels)]
     labels[axis] = np.concatenate(parts)
@@ -319,7 +319,7 @@ def _concat(at: At) -> Sequence[Term]:
     return [Value(tag, tuple(labels))]
 
 
-def components(values: Mapping[int, Value], k: int, without: Sequence[int] = ()) -> list[int]:
+def connected(values: Mapping[int, Value], k: int, without: Sequence[int] = ()) -> list[int]:
     """Where tensors have other labels than one another: the first that has those of tensor `k`.
 
     A label that is mixed of several tensors' says what each has there, not whose element it is.
