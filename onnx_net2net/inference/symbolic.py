@@ -18,7 +18,7 @@ import numpy as np
 
 from onnx_net2net.graph.model import Model, Node
 from onnx_net2net.inference import expressions as ex
-from onnx_net2net.inference import size_shapes, size_values, size_windows
+from onnx_net2net.inference import size_sequences, size_shapes, size_values, size_windows
 from onnx_net2net.inference.expressions import Dim, Expr
 from onnx_net2net.inference.onnx_inference import schema_of
 from onnx_net2net.inference.shapes import Facts, Inference
@@ -62,6 +62,8 @@ class Pass:
         self._unique = itertools.count()
         self.sizes = Sizes(facts, dict(given.shapes), {}, given.known, resolved)
         self._resolved = resolved
+        # shapes of what is in sequences; None where open ones are not known one by one
+        self._elements: dict[str, size_sequences.Elements | None] = {}
 
     def run(self) -> Sizes:
         """Everything that depends on sizes."""
@@ -82,7 +84,13 @@ class Pass:
         for o in node.outputs:
             sizes.shapes.pop(o, None)
             sizes.values.pop(o, None)
-        if not any(t in sizes.shapes or t in sizes.values for t in node.inputs):
+            self._elements.pop(o, None)
+        is_static = not any(map(self._is_open, node.inputs))
+        if node.op in size_sequences.LISTS:
+            inside = self._inside(node)
+            if inside is not None or not is_static:
+                self._elements[node.outputs[0]] = inside
+        if is_static:
             return
         at = self.seen(node)
         known = [bool(o) and o in sizes.facts.values for o in node.outputs]
@@ -102,6 +110,21 @@ class Pass:
             tuple(facts.dtype(t) for t in node.inputs),
         )
 
+    def _is_open(self, tensor: str) -> bool:
+        if tensor in self.sizes.shapes or tensor in self.sizes.values:
+            return True
+        inside = self._elements.get(tensor, ())
+        return inside is None or any(map(is_open, inside))
+
+    def _inside(self, node: Node) -> size_sequences.Elements | None:
+        with suppress(*_LIMITS):
+            return size_sequences.LISTS[node.op](self.seen(node), self._held(node))
+        return None
+
+    def _held(self, node: Node) -> size_sequences.Elements | None:
+        """Shapes of what is in the sequence that a node reads, if it reads one."""
+        return self._elements.get(node.inputs[0]) if node.inputs else None
+
     # -- values ------------------------------------------------------------------------
 
     def _put_values(self, node: Node, at: Open) -> None:
@@ -111,6 +134,9 @@ class Pass:
                 self.put_value(name, found[k] if k < len(found) else None, node, at, k)
 
     def _values(self, node: Node, at: Open) -> Sequence[Sized]:
+        held = self._held(node)
+        if node.op in size_sequences.COUNTING and held is not None:
+            return [np.asarray(len(held))]
         rule = VALUES.get(node.op)
         if rule is None or any(isinstance(v, Described) for v in at.values):
             return []
@@ -182,6 +208,10 @@ class Pass:
     def _shapes(self, node: Node, at: Open) -> Sequence[Sequence[Dim | None] | None]:
         """Shapes of a node's outputs, as far as a rule or onnx's inference knows them."""
         rule, row = SHAPES.get(node.op), TABLE.get(node.op, Rule())
+        held = self._held(node)
+        if node.op in size_sequences.TAKING and held is not None:
+            with suppress(*_LIMITS):
+                return [size_sequences.TAKING[node.op](at, held)]
         if rule is None and _is_elementwise(row, self.sizes, node):
             rule = size_shapes.same_shape
         if rule is not None:
@@ -199,8 +229,8 @@ class Pass:
             dim = found[a] if found is not None and len(found) == len(here) else None
             dim = self._simpler(dim) if dim is not None else None
             if dim is None or self._wrong(dim, size or 0):
-                if dim is not None and _is_empty(self.sizes.at(dim)) and size:
-                    # a window beyond its axis: onnx infers 1, but nothing runs there
+                if dim is not None and _is_empty(self.sizes.at(dim)) and size is not None:
+                    # a window beyond its axis: onnx infers 0 or 1, but nothing runs there
                     dim = self.opaque("window", "", (dim,), size, True)
                 else:
                     dim = self._any_size(node, at, k, a, size or 0)
