@@ -21,6 +21,12 @@ def words(count: int, *key: Any) -> Array:
     return np.asarray(raw, np.uint64)
 
 
+def uniform(shape: tuple[int, ...], *key: Any) -> Array:
+    """Numbers in [-1, 1) for a key, 53 bits each."""
+    raw = words(int(np.prod(shape, dtype=np.int64)), *key).reshape(shape)
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+
+
 def below(limit: int, count: int, *key: Any) -> Array:
     """`count` integers in [0, limit)."""
     return ((words(count, *key) >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(
@@ -33,4 +39,4 @@ def permutation(n: int, *key: Any) -> Array:
     return np.argsort(words(n, *key), kind="stable")
 
 
-__all__ = ["below", "permutation", "words"]
+__all__ = ["below", "permutation", "uniform", "words"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnx_net2net.errors import UsageError
-from onnx_net2net.keyed_random import below, words
+from onnx_net2net.keyed_random import below, uniform
 from onnx_net2net.typing import Array
 
 
@@ -28,8 +28,7 @@ def spread(w: Array) -> float:
 
 def _bell(shape: tuple[int, ...], *key: Any) -> Array:
     """Numbers of deviation 1, none beyond 3: sums of three uniforms."""
-    raw = words(3 * int(np.prod(shape, dtype=np.int64)), *key).reshape(3, *shape)
-    unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+    unit = uniform((3, *shape), *key)
     return np.asarray(unit[0] + unit[1] + unit[2])
 
 
@@ -67,9 +66,4 @@ def noise(w: Array, *key: Any) -> Array:
     """Random weights of w's shape, dtype and spread: bell-shaped, sums of four uniforms."""
     form = np.sqrt(np.mean(np.square(w.astype(np.float64)))) if w.size else 0.0
     scale = np.ldexp(1.0, int(np.frexp(form)[1]) - 1) if form else 2.0**-4
-    raw = words(4 * w.size, *key).reshape(4, *w.shape)
-    unit = ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0).sum(0)
-    return (unit * scale).astype(w.dtype)
-
-
-__all__ = ["drawn", "jittered", "noise", "spread"]
+    return (uniform((4, *w.shape), *key).sum(0) * scale).astype(w.dtype)

@@ -27,7 +27,7 @@ from onnx_net2net.growth.result import Result
 from onnx_net2net.growth.widen.arrays import grown_array
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.units import Row, live
 from onnx_net2net.typing import Array
 
 _SCHEMA = "onnx-net2net/mapping/1"
@@ -63,7 +63,7 @@ class Replay:
 
     def live(self, dim: int) -> Array:
         """Which positions of a grown axis hold the teacher's units and copies of them."""
-        return np.array([u < 0 or self.kinds[u] is Row.COPY for u in self.change.unit[dim]], bool)
+        return live(self.change.unit[dim], self.kinds)
 
 
 @dataclass(frozen=True)
@@ -295,6 +295,3 @@ def save(mapping: Mapping[str, Any], path: str | os.PathLike[str], *, force: boo
 
     saving.check(Path(path), set(), force=force)
     saving.write(Rope([memory(json.dumps(mapping).encode())]), Path(path))
-
-
-__all__ = ["Replay", "StepRecord", "described", "load", "new_rows", "save", "steps_of"]

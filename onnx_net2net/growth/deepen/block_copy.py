@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 import numpy as np
 
 from onnx_net2net.graph.messages import copied
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.traversal import upstream
-from onnx_net2net.growth.deepen.insertion import Graft
-from onnx_net2net.growth.deepen.insertion_point import FLOATS, Point
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
+from .insertion import Graft
+from .insertion_point import FLOATS, Point
 
 _MOST_NODES = 600
 _NO_RULE = Rule()
@@ -153,26 +153,24 @@ def copy_block(graft: Graft, block: Block, x: str) -> str:
         block: what is copied.
         x: the tensor that the copy reads.
     """
-    return _Copy(graft, block, x).run()
+    copy = _Copy(graft, block, x)
+    for node in block.nodes:
+        copy.node(node)
+    return copy.names[block.nodes[-1].outputs[0]]
 
 
 class _Copy:
     """A block being copied: names of the copies of its tensors."""
 
     def __init__(self, graft: Graft, block: Block, x: str) -> None:
-        self.graft, self.block = graft, block
-        self.analysis = graft.analysis
+        self.graft, self.block, self.analysis = graft, block, graft.analysis
         self.names = {block.start: x}
         self.modules = _prefix([n.proto.name for n in block.nodes])
         leaves = [t for n in block.nodes for t in n.inputs if t in self.analysis.model.leaves]
         self.parameters = _prefix(leaves)
 
-    def run(self) -> str:
-        for node in self.block.nodes:
-            self._node(node)
-        return self.names[self.block.nodes[-1].outputs[0]]
-
-    def _node(self, node: Node) -> None:
+    def node(self, node: Node) -> None:
+        """Copy a node, and before it the constants that only the copy is to read."""
         for tensor in node.inputs:
             if tensor in self.analysis.model.constant and tensor not in self.names:
                 self._constant(tensor)
@@ -190,19 +188,17 @@ class _Copy:
         """Parameters get copies; single numbers and integers are shared."""
         model = self.analysis.model
         leaf = model.leaves.get(tensor)
-        if leaf is not None:
-            if leaf.tensor is None or leaf.dtype not in FLOATS or int(np.prod(leaf.shape)) < 2:
-                return
+        if leaf is None:
+            node = model.producer[tensor]
+            leaves = self.analysis.cone((node.index, 0)) & model.leaves.keys()
+            if any(model.leaves[t].dtype in FLOATS for t in leaves):
+                self.node(node)
+        elif leaf.tensor is not None and leaf.dtype in FLOATS and int(np.prod(leaf.shape)) > 1:
             array = self.analysis.source.array(leaf.tensor)
             if tensor in self.block.silenced:
                 array = np.zeros_like(array)
             name = _deeper(tensor, self.parameters)
             self.names[tensor] = self.graft.editor.constant(array, name)
-            return
-        node = model.producer[tensor]
-        leaves = self.analysis.cone((node.index, 0)) & model.leaves.keys()
-        if any(model.leaves[t].dtype in FLOATS for t in leaves):
-            self._node(node)
 
 
 def _prefix(names: list[str]) -> str:
@@ -212,12 +208,11 @@ def _prefix(names: list[str]) -> str:
     'layers.3.'
     """
     split = [re.findall(r"[^/.]*[/.]", n) for n in names if n]
-    same = 0
-    for words in zip(*split, strict=False):
-        if len(set(words)) > 1:
-            break
-        same += 1
-    return "".join(split[0][:same]) if split else ""
+    return "".join(words[0] for words in takewhile(_same, zip(*split, strict=False)))
+
+
+def _same(words: tuple[str, ...]) -> bool:
+    return len(set(words)) == 1
 
 
 def _deeper(name: str, prefix: str) -> str:

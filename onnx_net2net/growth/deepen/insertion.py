@@ -35,8 +35,7 @@ class Graft:
         self.analysis = analysis
         self.point = point
         self.editor = Editor(analysis.model)
-        opsets = analysis.model.opsets
-        self.opset = opsets.get("", opsets.get("ai.onnx", 1))
+        self.opset = analysis.model.opsets.get("", 1)
         self.nodes: list[NodeProto] = []
         self.slope_shape: tuple[int, ...] = ()
         self.normalised: list[str] = []

@@ -15,6 +15,7 @@ from onnx_net2net.inference.activation_patterns import after as activation_after
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.operators.spec import Rule
 from onnx_net2net.operators.table import TABLE
+from .verb import Deepen
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _NO_RULE = Rule()
@@ -57,55 +58,43 @@ class Point:
         return self.channels.rank
 
 
-def place(
-    analysis: Analysis, after: str | None, before: str | None, only_into: str | None = None
-) -> Point:
-    """The point that a user names.
+def place(analysis: Analysis, asked: Deepen) -> Point:
+    """The point that a step names.
 
-    Args:
-        after: a tensor (literally there), or a node: a layer's means after its
-            normalization and activation.
-        before: a tensor, or a node: the tensor that it reads.
-        only_into: the one consumer that the new layer feeds; all if None.
+    `after`: a tensor (literally there), or a node: a layer's means after its normalization and
+    activation. `before`: a tensor, or a node: the tensor that it reads. `only_into`: the one
+    consumer that the new layer feeds; all if None.
 
     Raises:
         UsageError: neither or both are given.
         AmbiguousError: a name that fits nothing or several things, or no reader.
         RefusalError: no layer can stand there.
     """
-    if (after is None) == (before is None):
+    if (asked.after is None) == (asked.before is None):
         raise UsageError("give one of after and before")
-    tensor, passed = _after(analysis, after) if after else _before(analysis, str(before))
+    tensor, passed = _named(analysis, asked)
     _check(analysis, tensor)
     found = channels(analysis, tensor)
     producer = analysis.model.producer.get(tensor)
     scope = producer.scope if producer else ""
     readers = _readers(analysis, tensor)
-    returned = any(tensor in s.outputs for s in analysis.model.scopes.values())
-    if only_into is not None:
-        consumer = find(analysis, only_into, [n for n, _ in readers])
+    returned = producer is not None and tensor in _returned(analysis)
+    if asked.only_into is not None:
+        consumer = find(analysis, asked.only_into, [n for n, _ in readers])
         readers, returned = tuple(r for r in readers if r[0] is consumer), False
         if not readers:
             names = [n.name for n, _ in analysis.model.readers.get(tensor, ())]
-            raise AmbiguousError(
-                f"'{consumer.name}' does not read '{tensor}'",
-                f"what does: {', '.join(names)}",
-                names,
-            )
+            said = f"'{consumer.name}' does not read '{tensor}'"
+            raise AmbiguousError(said, f"what does: {', '.join(names)}", names)
     name = tensor[len(scope) + 1 :] if scope else tensor
+    layer = _layer(analysis, tensor) or found.node
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(analysis.first.dtype(tensor)))
-    keeps = returned and producer is not None
-    return Point(
-        tensor,
-        name,
-        scope,
-        found,
-        _layer(analysis, tensor) or found.node,
-        dtype,
-        readers,
-        keeps,
-        passed,
-    )
+    return Point(tensor, name, scope, found, layer, dtype, readers, returned, passed)
+
+
+def _returned(analysis: Analysis) -> set[str]:
+    """The tensors that a graph, or a body, gives back."""
+    return {t for s in analysis.model.scopes.values() for t in s.outputs}
 
 
 def _readers(analysis: Analysis, tensor: str) -> tuple[tuple[Node, int], ...]:
@@ -125,21 +114,22 @@ def _layer(analysis: Analysis, tensor: str) -> Node | None:
     return node
 
 
-def _after(analysis: Analysis, name: str) -> tuple[str, tuple[str, ...]]:
-    model = analysis.model
-    named = any(n.proto.name == name for n in model.nodes)
-    if not named and (name in model.producer or name in model.inputs):
+def _named(analysis: Analysis, asked: Deepen) -> tuple[str, tuple[str, ...]]:
+    """The tensor that a step means, and the nodes between the layer that it names and that."""
+    model, name = analysis.model, str(asked.before if asked.after is None else asked.after)
+    tensor = name in model.producer or name in model.inputs
+    if tensor and not any(n.proto.name == name for n in model.nodes):
         return name, ()
     node = find(analysis, name, None if analysis.layers() else model.nodes)
-    if not analysis.weights(node):
-        return node.outputs[0], ()
-    return _end_of_layer(analysis, node)
+    if asked.after is None:
+        return _read_by(analysis, node), ()
+    return _end_of_layer(analysis, node) if analysis.weights(node) else (node.outputs[0], ())
 
 
 def _end_of_layer(analysis: Analysis, node: Node) -> tuple[str, tuple[str, ...]]:
     """Past the layer's bias, normalization and activation, as long as nobody else reads."""
     model = analysis.model
-    outputs = {t for s in model.scopes.values() for t in s.outputs}
+    outputs = _returned(analysis)
     tensor, passed = node.outputs[0], list[str]()
     while tensor not in outputs:
         found = activation_after(analysis, tensor)
@@ -165,29 +155,17 @@ def _belongs(analysis: Analysis, node: Node, slot: int) -> bool:
     )
 
 
-def _before(analysis: Analysis, name: str) -> tuple[str, tuple[str, ...]]:
-    model = analysis.model
-    named = any(n.proto.name == name for n in model.nodes)
-    if not named and (name in model.producer or name in model.inputs):
-        return name, ()
-    node = find(analysis, name, None if analysis.layers() else model.nodes)
-    read = [
-        t
-        for t in dict.fromkeys(node.inputs)
-        if t and t not in model.constant and analysis.first.dtype(t) in FLOATS
-    ]
+def _read_by(analysis: Analysis, node: Node) -> str:
+    """The one float tensor that a node reads and that is no constant."""
+    live = (t for t in dict.fromkeys(node.inputs) if t and t not in analysis.model.constant)
+    read = [t for t in live if analysis.first.dtype(t) in FLOATS]
     if len(read) > 1:
-        raise AmbiguousError(
-            f"'{node.name}' reads several tensors: {', '.join(read)}", "name one of them", read
-        )
+        said = f"'{node.name}' reads several tensors: {', '.join(read)}"
+        raise AmbiguousError(said, "name one of them", read)
     if not read:
-        raise RefusalError(
-            Refusal(
-                Reason.NO_AXIS, node.name, None, "it reads no float tensor",
-                "choose a later layer",
-            )
-        )  # fmt: skip
-    return read[0], ()
+        detail = "it reads no float tensor"
+        raise _refused(node.name, Reason.NO_AXIS, detail, "choose a later layer")
+    return read[0]
 
 
 def _check(analysis: Analysis, tensor: str) -> None:
@@ -195,33 +173,25 @@ def _check(analysis: Analysis, tensor: str) -> None:
     model = analysis.model
     dtype = analysis.first.dtype(tensor)
     producer = model.producer.get(tensor)
-    opset = model.opsets.get("", model.opsets.get("ai.onnx", 0))
+    opset = model.opsets.get("", 0)
     if tensor in model.constant:
         raise _refused(tensor, Reason.NO_AXIS, "it is a constant", "choose a computed tensor")
     if opset < 7:
         detail = f"opset {opset} has no broadcasting"
         hint = "convert the model with onnx.version_converter to opset 9 or later"
         raise _refused(tensor, Reason.NO_RULE, detail, hint)
-    if producer is not None:
-        loop = _loop_around(analysis, producer.scope)
-        if loop is not None:
-            raise _refused(
-                loop.name, Reason.NO_AXIS, f"it stands in a body that {loop.op} runs repeatedly",
-                "choose a tensor outside the loop",
-            )  # fmt: skip
+    loop = _loop_around(analysis, producer.scope) if producer is not None else None
+    if loop is not None:
+        detail = f"it stands in a body that {loop.op} runs repeatedly"
+        raise _refused(loop.name, Reason.NO_AXIS, detail, "choose a tensor outside the loop")
     if producer is not None and tensor not in model.caller(producer).outputs:
-        raise _refused(
-            producer.name, Reason.NO_AXIS, "it stands inside a function",
-            "choose a tensor outside",
-        )  # fmt: skip
+        detail = "it stands inside a function"
+        raise _refused(producer.name, Reason.NO_AXIS, detail, "choose a tensor outside")
     if dtype not in FLOATS:
         kind = TensorProto.DataType.Name(dtype) if dtype else "an unknown type"
-        detail = f"it holds {kind}, not floats"
         reason = Reason.NO_AXIS if dtype else Reason.UNKNOWN_SHAPE
-        raise _refused(tensor, reason, detail, "choose a float tensor")
-    if not model.readers.get(tensor) and not any(
-        tensor in s.outputs for s in model.scopes.values()
-    ):
+        raise _refused(tensor, reason, f"it holds {kind}, not floats", "choose a float tensor")
+    if not model.readers.get(tensor) and tensor not in _returned(analysis):
         raise _refused(tensor, Reason.NO_AXIS, "nothing reads it", "choose a tensor in use")
 
 

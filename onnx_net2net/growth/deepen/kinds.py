@@ -7,37 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from onnx_net2net.errors import Reason, Refusal, RefusalError, UsageError
-from onnx_net2net.growth.deepen.insertion import Graft
-from onnx_net2net.growth.deepen.insertion_point import Point
-from onnx_net2net.growth.deepen.layer_forms import (
-    Form,
-    Statistics,
-    batchnorm,
-    dense,
-    identity,
-    random,
-    within,
-)
 from onnx_net2net.inference.activation_patterns import recognise
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.value_ranges import value_range
-from onnx_net2net.operators.activations import (
-    ACROSS,
-    NEVER_TRAIN,
-    TABLE,
-    Activation,
-    identities,
-    named,
-    plain,
-)
+from onnx_net2net.operators import activations
+from onnx_net2net.operators.activations import Activation
 from onnx_net2net.operators.intervals import Range
 from onnx_net2net.operators.spec import Rule
-from onnx_net2net.operators.table import TABLE as OPERATORS
+from onnx_net2net.operators.table import TABLE
+from onnx_net2net.typing import Array
+from .insertion import Graft
+from .insertion_point import Point
+from .layer_forms import Form, Statistics, batchnorm, dense, identity, random, within
 
 _NO_RULE = Rule()
 _NEARBY = 400
@@ -66,88 +53,109 @@ def choose(analysis: Analysis, point: Point, kind: str, activation: str | None) 
         UsageError: an unknown activation, or one that does not go with the kind.
         RefusalError: it would not be exact, or could never train.
     """
-    values = value_range(analysis, point.tensor)
-    asked = _asked(point, values, activation)
-    produced = _produced(analysis, point.tensor)
+    case = _Case(analysis, point, value_range(analysis, point.tensor))
+    case = case._replace(asked=_asked(case, activation), produced=_produced(analysis, point.tensor))
     if kind == "auto":
-        found = asked or produced
-        legal = found is not None and found.is_identity_on(values.low, values.high)
-        kind = "identity" if legal else "residual"
-    return KINDS[kind].choose(analysis, point, values, asked, produced)
+        found = case.asked or case.produced
+        kind = "identity" if found is not None and case.exact(found) else "residual"
+    return KINDS[kind].choose(case)
 
 
-def _asked(point: Point, values: Range, name: str | None) -> Activation | None:
+class _Case(NamedTuple):
+    """What a kind is chosen by.
+
+    `values`: that can stand at the point; `asked`: the activation that a user named;
+    `produced`: the one that made the tensor.
+    """
+
+    analysis: Analysis
+    point: Point
+    values: Range
+    asked: Activation | None = None
+    produced: Activation | None = None
+
+    def exact(self, activation: Activation) -> bool:
+        """Whether an activation is the identity on the values."""
+        return activation.is_identity_on(self.values.low, self.values.high)
+
+    def hidden(self) -> Activation:
+        """What a hidden layer gets."""
+        near = self.asked or self.produced or _nearby(self.analysis, self.point)
+        return near or Activation("Relu")
+
+    def refused(self, detail: str, hint: str = "") -> RefusalError:
+        """Why a kind is not exact; without a hint, what would be."""
+        at = (self.point.tensor, self.point.axis)
+        hint = hint or self._works()
+        return RefusalError(Refusal(Reason.ACTIVATION, self.point.tensor, at, detail, hint))
+
+    def _works(self) -> str:
+        low, high = self.values.low, self.values.high
+        fits = activations.identities(low, high)
+        ways = [f"--activation {' or '.join(fits[:4])}"] if fits else []
+        ways += ["--kind residual", "--kind linear", "--kind pair --activation Relu"]
+        ways += ["--kind shift"] if low > -math.inf else []
+        return "exact here: " + ", ".join(ways)
+
+
+def _asked(case: _Case, name: str | None) -> Activation | None:
     if name is None:
         return None
-    if plain(name) in NEVER_TRAIN:
-        raise _refused(point, f"{name} has no derivative to train with", _works(values))
-    if plain(name) in ACROSS:
-        raise _refused(point, f"{name} is not pointwise, so never the identity", _works(values))
-    return named(name)
+    plain = activations.plain(name)
+    if plain in activations.NEVER_TRAIN:
+        raise case.refused(f"{name} has no derivative to train with")
+    if plain in activations.ACROSS:
+        raise case.refused(f"{name} is not pointwise, so never the identity")
+    return activations.named(name)
 
 
-def _identity(
-    analysis: Analysis, point: Point, values: Range, asked: Activation | None,
-    produced: Activation | None,
-) -> Choice:  # fmt: skip
-    activation = asked or produced
+def _identity(case: _Case) -> Choice:
+    activation = case.asked or case.produced
     if activation is None:
-        raise _refused(point, "no activation makes this tensor", _works(values))
-    if not activation.is_identity_on(values.low, values.high):
-        detail = f"{activation.name} changes values in {values}"
-        raise _refused(point, detail, _works(values))
-    why = f"{activation.name} is the identity on {values}, the values that can stand here"
+        raise case.refused("no activation makes this tensor")
+    if not case.exact(activation):
+        raise case.refused(f"{activation.name} changes values in {case.values}")
+    why = f"{activation.name} is the identity on {case.values}, the values that can stand here"
     return Choice("identity", activation, why)
 
 
-def _linear(
-    analysis: Analysis, point: Point, values: Range, asked: Activation | None,
-    produced: Activation | None,
-) -> Choice:  # fmt: skip
-    if asked is not None:
+def _linear(case: _Case) -> Choice:
+    if case.asked is not None:
         raise UsageError("kind linear has no activation", "leave one of the two out")
     return Choice("linear", None, "a layer without activation is exact on all values")
 
 
-def _residual(
-    analysis: Analysis, point: Point, values: Range, asked: Activation | None,
-    produced: Activation | None,
-) -> Choice:  # fmt: skip
-    activation = asked or produced or _nearby(analysis, point) or Activation("Relu")
-    if asked is None and produced is not None:
-        why = f"{produced.name} is not the identity on {values}, so x + f(x) with f = 0"
-    elif asked is None:
-        why = "no activation makes this tensor, so x + f(x) with f = 0"
+def _residual(case: _Case) -> Choice:
+    if case.asked is not None:
+        why = f"x + f(x) with f = 0 is exact with any activation, here {case.asked.name}"
+    elif case.produced is not None:
+        name = case.produced.name
+        why = f"{name} is not the identity on {case.values}, so x + f(x) with f = 0"
     else:
-        why = f"x + f(x) with f = 0 is exact with any activation, here {asked.name}"
-    return Choice("residual", activation, why)
+        why = "no activation makes this tensor, so x + f(x) with f = 0"
+    return Choice("residual", case.hidden(), why)
 
 
-def _pair(
-    analysis: Analysis, point: Point, values: Range, asked: Activation | None,
-    produced: Activation | None,
-) -> Choice:  # fmt: skip
-    activation = asked or produced or _nearby(analysis, point) or Activation("Relu")
+def _pair(case: _Case) -> Choice:
+    activation = case.hidden()
     odd = activation.odd
     if odd is None or not np.all(np.asarray(odd)):
-        fitting = ", ".join(n for n in TABLE if Activation(n).odd)
+        fitting = ", ".join(n for n in activations.TABLE if Activation(n).odd)
         detail = f"{activation.name}(x) - {activation.name}(-x) is no multiple of x"
-        raise _refused(point, detail, f"give --activation one of {fitting}")
-    if np.ndim(odd) and np.size(odd) != point.size:
+        raise case.refused(detail, f"give --activation one of {fitting}")
+    if np.ndim(odd) and np.size(odd) != case.point.size:
         alpha = float(np.mean(activation.values["alpha"]))
         activation = Activation(activation.name, {**activation.parameters, "alpha": alpha})
     why = f"{activation.name}(x) - {activation.name}(-x) = c x on all values"
     return Choice("pair", activation, why)
 
 
-def _shift(
-    analysis: Analysis, point: Point, values: Range, asked: Activation | None,
-    produced: Activation | None,
-) -> Choice:  # fmt: skip
-    if asked is not None and asked.name != "Relu":
+def _shift(case: _Case) -> Choice:
+    values = case.values
+    if case.asked is not None and case.asked.name != "Relu":
         raise UsageError("kind shift is Relu(h + b) - b", "leave the activation out")
     if values.low == -math.inf:
-        raise _refused(point, "its values have no lower bound", _works(values))
+        raise case.refused("its values have no lower bound")
     lift = max(0.0, -values.low) * (1 + 2.0**-6)  # enough when rounded to bfloat16
     return Choice("shift", Activation("Relu"), f"values here are {values}; b = {lift:g}", lift)
 
@@ -159,7 +167,7 @@ def _produced(analysis: Analysis, tensor: str) -> Activation | None:
         if found is not None:
             return found.activation
         node = analysis.model.producer.get(tensor)
-        if node is None or not OPERATORS.get(node.op, _NO_RULE).blends:
+        if node is None or not TABLE.get(node.op, _NO_RULE).blends:
             return None
         tensor = node.inputs[0]
     return None
@@ -170,13 +178,11 @@ def _nearby(analysis: Analysis, point: Point) -> Activation | None:
     nodes = analysis.model.nodes
     here = analysis.model.producer.get(point.tensor)
     start = here.index if here is not None else 0
-    for away in range(min(_NEARBY, len(nodes))):
-        for k in {start + away, start - away}:
-            if 0 <= k < len(nodes) and nodes[k].scope == point.scope:
-                found = recognise(analysis, nodes[k].outputs[0]) if nodes[k].outputs else None
-                if found is not None and _inner(found.activation):
-                    return found.activation
-    return None
+    around = (k for away in range(min(_NEARBY, len(nodes))) for k in {start + away, start - away})
+    near = (nodes[k] for k in around if 0 <= k < len(nodes))
+    made = (n.outputs[0] for n in near if n.scope == point.scope and n.outputs)
+    found = (f.activation for t in made if (f := recognise(analysis, t)) is not None)
+    return next((a for a in found if _inner(a)), None)
 
 
 def _inner(activation: Activation) -> bool:
@@ -184,20 +190,6 @@ def _inner(activation: Activation) -> bool:
     return activation.name not in ("Sigmoid", "HardSigmoid", "Abs") and (
         activation.name != "Clip" or activation.values["min"] == 0
     )
-
-
-def _works(values: Range) -> str:
-    """What would be exact for a range of values."""
-    fits = identities(values.low, values.high)
-    ways = [f"--activation {' or '.join(fits[:4])}"] if fits else []
-    ways += ["--kind residual", "--kind linear", "--kind pair --activation Relu"]
-    ways += ["--kind shift"] if values.low > -math.inf else []
-    return "exact here: " + ", ".join(ways)
-
-
-def _refused(point: Point, detail: str, hint: str) -> RefusalError:
-    axis = (point.tensor, point.axis)
-    return RefusalError(Refusal(Reason.ACTIVATION, point.tensor, axis, detail, hint))
 
 
 @dataclass(frozen=True)
@@ -222,11 +214,24 @@ class Plan:
     statistics: tuple[Statistics, ...] = ()
 
 
-def _normalized(graft: Graft, plan: Plan, x: str, size: int) -> str:
-    if not plan.batchnorm:
-        return x
-    k = len(graft.normalised)
-    return batchnorm(graft, x, size, plan.statistics[k] if k < len(plan.statistics) else None)
+def _layer(
+    graft: Graft, plan: Plan, x: str, weights: Array, role: str = "", bias: Array | None = None
+) -> str:
+    """A layer, and behind it the normalization and the activation of the plan."""
+    h = dense(
+        graft, plan.form, x, weights, bias=bias, kernel=plan.kernel, groups=plan.groups, role=role
+    )
+    if plan.batchnorm:
+        k = len(graft.normalised)
+        statistics = plan.statistics[k] if k < len(plan.statistics) else None
+        h = batchnorm(graft, h, len(weights), statistics)
+    return plan.activation.compose(graft, h) if plan.activation else h
+
+
+def _drawn(graft: Graft, plan: Plan, out: int, inside: int, kernel: int, *own: str) -> Array:
+    """Random weights, keyed by the seed and the place; `own` tells them from others there."""
+    key = (plan.seed, "deepen", graft.point.tensor, len(graft.nodes), *own)
+    return random(plan.form, out, inside, kernel, *key)
 
 
 def _add_layer(graft: Graft, plan: Plan, x: str) -> str:
@@ -234,15 +239,8 @@ def _add_layer(graft: Graft, plan: Plan, x: str) -> str:
     n, scale = plan.width, plan.activation.row.scale if plan.activation else 1.0
     weights = identity(n, plan.groups) / scale
     if plan.random:
-        key = (plan.seed, "deepen", graft.point.tensor, len(graft.nodes))
-        weights = random(plan.form, n, n // plan.groups, plan.kernel, *key)
-
-    def body(inside: str) -> str:
-        h = dense(graft, plan.form, inside, weights, kernel=plan.kernel, groups=plan.groups)
-        h = _normalized(graft, plan, h, n)
-        return plan.activation.compose(graft, h) if plan.activation else h
-
-    return within(graft, plan.form, x, body)
+        weights = _drawn(graft, plan, n, n // plan.groups, plan.kernel)
+    return within(graft, plan.form, x, lambda inside: _layer(graft, plan, inside, weights))
 
 
 def _add_pair(graft: Graft, plan: Plan, x: str) -> str:
@@ -251,14 +249,11 @@ def _add_pair(graft: Graft, plan: Plan, x: str) -> str:
     eye = identity(plan.width)
     slope = np.broadcast_to(np.asarray(plan.activation.odd, np.float64), plan.width)
     back = np.concatenate([eye, -eye], 1) / slope[:, None]
-    activation = _doubled(plan.activation)
+    doubled = replace(plan, activation=_doubled(plan.activation))
 
     def body(inside: str) -> str:
-        h = dense(
-            graft, plan.form, inside, np.concatenate([eye, -eye]), kernel=plan.kernel, role="0."
-        )
-        h = _normalized(graft, plan, h, 2 * plan.width)
-        return dense(graft, plan.form, activation.compose(graft, h), back, role="1.")
+        h = _layer(graft, doubled, inside, np.concatenate([eye, -eye]), "0.")
+        return dense(graft, plan.form, h, back, role="1.")
 
     return within(graft, plan.form, x, body)
 
@@ -276,11 +271,7 @@ def _add_shift(graft: Graft, plan: Plan, x: str) -> str:
     n = plan.width
 
     def body(inside: str) -> str:
-        h = dense(
-            graft, plan.form, inside, identity(n, plan.groups), bias=np.full(n, plan.shift),
-            kernel=plan.kernel, groups=plan.groups,
-        )  # fmt: skip
-        h = graft.node("Relu", [_normalized(graft, plan, h, n)])
+        h = _layer(graft, plan, inside, identity(n, plan.groups), bias=np.full(n, plan.shift))
         back = np.full(plan.form.per_channel(n), -plan.shift)
         return graft.node("Add", [h, graft.constant(back, "shift")])
 
@@ -292,17 +283,12 @@ def _add_residual(graft: Graft, plan: Plan, x: str) -> str:
     n, inner = plan.width, plan.inner
 
     def body(inside: str) -> str:
-        key = (plan.seed, "deepen", graft.point.tensor, len(graft.nodes))
-        first = random(plan.form, inner, n // plan.groups, plan.kernel, *key)
+        first = _drawn(graft, plan, inner, n // plan.groups, plan.kernel)
         last = np.zeros((n, inner))
         if plan.random:
-            last = random(plan.form, n, inner, 1, *key, "last")
-        h = dense(
-            graft, plan.form, inside, first, kernel=plan.kernel, groups=plan.groups, role="0."
-        )
-        h = _normalized(graft, plan, h, inner)
-        assert plan.activation is not None
-        return dense(graft, plan.form, plan.activation.compose(graft, h), last, role="1.")
+            last = _drawn(graft, plan, n, inner, 1, "last")
+        h = _layer(graft, plan, inside, first, "0.")
+        return dense(graft, plan.form, h, last, role="1.")
 
     return graft.node("Add", [x, within(graft, plan.form, x, body)])
 
@@ -316,7 +302,7 @@ class BlockKind:
     groups can; `hidden`: it has a hidden width; `learns`: what is said of its first steps.
     """
 
-    choose: Callable[[Analysis, Point, Range, Activation | None, Activation | None], Choice]
+    choose: Callable[[_Case], Choice]
     build: Callable[[Graft, Plan, str], str]
     outputs: Callable[[int, int], int] = lambda channels, hidden: channels
     random: bool = True

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_net2net.errors import Reason, Refusal, RefusalError
-from onnx_net2net.growth.deepen.insertion import Graft
-from onnx_net2net.growth.deepen.insertion_point import Point
 from onnx_net2net.growth.random_weights import noise
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .insertion import Graft
+from .insertion_point import Point
 
 EPSILON = float(np.float32(1e-5))  # as the attribute holds it, also beside float64 weights
 Statistics = tuple[Array, Array]
@@ -56,28 +56,32 @@ def form_of(point: Point, kernel: int, groups: int, normalized: bool) -> Form:
     Raises:
         RefusalError: none has what is asked for at this rank.
     """
-    rank, axis = point.rank, point.axis
+    rank, axis = point.rank or 0, point.axis
     windowed = kernel > 1 or groups > 1
-    if rank is None and not (windowed or normalized):
-        return Form("right", 0)
-    rank = rank or 0
+    if not (windowed or normalized):
+        return _plain_form(point)
     first = _permutation(rank, axis, 1)
-    # MatMul also fits where a Squeeze without axes drops a batch of one
-    gemm = axis == 1 and TABLE[point.channels.node.op].rank == 2
-    if rank == 2 and not windowed and (gemm or normalized):
+    if rank == 2 and not windowed:
         return Form("gemm", rank, first)
-    if 3 <= rank <= 5 and (windowed or normalized):
+    if 3 <= rank <= 5:
         return Form("conv", rank, first)
-    if windowed or normalized:
-        what = "a kernel or groups" if windowed else "a BatchNormalization"
-        hint = "leave it out: --kernel 1, no groups, no --batchnorm"
-        at, detail = (point.tensor, axis), f"{what} at rank {rank}"
-        raise RefusalError(Refusal(Reason.NO_AXIS, point.tensor, at, detail, hint))
+    what = "a kernel or groups" if windowed else "a BatchNormalization"
+    hint = "leave it out: --kernel 1, no groups, no --batchnorm"
+    at, detail = (point.tensor, axis), f"{what} at rank {rank}"
+    raise RefusalError(Refusal(Reason.NO_AXIS, point.tensor, at, detail, hint))
+
+
+def _plain_form(point: Point) -> Form:
+    """The form of a layer without windows, groups and normalization, which every rank has."""
+    rank, axis = point.rank, point.axis
+    if rank is None:
+        return Form("right", 0)
+    # MatMul also fits where a Squeeze without axes drops a batch of one
+    if rank == 2 and axis == 1 and TABLE[point.channels.node.op].rank == 2:
+        return Form("gemm", rank)
     # onnxruntime has no Conv for doubles
     if axis == 1 and 3 <= rank <= 5 and point.dtype != np.float64:
         return Form("conv", rank)
-    if axis == rank - 1:
-        return Form("right", rank)
     if axis == rank - 2:
         return Form("left", rank)
     return Form("right", rank, _permutation(rank, axis, rank - 1))
@@ -169,9 +173,7 @@ def dense(
     return graft.node("Add", [graft.node("MatMul", product), b])
 
 
-def batchnorm(
-    graft: Graft, x: str, size: int, statistics: Statistics | None, role: str = "bn."
-) -> str:
+def batchnorm(graft: Graft, x: str, size: int, statistics: Statistics | None) -> str:
     """A BatchNormalization that is the identity in inference (growth-operators.md D3).
 
     Args:
@@ -180,15 +182,10 @@ def batchnorm(
     """
     graft.normalised.append(x)
     if statistics is None:
-        mean, variance = np.zeros(size), np.full(size, 1.0 - EPSILON)
-        scale = np.ones(size)
+        mean, variance, scale = np.zeros(size), np.full(size, 1.0 - EPSILON), np.ones(size)
     else:
         mean, variance = statistics
         scale = np.sqrt(variance + EPSILON)
-    names = [
-        graft.constant(values, f"{role}{name}")
-        for values, name in (
-            (scale, "weight"), (mean, "bias"), (mean, "running_mean"), (variance, "running_var"),
-        )
-    ]  # fmt: skip
+    held = {"weight": scale, "bias": mean, "running_mean": mean, "running_var": variance}
+    names = [graft.constant(values, f"bn.{name}") for name, values in held.items()]
     return graft.node("BatchNormalization", [x, *names], epsilon=EPSILON)

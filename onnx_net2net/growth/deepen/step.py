@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,20 +10,22 @@ import numpy as np
 
 from onnx_net2net.errors import UsageError
 from onnx_net2net.files.patch import Insert, Splice
-from onnx_net2net.growth.deepen.block_copy import Block, copy_block, neighbour
-from onnx_net2net.growth.deepen.calibration import measure
-from onnx_net2net.growth.deepen.insertion import Graft
-from onnx_net2net.growth.deepen.insertion_point import Point, place
-from onnx_net2net.growth.deepen.kinds import KINDS, Choice, Plan, choose
-from onnx_net2net.growth.deepen.layer_forms import form_of
-from onnx_net2net.growth.deepen.verb import Deepen
 from onnx_net2net.growth.result import Patched
 from onnx_net2net.inference.analysis import Analysis
-from onnx_net2net.operators.activations import Activation
+from .block_copy import copy_block, neighbour
+from .calibration import measure
+from .insertion import Graft
+from .insertion_point import Point, place
+from .kinds import KINDS, Choice, Plan, choose
+from .layer_forms import form_of
+from .verb import Deepen
 
 MOST = 1000  # blocks in a row
 _MOST_WEIGHTS = 1 << 28
 _MOST_HIDDEN = 1 << 24
+_ZERO_PROJECTIONS = (
+    "at the first step only the zero projections learn, from the second on all layers do"
+)
 
 
 @dataclass(frozen=True)
@@ -75,21 +78,21 @@ def deepen(analysis: Analysis, asked: Deepen) -> Deepening:
     """
     if asked.count > MOST:
         raise UsageError(f"count is {asked.count}", f"give a number from 1 to {MOST}")
-    where = {k: getattr(asked, k) for k in ("after", "before")}
-    point = place(analysis, where["after"], where["before"], asked.only_into)
+    point = place(analysis, asked)
     choice = choose(analysis, point, asked.kind, asked.activation)
     _check(asked, choice, point)
     block = neighbour(analysis, point) if _copies(asked, choice, point) else None
     if block is not None:
         why = f"a copy of the block that starts at '{block.start}', its output projections zero"
-        return _copied(analysis, point, block, replace(choice, why=why), asked.count)
-    plan = _plan(asked, point, choice)
-    graft, patch = _built(analysis, point, choice, plan, asked.count)
+        graft, patch = _built(analysis, point, asked.count, lambda g, x: copy_block(g, block, x))
+        return _deepening(point, graft, patch, replace(choice, why=why), [_ZERO_PROJECTIONS], True)
+    build, plan = KINDS[choice.kind].build, _plan(asked, point, choice)
+    graft, patch = _built(analysis, point, asked.count, lambda g, x: build(g, plan, x))
     if asked.calibrate is not None:
         data = asked.calibrate
-        statistics = measure(analysis.source, analysis.model, patch, graft.normalised, data)
-        plan = replace(plan, statistics=statistics)
-        graft, patch = _built(analysis, point, choice, plan, asked.count)
+        found = measure(analysis.source, analysis.model, patch, graft.normalised, data)
+        known = replace(plan, statistics=found)
+        graft, patch = _built(analysis, point, asked.count, lambda g, x: build(g, known, x))
     warnings = _warnings(analysis, point, choice, plan, graft, asked.calibrate is not None)
     return _deepening(point, graft, patch, choice, warnings, not plan.random)
 
@@ -147,26 +150,15 @@ def _window(point: Point, choice: Choice) -> int:
 
 
 def _built(
-    analysis: Analysis, point: Point, choice: Choice, plan: Plan, count: int
+    analysis: Analysis, point: Point, count: int, build: Callable[[Graft, str], str]
 ) -> tuple[Graft, list[Splice | Insert]]:
+    """So many blocks in a row, and their patch."""
     graft = Graft(analysis, point)
     source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
     last = source
     for _ in range(count):
-        last = KINDS[choice.kind].build(graft, plan, last)
+        last = build(graft, last)
     return graft, graft.patch(last, source)
-
-
-def _copied(
-    analysis: Analysis, point: Point, block: Block, choice: Choice, count: int
-) -> Deepening:
-    graft = Graft(analysis, point)
-    source = graft.editor.fresh(f"{point.name}_before_deeper") if point.keeps_name else point.name
-    last = source
-    for _ in range(count):
-        last = copy_block(graft, block, last)
-    warning = "at the first step only the zero projections learn, from the second on all layers do"
-    return _deepening(point, graft, graft.patch(last, source), choice, [warning], True)
 
 
 def _deepening(
@@ -200,7 +192,7 @@ def _warnings(
             "BatchNormalization has default statistics: the first training batches move the "
             "activations far from the teacher's; give calibration data to avoid that"
         )
-    scale = Activation(plan.activation.name).row.scale if plan.activation else 1.0
+    scale = plan.activation.row.scale if plan.activation else 1.0
     if choice.kind == "identity" and scale != 1:
         found.append("the weights undo the activation's scale, so it is exact up to rounding")
     if plan.form.kind == "conv" and point.dtype == np.float64:

@@ -12,7 +12,7 @@ from onnx_net2net.growth.random_weights import drawn, jittered, noise
 from onnx_net2net.growth.widen.changes import Change
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.shares import divided
-from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.units import Row, live
 from onnx_net2net.typing import Array
 
 
@@ -187,13 +187,12 @@ def _read(
     kinds: tuple[Row, ...], scheme: Scheme, key: tuple[Any, ...],
 ) -> Array:  # fmt: skip
     """Divide what reads new units among copies; twins are read with opposite signs."""
-    live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit])
-    makers = scheme.makers
+    divides, makers = live(unit, kinds), scheme.makers
     if makers[Row.COPY].divides:
         del makers[Row.COPY]  # the shares are what reads copies
     else:
-        live[_made(Row.COPY, source, unit, kinds)] = False
-    array = divided(array, source, dim, scheme.split, live, offset, scheme.seed, "split", *key)
+        divides[_made(Row.COPY, source, unit, kinds)] = False
+    array = divided(array, source, dim, scheme.split, divides, offset, scheme.seed, "split", *key)
     for kind, init in makers.items():
         made = _made(kind, source, unit, kinds)
         at = _at(dim, made)

@@ -11,7 +11,7 @@ import numpy as np
 from onnx_net2net.coupling.space import Space
 from onnx_net2net.growth.widen.copy_layout import Layout
 from onnx_net2net.growth.widen.shape_operands import Operand
-from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.growth.widen.units import Row, Units, live
 from onnx_net2net.typing import Array
 
 Use = tuple[int, int]
@@ -130,10 +130,11 @@ def nominal(change: Change, dim: int, kinds: tuple[Row, ...], undivided: bool) -
     [0.5, 1.0, 0.5]
     """
     source, unit = change.source[dim], change.unit[dim]
-    live = np.array([u < 0 or kinds[u] is Row.COPY for u in unit], bool)
-    counts = np.bincount(source[live], minlength=int(source.max(initial=0)) + 1)
+    on = live(unit, kinds)
+    counts = np.bincount(source[on], minlength=int(source.max(initial=0)) + 1)
     if not undivided:
-        return [1.0 / int(counts[s]) if on else 0.0 for s, on in zip(source, live, strict=True)]
-    first = {int(source[p]): int(p) for p in np.flatnonzero(live)[::-1]}
-    pairs = list(zip(source, live, strict=True))
-    return [float(on and first[int(s)] == p) for p, (s, on) in enumerate(pairs)]
+        return [1.0 / int(counts[s]) if o else 0.0 for s, o in zip(source, on, strict=True)]
+    first = np.zeros(len(source), bool)
+    places = np.flatnonzero(on)
+    first[places[np.unique(source[places], return_index=True)[1]]] = True
+    return [float(f) for f in first]

@@ -45,6 +45,3 @@ def _corrections(
         if (counts > 1).any():
             found.append(Correction(instance[0], *entry, step[0], step[1](counts)))
     return found
-
-
-__all__ = ["even_out"]

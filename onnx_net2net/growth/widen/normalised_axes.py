@@ -13,9 +13,10 @@ kernel: means pass nothing but sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -24,48 +25,160 @@ from onnx_net2net.coupling.space import Axis, Instance, Space, axis_of
 from onnx_net2net.errors import Reason, Refusal, RefusalError
 from onnx_net2net.graph.model import Node
 from onnx_net2net.graph.union_find import UnionFind
-from onnx_net2net.growth.widen.changes import Change, Growth
-from onnx_net2net.growth.widen.units import Padding, Row, Units
-from onnx_net2net.growth.widen.widths import Widths
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.shapes import FLOATS
 from onnx_net2net.operators.factors import Factor
 from onnx_net2net.operators.notation import Entry
+from onnx_net2net.operators.spec import Rule, Site
 from onnx_net2net.operators.table import TABLE
+from .changes import Change, Growth
+from .units import Padding, Row, Units
+from .widths import Widths
 
 _WHOLE = "only whole multiples of today's width are exact here"
 
 
-class _Ties:
-    """Axes that hold the same fill, and which one they must hold."""
+class _Step(NamedTuple):
+    """A factor of the space at a node, and its axes: computed inputs, constant inputs, outputs."""
 
-    def __init__(self) -> None:
-        self.classes: UnionFind[Axis] = UnionFind()
-        self.must: dict[Axis, tuple[Row, Node]] = {}
+    node: Node
+    row: Rule
+    site: Site
+    role: str
+    computed: dict[Entry, Axis]
+    constant: dict[Entry, Axis]
+    made: dict[Entry, Axis]
 
-    def tie(self, a: Axis, b: Axis) -> None:
+    @classmethod
+    def of(cls, analysis: Analysis, instance: Instance, f: Factor) -> _Step:
+        node = analysis.model.nodes[instance[0]]
+        axes = {e: axis_of(analysis, instance, e) for e in f.at}
+        computed = {e: a for e, a in axes.items() if e[0] >= 0 and a[1] is None}
+        constant = {e: a for e, a in axes.items() if e[0] >= 0 and a[1] is not None}
+        made = {e: a for e, a in axes.items() if e[0] < 0}
+        site = analysis.first.site(node)
+        return cls(node, TABLE[node.op], site, f.role, computed, constant, made)
+
+    def forbids(self, axes: Iterable[Axis], why: str) -> RefusalError:
+        axis = next(iter(axes), None)
+        return _only_whole(self.node.name, f"{self.node.op} {why}", axis)
+
+
+def _only_whole(name: str, detail: str, axis: Axis | None = None) -> RefusalError:
+    at = axis[::2] if axis is not None else None
+    return RefusalError(Refusal(Reason.NORMALISED, name, at, detail, _WHOLE))
+
+
+@dataclass
+class _Fills:
+    """What stands in the pads of each axis, in the making.
+
+    `classes`: axes of computed tensors that hold the same; `must`: what one of them must hold,
+    and who says so; `fill`: what constants hold; `short`: nodes that average, and whether over
+    zeros too.
+    """
+
+    analysis: Analysis
+    classes: UnionFind[Axis] = field(default_factory=UnionFind)
+    must: dict[Axis, tuple[Row, _Step]] = field(default_factory=dict)
+    fill: dict[Axis, Row] = field(default_factory=dict)
+    short: dict[int, bool] = field(default_factory=dict)
+
+    def join(self, a: Axis, b: Axis) -> None:
+        """Let two axes hold the same."""
         old, new = self.classes.root(b), self.classes.join(a, b)
         if old != new and old in self.must:
-            self.require(new, *self.must.pop(old))
+            self.require([new], *self.must.pop(old))
 
-    def require(self, axis: Axis, fill: Row, node: Node) -> None:
-        axis = self.classes.root(axis)
-        known = self.must.setdefault(axis, (fill, node))
-        if known[0] is not fill:
-            needs = f"needs {fill.value} rows where {known[1].name} needs {known[0].value} rows"
-            raise _forbidden(node, [axis], needs)
+    def require(self, axes: Iterable[Axis], fill: Row, step: _Step) -> None:
+        """Let axes hold a fill; raises RefusalError where they hold the other."""
+        for axis in axes:
+            known, by = self.must.setdefault(self.classes.root(axis), (fill, step))
+            if known is not fill:
+                needs = f"needs {fill.value} rows where {by.node.name} needs {known.value} rows"
+                raise step.forbids([self.classes.root(axis)], needs)
 
-    def of(self, axis: Axis) -> Row | None:
-        found = self.must.get(self.classes.root(axis))
-        return found[0] if found else None
+    def of(self, axes: Iterable[Axis]) -> Row:
+        """What the first axis of which anything is asked must hold."""
+        found = (self.must.get(self.classes.root(a)) for a in axes)
+        return next((known[0] for known in found if known is not None), Row.ZERO)
 
+    def tie(self, step: _Step) -> None:
+        """What a node asks of the computed tensors around it."""
+        inputs = list(step.computed.values())
+        if step.role == "mean":
+            self._tie_averaged(step)
+        elif step.role == "sum" and len(inputs) > 1:
+            self.require(inputs, Row.ZERO, step)  # of two, one zero is enough; both: simplest
+        elif step.role == "parallel" and inputs:
+            self._tie_passing(step)
+        elif step.role == "parallel":
+            contracts = any(f.role == "sum" for f in self.analysis.known_factors(step.node))
+            if not (step.row.movement or contracts or step.row.passes_mean(set())):
+                raise step.forbids(step.made.values(), "is not linear in its weights")
+        elif step.role not in ("sum", "size"):
+            raise step.forbids(inputs, f"takes the {step.role} over it")
 
-class _Found:
-    """Padding in the making."""
+    def _tie_averaged(self, step: _Step) -> None:
+        """What a norm or a mean asks of the axis that it runs over, and what it makes of it."""
+        fills = step.row.pads
+        if not fills or (_means(self.analysis, step.node) > 1 and step.made):
+            raise step.forbids(step.computed.values(), "averages over it")
+        if len(fills) == 1:
+            self.require(step.computed.values(), Row(next(iter(fills))), step)
+        if step.made:
+            self.require(step.made.values(), Row(next(iter(fills.values()))), step)
 
-    def __init__(self) -> None:
-        self.fill: dict[Axis, Row] = {}
-        self.short: list[tuple[int, bool]] = []
+    def _tie_passing(self, step: _Step) -> None:
+        """Axes of a node that passes means, zeros, or both."""
+        first, *others = *step.computed.values(), *step.made.values()
+        if _centres(self.analysis, step.node, set(step.computed)):
+            self.require([first], Row.MEAN, step)
+            self.require(step.made.values(), Row.ZERO, step)
+            return
+        moves, constant = step.row.movement is not None, {e[0] for e in step.constant}
+        slots = {e[0] for e in step.computed} | constant
+        mean = moves or step.row.passes_mean(slots)
+        zero = moves or step.row.passes_zero(step.site, slots, constant)
+        if not mean and not zero:
+            raise step.forbids([first], "is not linear")
+        for axis in others:
+            self.join(first, axis)
+        if mean != zero:
+            self.require([first], Row.MEAN if mean else Row.ZERO, step)
+
+    def settle(self, step: _Step) -> None:
+        """What the constants of a node hold, now that it is known what its tensors do."""
+        inputs = list(step.computed.values())[:1]
+        if step.role == "mean" and inputs:
+            self._settle_averaged(step, self.of(inputs))
+            return
+        if step.role == "sum":
+            fill = Row.FREE if self.of(inputs) is Row.ZERO else Row.ZERO
+        else:
+            fill, slots = self.of(step.made.values()), {e[0] for e in step.computed}
+            if fill is Row.ZERO and inputs and step.row.passes_zero(step.site, slots, set()):
+                fill = Row.COPY  # what multiplies zeros may be what it likes
+        self.fill.update(dict.fromkeys(step.constant.values(), fill))
+
+    def _settle_averaged(self, step: _Step, fill: Row) -> None:
+        self.short[step.node.index] = bool(step.made) or fill is Row.ZERO
+        if step.made and len([o for o in step.node.outputs if o]) > 1:
+            raise step.forbids(step.made.values(), "gives its statistics away")
+        for entry, axis in step.constant.items() if step.made else ():
+            self.fill[axis] = Row.COPY if entry[0] == step.row.rescaled else Row.ZERO
+
+    def carry(self, step: _Step) -> None:
+        """Carry the fill of a computed constant to what it is computed from."""
+        fill = next((self.fill[a] for a in step.made.values() if a in self.fill), None)
+        slots = {e[0] for e in step.constant}
+        passes = step.row.movement is not None or fill in (Row.COPY, Row.FREE, None)
+        passes |= fill is Row.MEAN and step.row.passes_mean(slots)
+        passes |= fill is Row.ZERO and step.row.passes_zero(step.site, slots, set())
+        if not passes:
+            raise step.forbids([*step.constant.values(), *step.made.values()], "is not linear")
+        if fill is not None:
+            self.fill.update(dict.fromkeys(step.constant.values(), fill))
 
 
 def padding(analysis: Analysis, space: Space, width: int) -> Padding:
@@ -77,144 +190,27 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding:
     Raises:
         RefusalError: only whole multiples will do.
     """
-    ties, result = _Ties(), _Found()
-    part = Fraction(width // space.size * space.size, width)
-    steps = list(_steps(analysis, space))
-    for step in steps:
-        _tie(analysis, ties, *step)
-    for instance, f in steps:
-        if instance[1] is None:
-            _settle(analysis, ties, result, instance, f)
-    for instance, f in sorted(steps, key=lambda s: -s[0][0]):
+    fills, part = _Fills(analysis), Fraction(width // space.size * space.size, width)
+    steps = [
+        (i, _Step.of(analysis, i, f)) for i, carried in space.passages.items() for f in carried
+    ]
+    computed = [step for instance, step in steps if instance[1] is None]
+    for step in computed:
+        fills.tie(step)
+    for step in computed:
+        fills.settle(step)
+    for instance, step in sorted(steps, key=lambda s: -s[0][0]):
         if instance[1] is not None:
-            _behind(analysis, result, instance, f)
+            fills.carry(step)
     for axis, labels in space.labels.items():
+        whole = len(labels) == space.size == len(np.unique(labels))
+        if fills.of([axis]) is Row.MEAN and not whole:
+            raise _only_whole(axis[0], "the mean of a part is not that of the whole", axis)
         leaf = analysis.model.leaves.get(axis[0])
-        detail = ""
-        if ties.of(axis) is Row.MEAN and not (len(labels) == space.size == len(np.unique(labels))):
-            detail = "the mean of a part is not that of the whole"
-        elif leaf is not None and leaf.dtype not in FLOATS and axis in result.fill:
-            detail = "its weights are integers"
-        if detail:
-            raise RefusalError(Refusal(Reason.NORMALISED, axis[0], axis[::2], detail, _WHOLE))
-    return Padding(result.fill, {n: part if short else Fraction(1) for n, short in result.short})
-
-
-def _steps(analysis: Analysis, space: Space) -> Iterator[tuple[Instance, Factor]]:
-    for instance, carried in space.passages.items():
-        for f in carried:
-            yield instance, f
-
-
-def _split(
-    analysis: Analysis, instance: Instance, f: Factor
-) -> tuple[Node, dict[Entry, Axis], dict[Entry, Axis], dict[Entry, Axis]]:
-    """A node, and its axes on a factor: computed inputs, constant inputs, outputs."""
-    node = analysis.model.nodes[instance[0]]
-    axes = {e: axis_of(analysis, instance, e) for e in f.at}
-    computed = {e: a for e, a in axes.items() if e[0] >= 0 and a[1] is None}
-    constant = {e: a for e, a in axes.items() if e[0] >= 0 and a[1] is not None}
-    made = {e: a for e, a in axes.items() if e[0] < 0}
-    return node, computed, constant, made
-
-
-def _tie(analysis: Analysis, ties: _Ties, instance: Instance, f: Factor) -> None:
-    node, computed, constant, made = _split(analysis, instance, f)
-    row, site = TABLE[node.op], analysis.first.site(node)
-    if instance[1] is not None or f.role == "size":
-        return
-    inputs = list(computed.values())
-    if f.role == "mean":
-        _tie_averaged(analysis, ties, node, inputs, list(made.values()))
-    elif f.role == "sum":
-        for axis in inputs if len(inputs) > 1 else ():  # of two, one zero is enough; both: simplest
-            ties.require(axis, Row.ZERO, node)
-    elif f.role != "parallel":
-        raise _forbidden(node, inputs, f"takes the {f.role} over it")
-    elif not inputs:
-        if not (row.movement or _contracts(analysis, node) or row.passes_mean(set())):
-            raise _forbidden(node, list(made.values()), "is not linear in its weights")
-    elif _centres(analysis, node, set(computed)):
-        ties.require(inputs[0], Row.MEAN, node)
-        for axis in made.values():
-            ties.require(axis, Row.ZERO, node)
-    else:
-        slots = {e[0] for e in (*computed, *constant)}
-        mean = row.movement is not None or row.passes_mean(slots)
-        zero = row.movement is not None or row.passes_zero(site, slots, {e[0] for e in constant})
-        _tie_passing(ties, node, [*inputs, *made.values()], mean, zero)
-
-
-def _tie_averaged(
-    analysis: Analysis, ties: _Ties, node: Node, inputs: list[Axis], made: list[Axis]
-) -> None:
-    """What a norm or a mean asks of the axis that it runs over, and what it makes of it."""
-    pads = TABLE[node.op].pads
-    if not pads or (_means(analysis, node) > 1 and made):
-        raise _forbidden(node, inputs, "averages over it")
-    for axis in inputs if len(pads) == 1 else ():
-        ties.require(axis, Row(next(iter(pads))), node)
-    for axis in made:
-        ties.require(axis, Row(next(iter(pads.values()))), node)
-
-
-def _tie_passing(ties: _Ties, node: Node, axes: list[Axis], mean: bool, zero: bool) -> None:
-    """Axes of a node that passes means, zeros, or both."""
-    if not mean and not zero:
-        raise _forbidden(node, axes, "is not linear")
-    for axis in axes[1:]:
-        ties.tie(axes[0], axis)
-    if mean != zero:
-        ties.require(axes[0], Row.MEAN if mean else Row.ZERO, node)
-
-
-def _settle(analysis: Analysis, ties: _Ties, result: _Found, instance: Instance, f: Factor) -> None:
-    """What the constants of a node hold, now that it is known what its tensors do."""
-    node, computed, constant, made = _split(analysis, instance, f)
-    row = TABLE[node.op]
-    if f.role == "mean" and computed:
-        fill = ties.of(next(iter(computed.values()))) or Row.ZERO
-        if made:
-            if len([o for o in node.outputs if o]) > 1:
-                raise _forbidden(node, [*made.values()], "gives its statistics away")
-            result.short.append((node.index, True))
-            for entry, axis in constant.items():
-                result.fill[axis] = Row.COPY if entry[0] == row.rescaled else Row.ZERO
-        else:
-            result.short.append((node.index, fill is Row.ZERO))
-        return
-    if f.role == "sum":
-        fill = ties.of(next(iter(computed.values()))) or Row.ZERO if computed else Row.ZERO
-        for axis in constant.values():
-            result.fill[axis] = Row.FREE if fill is Row.ZERO else Row.ZERO
-        return
-    fills = (ties.of(a) for a in made.values())
-    fill = next((f for f in fills if f is not None), Row.ZERO)
-    site = analysis.first.site(node)
-    zero = bool(computed) and row.passes_zero(site, {e[0] for e in computed}, set())
-    for axis in constant.values():  # what multiplies zeros may be what it likes
-        result.fill[axis] = Row.COPY if fill is Row.ZERO and zero else fill
-
-
-def _behind(analysis: Analysis, result: _Found, instance: Instance, f: Factor) -> None:
-    """Carry the fill of a computed constant to what it is computed from."""
-    node = analysis.model.nodes[instance[0]]
-    row, site = TABLE[node.op], analysis.first.site(node)
-    axes = {e: axis_of(analysis, instance, e) for e in f.at}
-    fill = next((result.fill[a] for e, a in axes.items() if e[0] < 0 and a in result.fill), None)
-    slots = {e[0] for e in axes if e[0] >= 0}
-    passes = row.movement is not None or fill in (Row.COPY, Row.FREE, None)
-    passes |= fill is Row.MEAN and row.passes_mean(slots)
-    passes |= fill is Row.ZERO and row.passes_zero(site, slots, set())
-    if not passes:
-        raise _forbidden(node, list(axes.values()), "is not linear")
-    for entry, axis in axes.items():
-        if entry[0] >= 0 and fill is not None:
-            result.fill[axis] = fill
-
-
-def _contracts(analysis: Analysis, node: Node) -> bool:
-    return any(f.role == "sum" for f in analysis.known_factors(node))
+        if leaf is not None and leaf.dtype not in FLOATS and axis in fills.fill:
+            raise _only_whole(axis[0], "its weights are integers", axis)
+    parts = {n: part if short else Fraction(1) for n, short in fills.short.items()}
+    return Padding(fills.fill, parts)
 
 
 def _means(analysis: Analysis, node: Node) -> int:
@@ -228,14 +224,8 @@ def _centres(analysis: Analysis, node: Node, carried: set[Entry]) -> bool:
     mean = analysis.model.producer.get(node.inputs[1])
     if mean is None or mean.inputs[0] != node.inputs[0] or _means(analysis, mean) != 1:
         return False
-    fs = analysis.factors(mean)
-    dims = {e[1] for f in fs if f.role == "mean" for e in f.at if e[0] == 0}
-    return dims == {e[1] for e in carried}
-
-
-def _forbidden(node: Node, axes: list[Axis], why: str) -> RefusalError:
-    axis = axes[0][::2] if axes else None
-    return RefusalError(Refusal(Reason.NORMALISED, node.name, axis, f"{node.op} {why}", _WHOLE))
+    averaged = (f for f in analysis.factors(mean) if f.role == "mean")
+    return {e[1] for f in averaged for e in f.at if e[0] == 0} == {e[1] for e in carried}
 
 
 def pads(analysis: Analysis, space: Space) -> Refusal | None:
@@ -294,12 +284,11 @@ def rescale_norms(analysis: Analysis, growth: Growth) -> None:
         double = analysis.first.dtype(node.inputs[0]) == onnx.TensorProto.DOUBLE
         if double and float(np.float32(epsilon)) != epsilon:
             detail = f"the epsilon of {node.op} is a float32, not exact among float64"
-            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
+            raise _only_whole(node.name, detail)
         growth.attributes[index, "epsilon"] = epsilon
         leaf = (node.inputs[slot], (index, slot))
         if leaf not in growth.constants:
-            detail = f"the scale of {node.op} is computed"
-            raise RefusalError(Refusal(Reason.NORMALISED, node.name, None, detail, _WHOLE))
+            raise _only_whole(node.name, f"the scale of {node.op} is computed")
         growth.constants[leaf] = replace(growth.constants[leaf], scale=math.sqrt(part))
 
 
@@ -317,6 +306,3 @@ def _meets_zeros(growth: Growth, change: Change) -> bool:
     """Whether all new rows of a constant are pads that may hold anything."""
     new = {growth.units.kind[u] for unit in change.unit.values() for u in unit if u >= 0}
     return set(change.pads.values()) == {Row.FREE} and new == {Row.PAD}
-
-
-__all__ = ["beyond_multiples", "keep_tied", "padded", "padding", "pads", "rescale_norms"]

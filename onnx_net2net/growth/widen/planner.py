@@ -353,6 +353,3 @@ def _ungrouped(
 def _misaligned(node: Node) -> RefusalError:
     hint = "try a whole multiple of today's width, or another layer"
     return RefusalError(Refusal(Reason.MISALIGNED, node.name, detail=node.op, hint=hint))
-
-
-__all__ = ["grow", "grow_woven"]

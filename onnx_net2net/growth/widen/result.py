@@ -13,7 +13,7 @@ from onnx_net2net.growth.widen.changes import Change, Edits, nominal
 from onnx_net2net.growth.widen.interface import InterfaceChange, student_sizes
 from onnx_net2net.growth.widen.rewrite import Grown
 from onnx_net2net.growth.widen.scheme import Scheme
-from onnx_net2net.growth.widen.units import Row, Units
+from onnx_net2net.growth.widen.units import Units
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Widened:
                 "before it is changed"
             )
         if self.parted:
-            names = ", ".join(self.parted[:3]) + (", ..." if len(self.parted) > 3 else "")
-            many = len(self.parted) > 1
-            found.append(
-                (f"{len(self.parted)} shared constants get copies of their own" if many else
-                 "1 shared constant gets a copy of its own")
-                + f", because not all that read {'them' if many else 'it'} grow: {names}"
-            )  # fmt: skip
+            count, many = len(self.parted), len(self.parted) > 1
+            names = ", ".join(self.parted[:3]) + (", ..." if count > 3 else "")
+            gets = (
+                "constants get copies of their own" if many else "constant gets a copy of its own"
+            )
+            them = "them" if many else "it"
+            found.append(f"{count} shared {gets}, because not all that read {them} grow: {names}")
         return tuple(found)
 
     def sizes(self, shapes: Shapes | None) -> Shapes | None:
@@ -96,10 +96,7 @@ class Widened:
             "before": list(grown.before),
             "after": [len(change.source.get(d, range(n))) for d, n in enumerate(grown.before)],
             "uses": [list(u) for u in uses],
-            "axes": [
-                _axis(change, d, self.units.kind, self.scheme, grown.source)
-                for d in sorted(change.source)
-            ],
+            "axes": [self._axis(change, d, grown.source) for d in sorted(change.source)],
             "flags": {
                 "offset": change.offset,
                 "weight": change.weight,
@@ -109,27 +106,24 @@ class Widened:
             },
         }
 
-
-def _axis(
-    change: Change, dim: int, kinds: tuple[Row, ...], scheme: Scheme, name: str
-) -> dict[str, Any]:
-    """A grown axis of a constant: where its positions come from and how copies divide."""
-    source, unit = change.source[dim], change.unit[dim]
-    shares = grouped = None
-    if dim in change.split:
-        shares = {
-            "split": scheme.division,
-            "nominal": nominal(change, dim, kinds, scheme.undivided),
-            "key": [scheme.seed, "split", name, dim],
+    def _axis(self, change: Change, dim: int, name: str) -> dict[str, Any]:
+        """A grown axis of a constant: where its positions come from and how copies divide."""
+        source, unit, kinds = change.source[dim], change.unit[dim], self.units.kind
+        shares = None
+        if dim in change.split:
+            shares = {
+                "split": self.scheme.division,
+                "nominal": nominal(change, dim, kinds, self.scheme.undivided),
+                "key": [self.scheme.seed, "split", name, dim],
+            }
+        found = {
+            "axis": dim,
+            "source": source.tolist(),
+            "unit": unit.tolist(),
+            "new": {int(p): kinds[unit[p]].value for p in np.flatnonzero(unit >= 0)},
+            "shares": shares,
         }
-    if dim in change.grouped:
-        sources, units = map(np.asarray, change.grouped[dim])
-        grouped = {"source": sources.tolist(), "unit": units.tolist()}
-    return {
-        "axis": dim,
-        "source": source.tolist(),
-        "unit": unit.tolist(),
-        "new": {int(p): kinds[unit[p]].value for p in np.flatnonzero(unit >= 0)},
-        "shares": shares,
-        **({"grouped": grouped} if grouped else {}),
-    }
+        if dim in change.grouped:
+            sources, units = (np.asarray(v).tolist() for v in change.grouped[dim])
+            found["grouped"] = {"source": sources, "unit": units}
+        return found

@@ -17,7 +17,7 @@ from onnx_net2net.growth.widen.changes import Change, Correction, Division, Grow
 from onnx_net2net.growth.widen.scheme import Scheme
 from onnx_net2net.growth.widen.shape_operands import Operand
 from onnx_net2net.growth.widen.shares import divided
-from onnx_net2net.growth.widen.units import Row
+from onnx_net2net.growth.widen.units import live
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.typing import Array
 
@@ -207,53 +207,51 @@ class _Draft(Editor):
     def correct(self, c: Correction) -> None:
         """Evened weights: an operand in front of a node, or behind it."""
         node = self.model.nodes[c.node]
-        tensor = node.inputs[c.slot] if c.slot >= 0 else node.outputs[-1 - c.slot]
+        tensor = node.tensor(c.slot)
         shape = [1] * len(self.analysis.first.shapes[tensor] or ())
         shape[c.dim] = len(c.operand)
         operand = self._number(c.operand.reshape(shape), tensor, f"{node.name}_evened")
-        proto, new = self.node(node), self.fresh(f"{tensor}_evened")
         if c.slot >= 0:
-            made = onnx.helper.make_node(c.op, [proto.input[c.slot], operand], [new], name=new)
-            proto.input[c.slot] = new
-            self.insert(node.path, made)
-            return
-        at = -1 - c.slot
-        old, proto.output[at] = proto.output[at], new
-        made = onnx.helper.make_node(c.op, [new, operand], [old], name=f"{new}_after")
-        self.insert(after(node.path), made)
+            self._in_front(node, c.slot, c.op, operand, f"{tensor}_evened")
+        else:
+            new = self.fresh(f"{tensor}_evened")
+            self._behind(node, -1 - c.slot, c.op, operand, new, f"{new}_after")
 
     def average(self, node: Node, factor: float) -> None:
         """Multiply an average, behind its node: it ran over pads of zeros as well."""
-        proto = self.node(node)
         scale = self._number(np.asarray(factor), node.outputs[0], f"{node.name}_pads")
-        out, proto.output[0] = proto.output[0], self.fresh(f"{proto.output[0]}_padded")
-        mul = onnx.helper.make_node("Mul", [proto.output[0], scale], [out], name=f"{out}_rescaled")
-        self.insert(after(node.path), mul)
+        out = self.node(node).output[0]
+        self._behind(node, 0, "Mul", scale, self.fresh(f"{out}_padded"), f"{out}_rescaled")
+
+    def divide(self, d: Division) -> None:
+        """Divide what a node reads among the copies, where no weight can."""
+        node, kinds = self.model.nodes[d.node], self.growth.units.kind
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(d.dtype)
+        ones = np.ones(int(d.source.max()) + 1, dtype)
+        key = (self.scheme.seed, "division", node.name, d.slot)
+        how = "even" if self.scheme.split == "zero-sum" else self.scheme.split
+        factor = divided(ones, d.source, 0, how, live(d.unit, kinds), 0, *key)
+        first, second = twins(d.source, d.unit, kinds)
+        factor[first], factor[second] = 1, -1
+        shape = [1] * d.rank
+        shape[d.dim] = len(factor)
+        scale = self.constant(factor.reshape(shape), f"{node.name}_shares")
+        self._in_front(node, d.slot, "Mul", scale, f"{self.node(node).input[d.slot]}_divided")
 
     def _number(self, value: Array, tensor: str, base: str) -> str:
         """Add a constant of a tensor's type; its name."""
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.analysis.first.dtype(tensor))
         return self.constant(value.astype(dtype), base)
 
-    def divide(self, d: Division) -> None:
-        """Divide what a node reads among the copies, where no weight can."""
-        node = self.model.nodes[d.node]
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(d.dtype)
-        kinds = self.growth.units.kind
-        live = np.array([u < 0 or kinds[u] is Row.COPY for u in d.unit])
-        ones = np.ones(int(d.source.max()) + 1, dtype)
-        key = (self.scheme.seed, "division", node.name, d.slot)
-        how = "even" if self.scheme.split == "zero-sum" else self.scheme.split
-        factor = divided(ones, d.source, 0, how, live, 0, *key)
-        first, second = twins(d.source, d.unit, kinds)
-        factor[first], factor[second] = 1, -1
-        shape = [1] * d.rank
-        shape[d.dim] = len(factor)
-        scale = self.constant(factor.reshape(shape), f"{node.name}_shares")
+    def _in_front(self, node: Node, slot: int, op: str, operand: str, base: str) -> None:
+        """Put an operator and its second operand in front of an input."""
+        proto, new = self.node(node), self.fresh(base)
+        old, proto.input[slot] = proto.input[slot], new
+        self.insert(node.path, onnx.helper.make_node(op, [old, operand], [new], name=new))
+
+    def _behind(self, node: Node, at: int, op: str, operand: str, new: str, name: str) -> None:
+        """Put an operator and its second operand behind an output, which is `new` before it."""
         proto = self.node(node)
-        old, out = proto.input[d.slot], self.fresh(f"{proto.input[d.slot]}_divided")
-        self.insert(node.path, onnx.helper.make_node("Mul", [old, scale], [out], name=out))
-        proto.input[d.slot] = out
-
-
-__all__ = ["Grown", "patch_of"]
+        old, proto.output[at] = proto.output[at], new
+        made = onnx.helper.make_node(op, [new, operand], [old], name=name)
+        self.insert(after(node.path), made)

@@ -7,8 +7,10 @@ it is static, so that what varies stays computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +21,11 @@ from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.inference.folding import folded
 from onnx_net2net.inference.shapes import Facts
 from onnx_net2net.operators.notation import Entry
-from onnx_net2net.operators.spec import Grown, Site, Slot
+from onnx_net2net.operators.spec import Grown, Rule, Site, Slot
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array, Shape
 
+_NO_RULE = Rule()
 _Sources = Mapping[Entry, Array]
 
 
@@ -62,6 +65,15 @@ class _Student:
     def value(self, tensor: str) -> Array | None:
         return self.values.get(tensor, self.facts.values.get(tensor))
 
+    def learn(self, made: Iterable[tuple[str, Array]]) -> Iterator[str]:
+        """Keep the values that are not the teacher's; their tensors."""
+        for name, value in made:
+            if name and not np.array_equal(value, self.facts.values[name]):
+                self.values[name] = value
+                if value.shape != self.facts.shapes.get(name):
+                    self.shapes[name] = value.shape
+                yield name
+
 
 @dataclass
 class Sizes:
@@ -71,6 +83,16 @@ class Sizes:
     nodes: list[Node]
     operands: list[Operand] = field(default_factory=list)
 
+    def inputs(self, instance: Instance, probe: int) -> list[Array | None]:
+        """What a node reads in the student, where that is known."""
+        student = self.probes[probe]
+        values = [student.value(t) if t else None for t in self.nodes[instance[0]].inputs]
+        for o in self.operands:
+            if o.instance == instance and o.slot is not None:
+                values += [None] * (o.slot + 1 - len(values))
+                values[o.slot] = o.values[probe]
+        return values
+
     def student(self, instance: Instance, probe: int, sources: _Sources) -> Site:
         """A node as it is in the student: shapes, operand values, attributes.
 
@@ -79,35 +101,50 @@ class Sizes:
             probe: at which input sizes.
             sources: of its axes that grow.
         """
-        at = self.probes[probe]
-        teacher = at.facts.site(self.nodes[instance[0]])
-        mine = [o for o in self.operands if o.instance == instance]
-        values = [at.value(t) if t else None for t in teacher.node.inputs]
-        node = teacher.node
-        for o in mine:
-            if o.slot is None:
-                node = _with_attribute(node, o.attribute, o.values[probe])
-            else:
-                values += [None] * (o.slot + 1 - len(values))
-                values[o.slot] = o.values[probe]
-        return Site(
-            node,
-            tuple(_resized(s, k, sources) for k, s in enumerate(teacher.shapes)),
-            tuple(_resized(s, -1 - k, sources) for k, s in enumerate(teacher.outs)),
-            tuple(values),
-        )
+        site = self.probes[probe].facts.site(self.nodes[instance[0]])
+        mine = (o for o in self.operands if o.instance == instance and o.slot is None)
+        attributes = {o.attribute: o.values[probe].tolist() for o in mine}
+        return student_site(site, sources, self.inputs(instance, probe), attributes)
 
 
-def _with_attribute(node: Node, name: str, value: Array) -> Node:
-    changed = replace(node)
-    changed.__dict__["attributes"] = {**node.attributes, name: value.tolist()}
-    return changed
+def student_site(
+    site: Site, sources: _Sources, values: list[Array | None], attributes: Mapping[str, Any]
+) -> Site:
+    """A node as it is in the student.
+
+    Args:
+        site: the teacher's.
+        sources: entry -> source, of the axes that grow.
+        values: what its inputs hold.
+        attributes: those that change.
+    """
+    node = site.node
+    if attributes:
+        node = replace(node)
+        node.__dict__["attributes"] = {**site.node.attributes, **attributes}
+    shapes = tuple(_resized(s, k, sources) for k, s in enumerate(site.shapes))
+    outs = tuple(_resized(s, -1 - k, sources) for k, s in enumerate(site.outs))
+    return Site(node, shapes, outs, tuple(values))
 
 
 def _resized(shape: Shape | None, slot: int, sources: _Sources) -> Shape | None:
     if shape is None:
         return None
     return tuple(len(sources[slot, k]) if (slot, k) in sources else d for k, d in enumerate(shape))
+
+
+def wanted(site: Site, slot: Slot, sources: _Sources) -> Array | None:
+    """What an operand must hold in the student; None where nothing is to be done."""
+    ins = {e: s for e, s in sources.items() if e[0] >= 0}
+    outs = {(-1 - e[0], e[1]): s for e, s in sources.items() if e[0] < 0}
+    want = slot.want(Grown(site, ins, outs))
+    return None if want is None else np.asarray(want, np.int64)
+
+
+def stands_at(node: Node, slot: Slot) -> int | None:
+    """The input that an operand is written to, None where that is its attribute."""
+    given = slot.input is not None and node.tensor(slot.input)
+    return slot.input if given or not slot.attribute or node.version >= slot.since else None
 
 
 def follow(
@@ -132,140 +169,121 @@ def follow(
             shape = student.shape(tensor)
             if shape is not None:
                 student.shapes[tensor] = (*shape[:dim], size, *shape[dim + 1 :])
-    by_node: dict[int, list[Instance]] = {}
+    by_node = defaultdict[int, list[Instance]](list)
     for instance in instances:
-        by_node.setdefault(instance[0], []).append(instance)
+        by_node[instance[0]].append(instance)
     changed = set(result.probes[0].shapes)
     for node in analysis.model.nodes:
-        inside = by_node.get(node.index, [])
-        if not inside and not any(t in changed for t in node.reads):
+        inside = by_node[node.index]
+        if not inside and changed.isdisjoint(node.reads):
             continue
         for instance in inside or [(node.index, None)]:
-            _operands(analysis, result, node, instance, sources_of(instance))
-        if inside and any(i[1] is not None for i in inside):
-            continue  # a constant's own chain: its values are arrays, re-indexed with it
-        _values(result, node, changed)
+            _Visit(result, node, instance, sources_of(instance)).rewrite()
+        if all(i[1] is None for i in inside):  # a constant's own chain is re-indexed with it
+            changed.update(_computed(result, node))
     return result
 
 
-def _values(result: Sizes, node: Node, changed: set[str]) -> None:
-    """Compute what the node's outputs hold in the student, where that is known."""
+def _computed(result: Sizes, node: Node) -> Iterator[str]:
+    """Compute what the node's outputs hold in the student, where that is known; what changed."""
     if not all(o in result.probes[0].facts.values for o in node.outputs if o):
         return
     for probe, student in enumerate(result.probes):
-        values = [student.value(t) if t else None for t in node.inputs]
-        for o in result.operands:
-            if o.instance == (node.index, None) and o.slot is not None and o.slot < len(values):
-                values[o.slot] = o.values[probe]
+        values = result.inputs((node.index, None), probe)[: len(node.inputs)]
         found = folded(node, values, [student.shape(t) for t in node.inputs])
         if found is None:
             return
-        for name, r in zip(node.outputs, found, strict=False):
-            if name and not np.array_equal(r, student.facts.values[name]):
-                student.values[name] = r
-                if r.shape != student.facts.shapes.get(name):
-                    student.shapes[name] = r.shape
-                changed.add(name)
+        yield from student.learn(zip(node.outputs, found, strict=False))
 
 
-def _operands(
-    analysis: Analysis, result: Sizes, node: Node, instance: Instance, sources: _Sources
-) -> None:
-    """Compare what the operands hold in the student with what they must hold."""
-    row = TABLE.get(node.op)
-    slots = row.slots if row is not None else ()
-    folded = (
-        row is not None
-        and row.fold is not None
-        and all(o in analysis.first.values for o in node.outputs if o)
-    )
-    declared: set[int] = set()
-    for slot in slots:
-        wants, haves = [], []
-        for student in result.probes:
-            site = student.facts.site(node)
-            ins = {e: s for e, s in sources.items() if e[0] >= 0}
-            outs = {(-1 - e[0], e[1]): s for e, s in sources.items() if e[0] < 0}
-            try:
-                want = slot.want(Grown(site, ins, outs)) if sources or not folded else None
-            except LookupError as why:
-                if not sources:
-                    continue
-                refusal = Refusal(Reason.RUNTIME, node.name, None, str(why), ANOTHER_LAYER)
-                raise RefusalError(refusal) from None
-            if want is not None:
-                wants.append(np.asarray(want, np.int64))
-                haves.append(_held(student, node, slot))
-        if slot.input is not None:
-            declared.add(slot.input)
-        if wants:
-            _compare(result, node, instance, slot, wants, haves)
-    if sources or not folded:
-        _pinned(result, node, instance, sources, declared)
+@dataclass(frozen=True)
+class _Visit:
+    """A node on the walk, and the sources of its axes; its operands go to `sizes`."""
 
+    sizes: Sizes
+    node: Node
+    instance: Instance
+    sources: _Sources
 
-def _held(student: _Student, node: Node, slot: Slot) -> Array | None:
-    if slot.input is not None and slot.input < len(node.inputs) and node.inputs[slot.input]:
-        v = student.value(node.inputs[slot.input])
-    elif slot.attribute and slot.attribute in node.attributes:
-        v = np.asarray(node.attributes[slot.attribute])
-    else:
-        return None
-    return None if v is None else np.atleast_1d(v).reshape(-1)
+    def rewrite(self) -> None:
+        """Compare what the operands hold in the student with what they must hold."""
+        row, teacher = TABLE.get(self.node.op, _NO_RULE), self.sizes.probes[0].facts
+        known = row.fold is not None and all(o in teacher.values for o in self.node.outputs if o)
+        if known and not self.sources:
+            return  # what it gives is computed anew
+        for slot in row.slots:
+            wants = [self._wanted(s, slot) for s in self.sizes.probes]
+            haves = [self._held(s, slot) for s in self.sizes.probes]
+            pairs = [(w, h) for w, h in zip(wants, haves, strict=True) if w is not None]
+            if pairs:
+                self._compare(slot, [w for w, _ in pairs], [h for _, h in pairs])
+        self._pinned({s.input for s in row.slots})
 
+    def _wanted(self, student: _Student, slot: Slot) -> Array | None:
+        try:
+            return wanted(student.facts.site(self.node), slot, self.sources)
+        except LookupError as why:
+            if not self.sources:
+                return None
+            refusal = Refusal(Reason.RUNTIME, self.node.name, None, str(why), ANOTHER_LAYER)
+            raise RefusalError(refusal) from None
 
-def _compare(
-    result: Sizes, node: Node, instance: Instance, slot: Slot,
-    wants: list[Array], haves: list[Array | None],
-) -> None:  # fmt: skip
-    wrong = np.zeros(len(wants[0]), bool)
-    for want, have in zip(wants, haves, strict=True):
-        if len(want) != len(wants[0]):
-            raise _varies(node)
-        wrong |= (
-            np.ones(len(want), bool) if have is None or len(have) != len(want) else have != want
-        )
-    if not wrong.any():
-        return
-    if any((w[wrong] != wants[0][wrong]).any() for w in wants):
-        raise _varies(node)
-    given = slot.input is not None and slot.input < len(node.inputs) and node.inputs[slot.input]
-    at = slot.input if given or not slot.attribute or node.version >= slot.since else None
-    if given:
-        v = result.probes[0].value(node.inputs[slot.input or 0])
-        if v is not None and v.size == wants[0].size:
-            wants = [w.reshape(v.shape) for w in wants]
-    result.operands.append(
-        Operand(instance, at, slot.attribute, tuple(wants), wrong, slot.replaces)
-    )
+    def _held(self, student: _Student, slot: Slot) -> Array | None:
+        tensor = self.node.tensor(slot.input) if slot.input is not None else ""
+        value = student.value(tensor) if tensor else self.node.attr(slot.attribute)
+        return None if value is None else np.atleast_1d(np.asarray(value)).reshape(-1)
 
-
-def _pinned(
-    result: Sizes, node: Node, instance: Instance, sources: _Sources, declared: set[int]
-) -> None:
-    """Values that the teacher computes from sizes (1/sqrt(d)) must not change with them."""
-    for slot, tensor in enumerate(node.reads):
-        if slot in declared or not any(tensor in s.values for s in result.probes):
-            continue
-        if slot >= len(node.inputs):  # a body returns it, and no operand can be put in its place
-            raise _varies(node)
-        wants, wrong = [], False
-        for student in result.probes:
-            want = student.facts.values[tensor]
-            for (s, dim), source in sources.items():
-                if s == slot:
-                    want = np.take(want, source, axis=dim)
-            wants.append(want)
-            wrong |= not np.array_equal(want, np.asarray(student.value(tensor)))
-        if not wrong:
-            continue
-        if wants[0].shape != wants[1].shape or not np.array_equal(wants[0], wants[1]):
-            raise _varies(node)
-        result.operands.append(
-            Operand(instance, slot, "", tuple(wants), np.ones(wants[0].size, bool))
+    def _compare(self, slot: Slot, wants: list[Array], haves: list[Array | None]) -> None:
+        if len({len(w) for w in wants}) > 1:
+            raise self._varies()
+        wrong = np.any([_differs(w, h) for w, h in zip(wants, haves, strict=True)], 0)
+        if not wrong.any():
+            return
+        if any((w[wrong] != wants[0][wrong]).any() for w in wants):
+            raise self._varies()
+        at = stands_at(self.node, slot)
+        held = self.sizes.probes[0].value(self.node.tensor(at)) if at is not None else None
+        shaped = tuple(as_held(w, held) for w in wants)
+        self.sizes.operands.append(
+            Operand(self.instance, at, slot.attribute, shaped, wrong, slot.replaces)
         )
 
+    def _pinned(self, declared: set[int | None]) -> None:
+        """Values that the teacher computes from sizes (1/sqrt(d)) must not change with them."""
+        probes = self.sizes.probes
+        for slot, tensor in enumerate(self.node.reads):
+            if slot in declared or not any(tensor in s.values for s in probes):
+                continue
+            if slot >= len(self.node.inputs):  # a body returns it: no operand can take its place
+                raise self._varies()
+            wants = tuple(self._indexed(s.facts.values[tensor], slot) for s in probes)
+            now = (np.asarray(s.value(tensor)) for s in probes)
+            if all(map(np.array_equal, wants, now)):
+                continue
+            if not np.array_equal(wants[0], wants[1]):
+                raise self._varies()
+            wrong = np.ones(wants[0].size, bool)
+            self.sizes.operands.append(Operand(self.instance, slot, "", wants, wrong))
 
-def _varies(node: Node) -> RefusalError:
-    hint = "a size that varies with the input would have to change; choose another layer"
-    return RefusalError(Refusal(Reason.COMPUTED_SIZE, node.name, detail=node.op, hint=hint))
+    def _indexed(self, value: Array, slot: int) -> Array:
+        """What an input holds once its axes have grown."""
+        for (s, dim), source in self.sources.items():
+            if s == slot:
+                value = np.take(value, source, axis=dim)
+        return value
+
+    def _varies(self) -> RefusalError:
+        hint = "a size that varies with the input would have to change; choose another layer"
+        name, op = self.node.name, self.node.op
+        return RefusalError(Refusal(Reason.COMPUTED_SIZE, name, detail=op, hint=hint))
+
+
+def _differs(want: Array, have: Array | None) -> Array:
+    if have is None or len(have) != len(want):
+        return np.ones(len(want), bool)
+    return np.asarray(have != want)
+
+
+def as_held(want: Array, held: Array | None) -> Array:
+    """An operand's new value in the shape of the old one, where as many numbers stand there."""
+    return want.reshape(held.shape) if held is not None and held.size == want.size else want

@@ -6,36 +6,38 @@ powers of two: the same bytes on every machine and numpy version.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onnx_net2net.keyed_random import words
+from onnx_net2net.keyed_random import uniform, words
 from onnx_net2net.typing import Array
 
 SPLITS = ("zero-sum", "even", "one-hot", "uneven")
+_FORMATS = {"float64": (53, -1074), "float32": (24, -149), "float16": (11, -24),
+            "bfloat16": (8, -133)}  # fmt: skip
+"""Float formats: bits of precision and the exponent of the smallest subnormal."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """A float format: bits of precision and the exponent of its smallest subnormal."""
+def _parts(
+    whole: Array, copies: int, how: str, even: Array, reach: Any, key: tuple[Any, ...]
+) -> Array:
+    """Integers [copies, ...] that add up to `whole`; the last takes the remainder.
 
-    precision: int
-    smallest: int
-
-
-_FORMATS = {
-    "float64": Format(53, -1074),
-    "float32": Format(24, -149),
-    "float16": Format(11, -24),
-    "bfloat16": Format(8, -133),
-}
-
-
-def splittable(dtype: Any) -> bool:
-    """Whether shares of this dtype are supported."""
-    return np.dtype(dtype).name in _FORMATS
+    Args:
+        even: what all but the last get, unless `how` is one-hot or uneven.
+        reach: how far the noise of a zero-sum split moves them, at the most.
+    """
+    parts = np.zeros((copies, *whole.shape), np.int64)
+    if how == "one-hot":
+        parts[0] = whole
+        return parts
+    parts[:-1] = _uneven(whole, copies, key) if how == "uneven" else even
+    if how == "zero-sum" and copies > 1 and np.any(reach):
+        noise = uniform((copies - 1, *whole.shape), *key) * reach
+        parts[:-1] += np.rint(noise).astype(np.int64)
+    parts[-1] = whole - parts[:-1].sum(0)
+    return parts
 
 
 def _uneven(whole: Array, copies: int, key: tuple[Any, ...]) -> Array:
@@ -67,7 +69,7 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
     >>> [float(x) for x in s.astype(np.float64).sum(0)] == [float(np.float32(0.1)), 3.0]
     True
     """
-    form = _FORMATS[np.dtype(w.dtype).name]
+    precision, smallest = _FORMATS[np.dtype(w.dtype).name]
     wide = w.astype(np.float64)
     finite = np.isfinite(wide)
     wide = np.where(finite, wide, 0.0)
@@ -76,28 +78,16 @@ def shares(w: Array, copies: int, how: str, *key: Any) -> Array:
     typical = int(exponent[nonzero].sum() // max(int(nonzero.sum()), 1))
     exponent = np.where(nonzero, exponent, typical)
     # Halves, quarters, ... have no more digits than the weight: equal copies stay equal.
-    halvings = copies.bit_length() - 1 if how == "even" and not copies & (copies - 1) else 0
-    ulp = np.maximum(exponent - form.precision - min(halvings, 8), form.smallest)
+    halved = how == "even" and not copies & (copies - 1)
+    halvings = copies.bit_length() - 1 if halved else 0
+    ulp = np.maximum(exponent - precision - min(halvings, 8), smallest)
     whole = np.ldexp(mantissa, exponent - ulp).astype(np.int64)
-    parts = np.zeros((copies, *w.shape), np.int64)
-    if how == "one-hot":
-        parts[0] = whole
-    elif how == "uneven":
-        parts[:-1] = _uneven(whole, copies, key)
-        parts[-1] = whole - parts[:-1].sum(0)
-    else:
-        parts[:-1] = (2 * whole + copies) // (2 * copies)
-        if how == "zero-sum" and copies > 1 and nonzero.any():
-            room = max((1 << form.precision) // copies - 2, 0)
-            reach = np.minimum(np.ldexp(1.0, np.minimum(typical + 1 - ulp, 60)), room)
-            raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)
-            unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
-            parts[:-1] += np.rint(unit * reach).astype(np.int64)
-        parts[-1] = whole - parts[:-1].sum(0)
+    room = max((1 << precision) // copies - 2, 0)
+    reach = np.minimum(np.ldexp(1.0, np.minimum(typical + 1 - ulp, 60)), room) * nonzero.any()
+    parts = _parts(whole, copies, how, (2 * whole + copies) // (2 * copies), reach, key)
     result = np.ldexp(parts.astype(np.float64), ulp).astype(w.dtype)
-    halvings = copies.bit_length() - 1
-    if how == "even" and copies == 1 << halvings:  # equal to the last bit, unless subnormal
-        exact = exponent - form.precision - halvings >= form.smallest
+    if halved:  # equal to the last bit, unless subnormal
+        exact = exponent - precision - halvings >= smallest
         result = np.where(exact, np.ldexp(wide, -halvings).astype(w.dtype), result)
     if not finite.all():  # no share of an infinity adds up with another: the first keeps it
         result[0] = np.where(finite, result[0], w)
@@ -120,21 +110,10 @@ def integer_shares(w: Array, copies: int, how: str, offset: int, *key: Any) -> A
     """
     whole = w.astype(np.int64) - offset
     info = np.iinfo(w.dtype)
-    parts = np.zeros((copies, *w.shape), np.int64)
-    if how == "one-hot":
-        parts[0] = whole
-    elif how == "uneven":
-        parts[:-1] = _uneven(whole, copies, key)
-        parts[-1] = whole - parts[:-1].sum(0)
-    else:
-        parts[:-1] = np.sign(whole) * (np.abs(whole) // copies)
-        room = min(info.max - offset, offset - info.min) // copies - 1
-        reach = min(room, int(np.abs(whole).mean()) if whole.size else 0)
-        if how == "zero-sum" and reach > 0:
-            raw = words((copies - 1) * w.size, *key).reshape(copies - 1, *w.shape)
-            unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
-            parts[:-1] += np.rint(unit * reach).astype(np.int64)
-        parts[-1] = whole - parts[:-1].sum(0)
+    even = np.sign(whole) * (np.abs(whole) // copies)
+    room = min(info.max - offset, offset - info.min) // copies - 1
+    reach = max(min(room, int(np.abs(whole).mean()) if whole.size else 0), 0)
+    parts = _parts(whole, copies, how, even, reach, key)
     return (parts + offset).astype(w.dtype)
 
 

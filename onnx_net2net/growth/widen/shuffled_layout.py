@@ -9,24 +9,25 @@ Split whose channels no label per axis can describe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from onnx_net2net.coupling.index_flow import Side, groups_of, involved, side_of, signatures
-from onnx_net2net.coupling.space import Axis, Space
+from onnx_net2net.coupling.space import Axis, Space, axis_of
 from onnx_net2net.graph.model import Node
-from onnx_net2net.growth.widen.copy_layout import Joint, Layout
-from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.inference.analysis import Analysis
 from onnx_net2net.keyed_random import below
 from onnx_net2net.operators.factors import Factor
-from onnx_net2net.operators.notation import Entry
-from onnx_net2net.operators.spec import Grown, Site
+from onnx_net2net.operators.spec import Site
 from onnx_net2net.operators.table import TABLE
 from onnx_net2net.typing import Array
+from .copy_layout import Joint, Layout
+from .shape_operands import as_held, stands_at, student_site, wanted
+from .units import Row, Units
 
 
 def _stretched(labels: Array, ratio: Fraction) -> Array | None:
@@ -44,61 +45,22 @@ def _stretched(labels: Array, ratio: Fraction) -> Array | None:
     return np.concatenate(parts)
 
 
-def _student_sites(
-    analysis: Analysis, space: Space, stretched: Mapping[Axis, Array]
-) -> dict[int, Site]:
-    """The nodes with scaled sizes, their operands as the rows want them."""
-    sites = {}
-    for index, use in space.passages:
-        if use is not None:
+def _student_site(site: Site, stretched: Mapping[Axis, Array]) -> Site:
+    """A node with scaled sizes, its operands as its row wants them."""
+    node, values, attributes = site.node, list(site.values), dict[str, Any]()
+    slots = [*enumerate(node.inputs), *((-1 - k, t) for k, t in enumerate(node.outputs))]
+    computed = [(tensor, dim, s) for (tensor, use, dim), s in stretched.items() if use is None]
+    sources = {(k, dim): s for tensor, dim, s in computed for k, t in slots if t == tensor}
+    for slot in TABLE[node.op].slots:
+        want, at = wanted(site, slot, sources), stands_at(node, slot)
+        if want is None:
             continue
-        node = analysis.model.nodes[index]
-        site = analysis.first.site(node)
-        ins, outs = _sources(node, stretched)
-        values = list(site.values)
-        attributes = dict(node.attributes)
-        for slot in TABLE[node.op].slots:
-            want = slot.want(Grown(site, ins, outs))
-            if want is None:
-                continue
-            given = slot.input is not None and site.has(slot.input)
-            if given or not slot.attribute or node.version >= slot.since:
-                values += [None] * (int(slot.input or 0) + 1 - len(values))
-                old = values[int(slot.input or 0)]
-                array = np.asarray(want)
-                same = old is not None and old.size == array.size
-                values[int(slot.input or 0)] = array.reshape(old.shape) if same else array  # type: ignore[union-attr]
-            else:
-                attributes[slot.attribute] = want
-        shown = Node(**{k: getattr(node, k) for k in node.__dataclass_fields__})
-        shown.__dict__["attributes"] = attributes
-        sites[index] = Site(
-            shown,
-            tuple(_resized(s, k, ins) for k, s in enumerate(site.shapes)),
-            tuple(_resized(s, k, outs) for k, s in enumerate(site.outs)),
-            tuple(values),
-        )
-    return sites
-
-
-def _resized(
-    shape: tuple[int | None, ...] | None, slot: int, sources: Mapping[Entry, Array]
-) -> tuple[int | None, ...] | None:
-    if shape is None:
-        return None
-    return tuple(len(sources[slot, k]) if (slot, k) in sources else d for k, d in enumerate(shape))
-
-
-def _sources(
-    node: Node, stretched: Mapping[Axis, Array]
-) -> tuple[dict[Entry, Array], dict[Entry, Array]]:
-    ins: dict[Entry, Array] = {}
-    outs: dict[Entry, Array] = {}
-    for (tensor, use, dim), s in stretched.items():
-        if use is None:
-            ins.update({(k, dim): s for k, t in enumerate(node.inputs) if t == tensor})
-            outs.update({(k, dim): s for k, t in enumerate(node.outputs) if t == tensor})
-    return ins, outs
+        if at is None:
+            attributes[slot.attribute] = want.tolist()
+        else:
+            values += [None] * (at + 1 - len(values))
+            values[at] = as_held(want, values[at])
+    return student_site(site, sources, values, attributes)
 
 
 @dataclass
@@ -117,12 +79,7 @@ class Weaver:
             dims = involved(analysis, space)
             if dims is None:
                 return None
-            shapes = {t: tuple(d or 0 for d in analysis.first.shapes[t] or ()) for t in dims}
-            sites = {
-                i: analysis.first.site(analysis.model.nodes[i])
-                for i, use in space.passages
-                if use is None
-            }
+            shapes, sites = _shapes(analysis, dims), _sites(analysis, space)
             teacher = side_of(analysis, space, dims, sites, shapes)
         except (LookupError, ValueError):
             return None
@@ -136,21 +93,11 @@ class Weaver:
         Args:
             seed, name: key the draw of what the spare wires copy.
         """
-        long: dict[Axis, Array] = {}
-        for axis, labels in self.space.labels.items():
-            stretched = _stretched(labels, ratio)
-            if stretched is None:
-                return None
-            long[axis] = stretched
-        shapes = {t: tuple(d or 0 for d in self.analysis.first.shapes[t] or ()) for t in self.dims}
-        for (t, use, dim), s in long.items():
-            if use is None:
-                shapes[t] = (*shapes[t][:dim], len(s), *shapes[t][dim + 1 :])
-        try:
-            sites = _student_sites(self.analysis, self.space, long)
-            student = side_of(self.analysis, self.space, self.dims, sites, shapes)
-        except (LookupError, ValueError):
+        stretched = {a: _stretched(labels, ratio) for a, labels in self.space.labels.items()}
+        long = {a: s for a, s in stretched.items() if s is not None}
+        if len(long) < len(stretched):
             return None
+        student = self._student(long)
         copies = None if student is None else self._matched(student, long, seed, name)
         if student is None or copies is None:
             return None
@@ -161,17 +108,26 @@ class Weaver:
                 return None
             joint[tensor] = Joint(d, found)
         free = {w: k for k, w in enumerate(w for w, of in copies.items() if of < 0)}
-        known = _known(student, joint, long, free)
-        grouped: dict[Axis, tuple[Array, Array]] = {}
-        if not _spread(self.analysis, self.space, known, long, grouped):
+        spread = _Spread(self.analysis, self.space, long, _known(student, joint, long, free))
+        if not spread.reaches_all():
             return None
-        layout = Layout(
-            {a: s for a, (s, _) in known.items()},
-            {a: u for a, (_, u) in known.items()},
-            joint,
-            grouped,
-        )
-        return layout, Units.copies(np.zeros(len(free), np.int64), Row.FREE)
+        source = {a: s for a, (s, _) in spread.known.items()}
+        unit = {a: u for a, (_, u) in spread.known.items()}
+        new = Units.copies(np.zeros(len(free), np.int64), Row.FREE)
+        return Layout(source, unit, joint, spread.grouped), new
+
+    def _student(self, long: Mapping[Axis, Array]) -> Side | None:
+        """The student's wires; None where that cannot be told."""
+        shapes = _shapes(self.analysis, self.dims)
+        for (t, use, dim), s in long.items():
+            if use is None:
+                shapes[t] = (*shapes[t][:dim], len(s), *shapes[t][dim + 1 :])
+        try:
+            teacher = _sites(self.analysis, self.space)
+            sites = {k: _student_site(site, long) for k, site in teacher.items()}
+            return side_of(self.analysis, self.space, self.dims, sites, shapes)
+        except (LookupError, ValueError):
+            return None
 
     def _matched(
         self, student: Side, long: Mapping[Axis, Array], seed: int, name: str
@@ -193,6 +149,15 @@ class Weaver:
                 extra = [e % len(wires) for e in range(len(extra))]
             copies.update(zip(mine, wires + [wires[e] for e in extra], strict=True))
         return dict(sorted(copies.items()))
+
+
+def _shapes(analysis: Analysis, tensors: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    return {t: tuple(d or 0 for d in analysis.first.shapes[t] or ()) for t in tensors}
+
+
+def _sites(analysis: Analysis, space: Space) -> dict[int, Site]:
+    inside = (analysis.model.nodes[index] for index, use in space.passages if use is None)
+    return {node.index: analysis.first.site(node) for node in inside}
 
 
 def _known(
@@ -230,62 +195,54 @@ def _positions(
     return np.asarray(found)
 
 
-def _spread(
-    analysis: Analysis, space: Space, known: dict[Axis, tuple[Array, Array]],
-    long: Mapping[Axis, Array], grouped: dict[Axis, tuple[Array, Array]],
-) -> bool:  # fmt: skip
-    """Give constants the sources of the axes that they share factors with; whether all got one.
+@dataclass
+class _Spread:
+    """Sources and units of axes, spread to the constants that share factors with them.
 
-    Axes that hold a channel's place only together with others keep the scaled order; only
+    Axes that hold a channel's place only together with others keep the scaled order `long`; only
     their length counts, the joint proof looks at the rest.
     """
-    while True:
-        before = len(known)
-        for (index, use), carried in space.passages.items():
-            node = analysis.model.nodes[index]
-            for f in carried:
-                axes = _alike(analysis, node, use, f)
-                for alike in axes.values():
-                    _share(alike, known)
-                whole = axes.pop(np.arange(f.size).tobytes(), [])
-                parts = [a for alike in axes.values() for a in alike]
-                if use is None and f.role == "sum" and parts and parts[0] in known:
-                    _per_group(analysis, node, f, known[parts[0]], whole, known, long, grouped)
-        if len(known) == before:
-            return known.keys() >= space.labels.keys()
 
+    analysis: Analysis
+    space: Space
+    long: Mapping[Axis, Array]
+    known: dict[Axis, tuple[Array, Array]]
+    grouped: dict[Axis, tuple[Array, Array]] = field(default_factory=dict)
 
-def _alike(
-    analysis: Analysis, node: Node, use: tuple[int, int] | None, f: Factor
-) -> dict[bytes, list[Axis]]:
-    """The axes of a factor, those together that it labels alike."""
-    axes: dict[bytes, list[Axis]] = {}
-    for (slot, dim), labels in f.at.items():
-        tensor = node.tensor(slot)
-        constant = tensor in analysis.model.constant
-        axis = (tensor, (use or (node.index, slot)) if constant else None, dim)
-        axes.setdefault(labels.tobytes(), []).append(axis)
-    return axes
+    def reaches_all(self) -> bool:
+        """Whether every axis of the space gets one."""
+        before = -1
+        while len(self.known) > before:
+            before = len(self.known)
+            for (index, use), carried in self.space.passages.items():
+                for f in carried:
+                    self._pass(self.analysis.model.nodes[index], use, f)
+        return self.known.keys() >= self.space.labels.keys()
 
+    def _pass(self, node: Node, use: tuple[int, int] | None, f: Factor) -> None:
+        """Axes that a factor labels alike have the same; a computed tensor's, if there is one."""
+        axes: dict[bytes, list[Axis]] = {}
+        for entry, labels in f.at.items():
+            axis = axis_of(self.analysis, (node.index, use), entry)
+            axes.setdefault(labels.tobytes(), []).append(axis)
+        for alike in axes.values():
+            given = sorted((a for a in alike if a in self.known), key=lambda a: a[1] is not None)
+            for a in alike if given else ():
+                self.known.setdefault(a, self.known[given[0]])
+        whole = axes.pop(np.arange(f.size).tobytes(), [])
+        parts = [a for alike in axes.values() for a in alike]
+        if use is None and f.role == "sum" and parts and parts[0] in self.known:
+            self._per_group(node, f, self.known[parts[0]], whole)
 
-def _share(alike: list[Axis], known: dict[Axis, tuple[Array, Array]]) -> None:
-    """Give axes the source that one of them has, a computed tensor's rather than a constant's."""
-    given = sorted((a for a in alike if a in known), key=lambda a: a[1] is not None)
-    for a in alike if given else ():
-        known.setdefault(a, known[given[0]])
-
-
-def _per_group(
-    analysis: Analysis, node: Node, f: Factor, given: tuple[Array, Array], whole: list[Axis],
-    known: dict[Axis, tuple[Array, Array]], long: Mapping[Axis, Array],
-    grouped: dict[Axis, tuple[Array, Array]],
-) -> None:  # fmt: skip
-    """A grouped convolution's weight: each group of rows reads its own inputs."""
-    count = groups_of(analysis, node, f)
-    if count is None:
-        return
-    source, unit = (v.reshape(count, -1) for v in given)
-    for a in whole:
-        if a not in known and a[1] is not None:
-            known[a] = long[a], np.full(len(long[a]), -1)
-            grouped[a] = source - f.size * np.arange(count)[:, None], unit
+    def _per_group(
+        self, node: Node, f: Factor, given: tuple[Array, Array], whole: list[Axis]
+    ) -> None:
+        """A grouped convolution's weight: each group of rows reads its own inputs."""
+        count = groups_of(self.analysis, node, f)
+        if count is None:
+            return
+        source, unit = (v.reshape(count, -1) for v in given)
+        for a in whole:
+            if a not in self.known and a[1] is not None:
+                self.known[a] = self.long[a], np.full(len(self.long[a]), -1)
+                self.grouped[a] = source - f.size * np.arange(count)[:, None], unit

@@ -64,4 +64,10 @@ class Units:
         return cls(s, (kind,) * len(s))
 
 
-__all__ = ["Padding", "Row", "Units"]
+def live(unit: Array, kinds: Sequence[Row]) -> Array:
+    """Which positions of a grown axis hold the teacher's units and copies of them.
+
+    >>> live(np.array([-1, -1, 0, 1]), (Row.COPY, Row.ZERO)).tolist()
+    [True, True, True, False]
+    """
+    return np.array([u < 0 or kinds[u] is Row.COPY for u in unit], bool)

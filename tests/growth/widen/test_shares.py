@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_net2net.growth.random_weights import drawn, jittered, noise, spread
-from onnx_net2net.growth.widen.shares import SPLITS, divided, integer_shares, shares, splittable
+from onnx_net2net.growth.widen.shares import SPLITS, divided, integer_shares, shares
 from onnx_net2net.growth.widen.units import Row, Units
 from onnx_net2net.keyed_random import below, permutation, words  # fmt: skip
 from onnx_net2net.typing import Array
@@ -283,11 +283,6 @@ def test_jitter_beyond_the_type_is_told() -> None:
     w = np.array([1.0, -1.0], np.float16)
     with pytest.raises(ValueError, match=r"noise 1e\+09 does not fit .* float16"):
         jittered(w, w, 1e9, 0)
-
-
-def test_which_types_divide() -> None:
-    assert all(splittable(d) for d in DTYPES.values())
-    assert not splittable(np.complex64)
 
 
 def test_units() -> None:
