@@ -51,7 +51,7 @@ def _position(at: Open, slot: int, held: Elements) -> int:
     return fixed[0] + len(held) if fixed[0] < 0 else fixed[0]
 
 
-LISTS: dict[str, Callable[[Open, Elements | None], list[Dims]]] = {
+MADE_LISTS: dict[str, Callable[[Open, Elements | None], list[Dims]]] = {
     "SplitToSequence": _split,
     "SequenceConstruct": lambda at, held: [at.shape(k) for k in range(len(at.shapes))],
     "SequenceEmpty": lambda at, held: [],
@@ -73,12 +73,13 @@ def _joined(at: Open, held: Elements) -> Dims:
     return (*first[:axis], total, *first[axis + 1 :])
 
 
-TAKING: dict[str, Callable[[Open, Elements], Dims]] = {
+TAKEN_OUT: dict[str, Callable[[Open, Elements], Dims]] = {
     "SequenceAt": lambda at, held: held[_position(at, 1, held)],
     "ConcatFromSequence": _joined,
 }
 """What makes a tensor out of a sequence: its shape."""
 
-COUNTING = frozenset({"SequenceLength"})
+COUNTING = {"SequenceLength": len}
+"""What a number of elements is made of."""
 
-__all__ = ["COUNTING", "LISTS", "TAKING", "Elements"]
+__all__ = ["COUNTING", "MADE_LISTS", "TAKEN_OUT", "Elements"]

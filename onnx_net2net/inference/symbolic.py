@@ -86,7 +86,7 @@ class Pass:
             sizes.values.pop(o, None)
             self._elements.pop(o, None)
         is_static = not any(map(self._is_open, node.inputs))
-        if node.op in size_sequences.LISTS:
+        if size_sequences.MADE_LISTS.get(node.op):
             inside = self._inside(node)
             if inside is not None or not is_static:
                 self._elements[node.outputs[0]] = inside
@@ -118,7 +118,7 @@ class Pass:
 
     def _inside(self, node: Node) -> size_sequences.Elements | None:
         with suppress(*_LIMITS):
-            return size_sequences.LISTS[node.op](self.seen(node), self._held(node))
+            return size_sequences.MADE_LISTS[node.op](self.seen(node), self._held(node))
         return None
 
     def _held(self, node: Node) -> size_sequences.Elements | None:
@@ -135,7 +135,7 @@ class Pass:
 
     def _values(self, node: Node, at: Open) -> Sequence[Sized]:
         held = self._held(node)
-        if node.op in size_sequences.COUNTING and held is not None:
+        if size_sequences.COUNTING.get(node.op) and held is not None:
             return [np.asarray(len(held))]
         rule = VALUES.get(node.op)
         if rule is None or any(isinstance(v, Described) for v in at.values):
@@ -209,9 +209,9 @@ class Pass:
         """Shapes of a node's outputs, as far as a rule or onnx's inference knows them."""
         rule, row = SHAPES.get(node.op), TABLE.get(node.op, Rule())
         held = self._held(node)
-        if node.op in size_sequences.TAKING and held is not None:
+        if size_sequences.TAKEN_OUT.get(node.op) and held is not None:
             with suppress(*_LIMITS):
-                return [size_sequences.TAKING[node.op](at, held)]
+                return [size_sequences.TAKEN_OUT[node.op](at, held)]
         if rule is None and _is_elementwise(row, self.sizes, node):
             rule = size_shapes.same_shape
         if rule is not None:
