@@ -180,6 +180,15 @@ class _Fills:
         if fill is not None:
             self.fill.update(dict.fromkeys(step.constant.values(), fill))
 
+    def check(self, axis: Axis, space: Space) -> None:
+        """Refuse a mean that is none of the whole, and pads among integers."""
+        labels, leaf = space.labels[axis], self.analysis.model.leaves.get(axis[0])
+        whole = len(labels) == space.size == len(np.unique(labels))
+        if self.of([axis]) is Row.MEAN and not whole:
+            raise _only_whole(axis[0], "the mean of a part is not that of the whole", axis)
+        if leaf is not None and leaf.dtype not in FLOATS and axis in self.fill:
+            raise _only_whole(axis[0], "its weights are integers", axis)
+
 
 def padding(analysis: Analysis, space: Space, width: int) -> Padding:
     """What fills the rows beyond whole copies.
@@ -202,13 +211,8 @@ def padding(analysis: Analysis, space: Space, width: int) -> Padding:
     for instance, step in sorted(steps, key=lambda s: -s[0][0]):
         if instance[1] is not None:
             fills.carry(step)
-    for axis, labels in space.labels.items():
-        whole = len(labels) == space.size == len(np.unique(labels))
-        if fills.of([axis]) is Row.MEAN and not whole:
-            raise _only_whole(axis[0], "the mean of a part is not that of the whole", axis)
-        leaf = analysis.model.leaves.get(axis[0])
-        if leaf is not None and leaf.dtype not in FLOATS and axis in fills.fill:
-            raise _only_whole(axis[0], "its weights are integers", axis)
+    for axis in space.labels:
+        fills.check(axis, space)
     parts = {n: part if short else Fraction(1) for n, short in fills.short.items()}
     return Padding(fills.fill, parts)
 

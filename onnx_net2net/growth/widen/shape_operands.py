@@ -65,6 +65,13 @@ class _Student:
     def value(self, tensor: str) -> Array | None:
         return self.values.get(tensor, self.facts.values.get(tensor))
 
+    def resize(self, sizes: Mapping[tuple[str, int], int]) -> None:
+        """Give axes, (tensor, dimension), other sizes."""
+        for (tensor, dim), size in sizes.items():
+            shape = self.shape(tensor)
+            if shape is not None:
+                self.shapes[tensor] = (*shape[:dim], size, *shape[dim + 1 :])
+
     def learn(self, made: Iterable[tuple[str, Array]]) -> Iterator[str]:
         """Keep the values that are not the teacher's; their tensors."""
         for name, value in made:
@@ -165,10 +172,7 @@ def follow(
     """
     result = Sizes([_Student(f) for f in analysis.facts], analysis.model.nodes)
     for student in result.probes:
-        for (tensor, dim), size in sizes.items():
-            shape = student.shape(tensor)
-            if shape is not None:
-                student.shapes[tensor] = (*shape[:dim], size, *shape[dim + 1 :])
+        student.resize(sizes)
     by_node = defaultdict[int, list[Instance]](list)
     for instance in instances:
         by_node[instance[0]].append(instance)
@@ -212,11 +216,7 @@ class _Visit:
         if known and not self.sources:
             return  # what it gives is computed anew
         for slot in row.slots:
-            wants = [self._wanted(s, slot) for s in self.sizes.probes]
-            haves = [self._held(s, slot) for s in self.sizes.probes]
-            pairs = [(w, h) for w, h in zip(wants, haves, strict=True) if w is not None]
-            if pairs:
-                self._compare(slot, [w for w, _ in pairs], [h for _, h in pairs])
+            self._compare(slot)
         self._pinned({s.input for s in row.slots})
 
     def _wanted(self, student: _Student, slot: Slot) -> Array | None:
@@ -233,16 +233,22 @@ class _Visit:
         value = student.value(tensor) if tensor else self.node.attr(slot.attribute)
         return None if value is None else np.atleast_1d(np.asarray(value)).reshape(-1)
 
-    def _compare(self, slot: Slot, wants: list[Array], haves: list[Array | None]) -> None:
+    def _compare(self, slot: Slot) -> None:
+        probes = self.sizes.probes
+        asked = [(self._wanted(s, slot), self._held(s, slot)) for s in probes]
+        pairs = [(want, have) for want, have in asked if want is not None]
+        if not pairs:
+            return
+        wants = [want for want, _ in pairs]
         if len({len(w) for w in wants}) > 1:
             raise self._varies()
-        wrong = np.any([_differs(w, h) for w, h in zip(wants, haves, strict=True)], 0)
+        wrong = np.any([_differs(want, have) for want, have in pairs], 0)
         if not wrong.any():
             return
         if any((w[wrong] != wants[0][wrong]).any() for w in wants):
             raise self._varies()
         at = stands_at(self.node, slot)
-        held = self.sizes.probes[0].value(self.node.tensor(at)) if at is not None else None
+        held = probes[0].value(self.node.tensor(at)) if at is not None else None
         shaped = tuple(as_held(w, held) for w in wants)
         self.sizes.operands.append(
             Operand(self.instance, at, slot.attribute, shaped, wrong, slot.replaces)
