@@ -166,8 +166,8 @@ class TestTypes:
     ) -> None:
         from onnx_net2net.growth.deepen import step
 
-        def broken(analysis: Any, after: str, *rest: Any) -> Any:
-            return np.zeros(3).reshape(2) if after == "conv1" else place(analysis, after, *rest)
+        def broken(analysis: Any, asked: Any) -> Any:
+            return np.zeros(3).reshape(2) if asked.after == "conv1" else place(analysis, asked)
 
         place = step.place
         monkeypatch.setattr(step, "place", broken)
