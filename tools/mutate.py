@@ -31,8 +31,8 @@ import tools.fuzzing.wiring_faults  # noqa: F401  adds to FAULTS
 from tools.coverage.models import Case, chosen, fill, guessed_feeds, known_feeds, skeleton
 from tools.coverage.probe import _first_that_runs, _learn_unseen
 from tools.coverage.runtime import Teacher
+from tools.coverage.time_limit import OutOfTime, within
 from tools.fuzzing.faults import FAULTS, seeded
-from tools.fuzzing.judging import HungError, within
 
 LARGER = 1000.0
 
@@ -99,7 +99,7 @@ def outcomes(
                 verdict = n2n.verify(teacher.model, damaged, layers=layers)
                 answer: object = verdict.equivalent
                 layer = next((y.name for y in verdict.layers if y.status.name == "FAILED"), "")
-        except HungError:
+        except OutOfTime:
             answer, layer = "hung", ""
         except Exception:
             answer, layer = "crashed", ""

@@ -344,3 +344,25 @@ def padded_mean(net: Net, x: str, v: int) -> str:
     size = net.op("Cast", net.dim(x, 1), to=1)
     part = net.op("Div", net.op("Add", size, _s(net, 2.0, np.float32)), size)
     return str(net.op("Mul", mean, part if v == 0 else _s(net, 10 / 8, np.float32)))
+
+
+def _elements(net: Net, x: str) -> str:
+    """The features as a sequence of elements of unlike sizes."""
+    return str(net.op("SplitToSequence", x, _i(net, 1, 3), axis=2))
+
+
+@pair(20, 30)
+def slice_of_an_element(net: Net, x: str, v: int) -> str:
+    element = net.op("SequenceAt", _elements(net, x), _s(net, 1))
+    return _cut(net, element, 0, v)
+
+
+@pair(20, 30)
+def slice_of_joined_elements(net: Net, x: str, v: int) -> str:
+    return _cut(net, net.op("ConcatFromSequence", _elements(net, x), axis=2), 0, v)
+
+
+@pair(20, 30)
+def slice_of_an_inserted_element(net: Net, x: str, v: int) -> str:
+    longer = net.op("SequenceInsert", _elements(net, x), net.op("Concat", x, x, axis=1))
+    return _cut(net, net.op("SequenceAt", longer, _s(net, -1)), 0, 2 * v)

@@ -18,6 +18,7 @@ from tools.coverage.onnx_reading import Constants, without_functions
 from tools.coverage.probe import Settings, probe
 from tools.coverage.runtime import Teacher
 from tools.coverage.summary import figures
+from tools.coverage.time_limit import OutOfTime
 from tools.coverage.weight_nodes import weight_nodes
 
 FOLDER = Path(__file__).resolve().parents[2] / "models"
@@ -127,7 +128,7 @@ def test_every_result_is_told_apart(engine: dict[str, Any]) -> None:
 
 def test_exceptions_and_time_are_crashes(engine: dict[str, Any]) -> None:
     engine["/conv1/conv/Conv"] = KeyError("x")
-    engine["/conv2/Conv"] = coverage_probe.OutOfTime()
+    engine["/conv2/Conv"] = OutOfTime()
     case = next(c for c in cases([FOLDER]) if c.name == "stale_metadata")
     row = probe(case, Settings())
     assert [e["result"] for e in row["nodes"]] == ["crashed"] * 3

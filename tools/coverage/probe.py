@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -28,15 +25,12 @@ from tools.coverage.models import (
 )
 from tools.coverage.onnx_reading import Constants, flat_nodes, shapes_of, without_functions
 from tools.coverage.runtime import Teacher, grew, inner_shapes, run, same_interface
+from tools.coverage.time_limit import OutOfTime, within
 from tools.coverage.weight_nodes import WeightNode, weight_nodes
 
 Row = dict[str, Any]
 RATIO = 1.5
 NOTHING = "nothing grew"
-
-
-class OutOfTime(BaseException):
-    """Not an Exception, so that nothing under test swallows it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def probe(case: Case, settings: Settings) -> Row:
     started = time.perf_counter()
     row: Row = {"model": case.name, "file": case.path.name, "nodes": []}
     try:
-        with _time_limit(settings.seconds):
+        with within(settings.seconds):
             _fill_row(row, case, settings)
     except OutOfTime:
         row["error"] = f"out of time after {settings.seconds} s"
@@ -227,17 +221,3 @@ def _first_that_runs(model: onnx.ModelProto, candidates: Iterator[list[Feed]]) -
 def _words(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:300]
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise OutOfTime
-
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)

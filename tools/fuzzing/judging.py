@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import random
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,6 +11,7 @@ import onnx
 
 import onnx_net2net as n2n
 from tools.coverage.runtime import Teacher
+from tools.coverage.time_limit import OutOfTime, within
 from tools.fuzzing.faults import FAULTS, seeded
 from tools.fuzzing.programs import Program, build, feeds
 
@@ -27,10 +24,6 @@ BAD = ("wrong", "invalid", "crashed", "hung", "falsely proved", "false alarm")
 # what new units are made of; only copies have shares
 UNITS: list[dict[str, str]] = [{"init": "fresh"}, {"init": "twin"}]
 UNITS += [{"split": how} for how in ("zero-sum", "even", "one-hot", "uneven")]
-
-
-class HungError(BaseException):
-    """Not an Exception, so that nothing under test swallows it."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +39,6 @@ class Finding:
     def bad(self) -> bool:
         """Whether it must not happen."""
         return self.word in BAD
-
-
-@contextmanager
-def within(seconds: int) -> Iterator[None]:
-    """Raise HungError when it takes longer."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise HungError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 class Runs:
@@ -135,7 +112,7 @@ def _one(teacher: Runs, step: dict[str, Any], rng: random.Random, seconds: int) 
     except ValueError as why:
         usage = type(why) is not ValueError
         return [Finding("refused" if usage else "crashed", f"{what}: {why!r}", model)]
-    except HungError:
+    except OutOfTime:
         return [Finding("hung", what, model)]
     except Exception as why:
         return [Finding("crashed", f"{what}: {type(why).__name__}: {why}"[:200], model)]
@@ -197,10 +174,10 @@ def _certified(model: onnx.ModelProto, student: onnx.ModelProto, seconds: int) -
     try:
         with within(seconds):
             return n2n.verify(model, student, layers="certificate").equivalent
-    except HungError:
+    except OutOfTime:
         return "hung"
     except Exception:
         return "crashed"
 
 
-__all__ = ["BAD", "Finding", "HungError", "Runs", "examined", "judged", "judged_damaged", "within"]
+__all__ = ["BAD", "Finding", "Runs", "examined", "judged", "judged_damaged"]
