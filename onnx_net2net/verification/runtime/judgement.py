@@ -151,6 +151,10 @@ def _multiple(a: Array, b: Array, floor: float) -> tuple[float, float]:
     return (relative / floor if floor else np.inf), relative
 
 
+def _sound(output: Array) -> Array:
+    return np.isfinite(output.astype(np.float64))
+
+
 def _explained(seen: Seen, found: _Deviation, nudged: Sequence[Sequence[Array]]) -> bool:
     """Whether every element that is off moves likewise when the teacher is nudged."""
     k, a, b = found.k, found.before, found.after
@@ -165,7 +169,8 @@ def _explained(seen: Seen, found: _Deviation, nudged: Sequence[Sequence[Array]])
     if not is_float(a):
         return bool(np.all((a == b) | np.any([g != a for g in alike], axis=0)))
     off = distances(a, b)
-    moved = np.max([distances(a, g) for g in alike], axis=0)
+    # a nudge that breaks the teacher explains only what is broken likewise
+    moved = np.max([np.where(_sound(g) | ~_sound(b), distances(a, g), 0) for g in alike], axis=0)
     return bool(np.all((off <= seen.threshold(k, a)) | (off <= FLOOR_MULTIPLE * moved)))
 
 

@@ -42,9 +42,14 @@ def _arrays(side: Side, names: Iterable[str]) -> Iterable[tuple[str, Array]]:
     room = _MOST_BYTES
     for name in names:
         array = side.array(side.model.leaves[name])
-        if array is not None and array.size and array.nbytes <= room:
+        if array is not None and array.size and array.nbytes <= room and not _exact(array):
             room -= array.nbytes
             yield name, array
+
+
+def _exact(array: Array) -> bool:
+    """Whether it is one whole number, as an exponent: beside 2, a power of -1 is no number."""
+    return array.size == 1 and bool(array.astype(np.float64) % 1 == 0)
 
 
 def _signs(shape: tuple[int, ...], name: str, draw: int) -> Array:

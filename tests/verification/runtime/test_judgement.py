@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from onnx_net2net.verification.runtime.inputs import Feed
 from onnx_net2net.verification.runtime.judgement import Run, Seen, judged
 from onnx_net2net.verification.runtime.noise import floors
-from onnx_net2net.verification.verdict import Status
+from onnx_net2net.verification.verdict import Claim, Status
+from onnx_net2net.verification.verify import verify
+from tools.samples.graph_builder import Net
 
 LOGITS = np.linspace(-1, 1, 200, dtype=np.float32)
 
@@ -112,3 +116,25 @@ def test_a_missing_output_is_a_difference() -> None:
     found, text, _ = judged(seen, lambda feed: [], lambda feed: True, None)
     assert found is Status.FAILED
     assert "output '1'" in text
+
+
+@pytest.mark.parametrize("proved", [False, True])
+def test_a_nudge_that_breaks_the_teacher_explains_nothing(proved: bool) -> None:
+    quiet, broken = LOGITS * np.float32(1 + 1e-7), np.full_like(LOGITS, np.nan)
+    assert status(LOGITS, changed(LOGITS, 7, 1.0), [quiet, broken], proved) is Status.FAILED
+    assert status(LOGITS, changed(LOGITS, 7, np.nan), [quiet, broken], True) is Status.PASSED
+
+
+def test_an_exponent_is_not_nudged() -> None:
+    """Beside 2, a power of a negative number is none: every difference would be explained."""
+    net = Net("rms", opset=17)
+    x = net.input("x", "N", 6)
+    y = net.op("MatMul", x, net.weight("w", 6, 6, fan_in=6))
+    square = net.op("Pow", y, net.const("two", 2.0, np.float32))
+    root = net.op("Sqrt", net.op("ReduceMean", square, axes=[1], keepdims=1))
+    y = net.op("MatMul", net.op("Div", y, root), net.weight("v", 6, 6, fan_in=6))
+    teacher = net.output("y", y, "N", 6).model()
+    student = onnx.ModelProto.FromString(teacher.SerializeToString())
+    (v,) = (t for t in student.graph.initializer if t.name == "v")
+    v.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(v)[::-1].copy(), "v"))
+    assert verify(teacher, student).claim is Claim.DIFFERENT
